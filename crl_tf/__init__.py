@@ -1,0 +1,24 @@
+"""crl_tf: the Class Rectification Loss for imbalanced deep learning, in TensorFlow and Keras 3."""
+
+from crl_tf.crl_model import CRLModel
+from crl_tf.imbalance import imbalance_measure
+from crl_tf.losses.crl import CRL, crl_losses
+from crl_tf.losses.cross_entropy import MultiLabelCrossEntropy
+from crl_tf.losses.profiling import minority_classes
+from crl_tf.losses.rectification import class_rectification_loss
+from crl_tf.losses.warmup import AlphaWarmup
+from crl_tf.metrics import ClassBalancedAccuracy
+from crl_tf.models.heads import JoinFeatures
+
+__all__ = [
+    "CRL",
+    "AlphaWarmup",
+    "CRLModel",
+    "ClassBalancedAccuracy",
+    "JoinFeatures",
+    "MultiLabelCrossEntropy",
+    "class_rectification_loss",
+    "crl_losses",
+    "imbalance_measure",
+    "minority_classes",
+]

@@ -1,0 +1,1 @@
+"""Losses: profiling → mining → comparison → rectification → crl; beside them the other losses."""

@@ -1,0 +1,24 @@
+"""CIFAR-100-bln(gamma): as many images as cifar100_imb, equally many in each class (Fig. 10).
+
+The balanced control of cifar100_imb, trained the same way; Omega is 0, so alpha is given: the paper's 0.5.
+
+    python -m crl_tf.main --dataset=cifar100_bln --data_dir=CIFAR --gamma=1 --compare=ce,class_rel
+"""
+
+from ml_collections import ConfigDict
+
+from crl_tf.recipe import base_recipe
+
+
+def get_config() -> ConfigDict:
+    config = base_recipe()
+    config.dataset = "cifar100_bln"
+    config.model = "cifarnet"
+    config.data.augment = ("flip", "crop")
+    config.train.epochs = 60
+    config.train.batch_size = 128
+    config.train.learning_rate = 0.02
+    config.train.schedule = "cosine"
+    config.crl.alpha = 0.5
+    config.crl.alpha_warmup_epochs = 2
+    return config

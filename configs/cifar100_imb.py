@@ -1,0 +1,23 @@
+"""CIFAR-100-imb(gamma): a power law from 500 down to 25 images per class (Fig. 10), for a pair of cores.
+
+Aims at the gains of Fig. 10 with the smallest network of the paper.
+
+    python -m crl_tf.main --dataset=cifar100_imb --data_dir=CIFAR --gamma=1 --compare=ce,class_rel
+"""
+
+from ml_collections import ConfigDict
+
+from crl_tf.recipe import base_recipe
+
+
+def get_config() -> ConfigDict:
+    config = base_recipe()
+    config.dataset = "cifar100_imb"
+    config.model = "cifarnet"
+    config.data.augment = ("flip", "crop")
+    config.train.epochs = 60
+    config.train.batch_size = 128
+    config.train.learning_rate = 0.02
+    config.train.schedule = "cosine"
+    config.crl.eta = 0.01
+    return config

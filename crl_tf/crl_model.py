@@ -1,0 +1,116 @@
+"""A Keras model whose training step sees features and logits, as the instance level needs, and logs what rectification does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from crl_tf.losses.crl import CRL
+
+
+@keras.saving.register_keras_serializable(package="crl_tf")
+class CRLModel(keras.Model):
+    """Wraps a network that yields features and logits; is itself a model from the same input to the logits.
+
+    `compile(loss=CRL(...))` trains with eq. 8 at either level; any other Keras loss is given the logits. Metrics see the
+    logits as well. With a CRL, each step adds to the logs, as running means of the epoch: `L_ce` and `L_crl` (summed over
+    labels, before weighting), `minority_classes` and `triplets` (of a batch, over all labels) and `active_triplets` (the share
+    that pulls on the model).
+
+    Args:
+        network: a keras.Model with output {"features": [B, L, D] or [B, D], "logits": [B, sum(num_classes)]}, or the pair
+            (features, logits).
+
+    >>> inputs = keras.Input((8,))
+    >>> features = keras.layers.Dense(16)(inputs)
+    >>> network = keras.Model(inputs, {"features": features, "logits": keras.layers.Dense(3)(features)})
+    >>> model = CRLModel(network)
+    >>> model.compile("sgd", loss=CRL(3, level="instance", alpha=0.5))
+    """
+
+    def __init__(self, network: keras.Model, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.network = network
+        self._logged = [
+            keras.metrics.Mean(name=name) for name in ("L_ce", "L_crl", "minority_classes", "triplets", "active_triplets")
+        ]
+        if network.built and getattr(network, "inputs", None):
+            self.build(network.inputs[0].shape)
+
+    def build(self, input_shape: Any) -> None:
+        self.built = True
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        return self._features_and_logits(inputs, training)[1]
+
+    def features(self, inputs: tf.Tensor) -> tf.Tensor:
+        """The features [B, L, D] or [B, D] that the instance level compares, in inference mode."""
+        return self._features_and_logits(inputs, training=False)[0]
+
+    def _features_and_logits(self, inputs: tf.Tensor, training: bool | None) -> tuple[tf.Tensor, tf.Tensor]:
+        outputs = self.network(inputs, training=training)
+        if isinstance(outputs, dict) and {"features", "logits"} <= set(outputs):
+            return outputs["features"], outputs["logits"]
+        if isinstance(outputs, (tuple, list)) and len(outputs) == 2:
+            return tuple(outputs)
+        kind = sorted(outputs) if isinstance(outputs, dict) else type(outputs).__name__
+        raise ValueError(f"network must yield {{'features': ..., 'logits': ...}} or the pair (features, logits), received {kind}")
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        shown = super().metrics
+        if isinstance(getattr(self, "loss", None), CRL):
+            return shown
+        return [metric for metric in shown if metric not in self._logged]
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            loss, logits = self._loss_and_logits(x, y, sample_weight, training=True)
+            # Gradients of the replicas are summed: each contributes its share of the mean.
+            share = loss / tf.cast(tf.distribute.get_strategy().num_replicas_in_sync, loss.dtype)
+            scaled = self.optimizer.scale_loss(share)
+        variables = self.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables, strict=True))
+        return self.compute_metrics(x, y, logits, sample_weight=sample_weight)
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        _, logits = self._loss_and_logits(x, y, sample_weight, training=False)
+        return self.compute_metrics(x, y, logits, sample_weight=sample_weight)
+
+    def _loss_and_logits(self, x: Any, y: Any, sample_weight: Any, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        features, logits = self._features_and_logits(x, training)
+        if isinstance(self.loss, CRL):
+            objective = self.loss.objective(y, logits, features)
+            per_sample = objective.per_sample
+            if sample_weight is not None:
+                per_sample *= tf.reshape(tf.cast(sample_weight, per_sample.dtype), [-1])
+            loss = tf.reduce_mean(per_sample)
+            self._log(objective)
+        else:
+            loss = self.loss(y, logits, sample_weight=sample_weight)
+        if self.losses:
+            loss += tf.add_n([tf.cast(extra, loss.dtype) for extra in self.losses])
+        for metric in self.metrics:
+            if metric.name == "loss":
+                metric.update_state(loss, sample_weight=tf.shape(logits)[0])
+        return loss, logits
+
+    def _log(self, objective: Any) -> None:
+        cross_entropy, rectification, classes, triplets, active = self._logged
+        cross_entropy.update_state(objective.cross_entropy)
+        rectification.update_state(objective.rectification)
+        classes.update_state(objective.minority_classes)
+        triplets.update_state(objective.triplets)
+        active.update_state(tf.math.divide_no_nan(objective.active, objective.triplets), sample_weight=objective.triplets)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "network": keras.saving.serialize_keras_object(self.network)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> CRLModel:
+        network = keras.saving.deserialize_keras_object(config["network"], custom_objects=custom_objects)
+        return cls(network, name=config["name"])

@@ -1,0 +1,220 @@
+"""One way through: dataset → pipeline → network → loss → training → measuring → export. The only file that knows every room."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from ml_collections import ConfigDict
+
+from crl_tf import report
+from crl_tf.crl_model import CRLModel
+from crl_tf.datasets import load_dataset
+from crl_tf.datasets.pipeline import make_pipeline
+from crl_tf.datasets.source import Dataset
+from crl_tf.evaluation import confusion_matrices, measure
+from crl_tf.export import export_saved_model
+from crl_tf.files import read_json, write_json, write_whole
+from crl_tf.imbalance import class_counts
+from crl_tf.losses.crl import CRL
+from crl_tf.losses.warmup import AlphaWarmup
+from crl_tf.methods import check_method, make_loss
+from crl_tf.metrics import ClassBalancedAccuracy
+from crl_tf.models import build_network
+from crl_tf.recipe import from_json
+from crl_tf.training import fit, make_optimizer
+
+CONFIG, RESULT, COMPARISON, MODEL = "config.json", "result.json", "comparison.json", "model.keras"
+
+
+def run(
+    config: ConfigDict, workdir: Path, *, resume: bool = False, export: bool = True, dataset: Dataset | None = None
+) -> dict[str, Any]:
+    """Trains and measures one recipe, leaving everything in `workdir`; returns what `result.json` says.
+
+    Args:
+        config: a recipe (`crl_tf.recipe`).
+        workdir: a new or empty folder; with `resume`, also one that an earlier run of the same recipe left, finished or not.
+        resume: go on from its last checkpoint. Only `train.epochs` may differ from the recipe it was started with.
+        export: write `export/`, the SavedModel.
+        dataset: already loaded, for several runs on the same data.
+    """
+    workdir = Path(workdir)
+    check_method(config.loss)
+    _check_numbers(config)
+    finished = _open_workdir(config, workdir, resume)
+    if finished is not None:
+        return finished
+    print(f"\n{config.dataset} · {config.model} · {config.loss} · seed {config.seed} → {workdir}", flush=True)
+    keras.utils.set_random_seed(config.seed)
+    dataset = dataset or load(config)
+    counts = class_counts(dataset.splits["train"].labels, dataset.schema.num_classes)
+    model, loss, data = assemble(config, dataset, counts)
+    write_json(workdir / CONFIG, _description(config, dataset))
+
+    callbacks = []
+    if isinstance(loss, CRL) and config.crl.alpha_warmup_epochs:
+        callbacks.append(AlphaWarmup(loss, config.crl.alpha_warmup_epochs))
+    started = time.monotonic()
+    fit(model, data["train"], data["validation"], epochs=config.train.epochs, workdir=workdir, callbacks=callbacks)
+    seconds = time.monotonic() - started
+
+    write_whole(workdir / MODEL, model.save)
+    if export:
+        export_saved_model(model, dataset.schema, config.data.image_size, workdir / "export")
+    result = {
+        "dataset": config.dataset,
+        "model": config.model,
+        "loss": config.loss,
+        "seed": config.seed,
+        "epochs": config.train.epochs,
+        "seconds": round(seconds, 1),
+        **measure(dataset.schema, confusion_matrices(model, data["test"], dataset.schema.num_classes), counts),
+    }
+    save_figures([result], workdir)
+    # Last: whoever finds it finds everything else whole.
+    write_json(workdir / RESULT, result)
+    return result
+
+
+def compare(
+    config: ConfigDict, losses: Sequence[str], workdir: Path, *, resume: bool = False, export: bool = True
+) -> list[dict[str, Any]]:
+    """Runs several losses on the same data and seed, each in its own folder of `workdir`; the first is the baseline."""
+    workdir = Path(workdir)
+    for loss in losses:
+        check_method(loss)
+    if len(set(losses)) != len(losses):
+        raise ValueError(f"compare must name each loss once, received {list(losses)}")
+    if workdir.is_dir() and any(workdir.iterdir()) and not resume:
+        raise ValueError(f"workdir {workdir} is not empty: pass --resume to go on with the runs in it, or another --workdir")
+    dataset = load(config)
+    write_json(workdir / COMPARISON, {"losses": list(losses)})
+    results = []
+    for loss in losses:
+        of_loss = config.copy_and_resolve_references()
+        of_loss.loss = loss
+        results.append(run(of_loss, workdir / loss, resume=resume, export=export, dataset=dataset))
+    save_figures(results, workdir)
+    write_json(workdir / COMPARISON, {"losses": list(losses), "results": results})
+    return results
+
+
+def evaluate(workdir: Path) -> list[dict[str, Any]]:
+    """Measures a finished run (or each run of a comparison) again, from its config and model; writes nothing."""
+    workdir = Path(workdir)
+    if (workdir / COMPARISON).is_file():
+        return [result for loss in read_json(workdir / COMPARISON)["losses"] for result in evaluate(workdir / loss)]
+    missing = [name for name in (CONFIG, MODEL, RESULT) if not (workdir / name).is_file()]
+    if missing:
+        raise ValueError(f"workdir must hold a finished run; {workdir} lacks {', '.join(missing)}")
+    config = from_json(read_json(workdir / CONFIG)["recipe"])
+    before = read_json(workdir / RESULT)
+    dataset = load(config)
+    counts = class_counts(dataset.splits["train"].labels, dataset.schema.num_classes)
+    model = keras.saving.load_model(workdir / MODEL)
+    confusions = confusion_matrices(model, _pipeline(config, dataset, "test"), dataset.schema.num_classes)
+    return [{**before, **measure(dataset.schema, confusions, counts)}]
+
+
+def started_with(workdir: Path) -> tuple[ConfigDict, list[str] | None]:
+    """What `--resume` goes on with: the recipe in `workdir`, and the losses if it is a comparison."""
+    workdir = Path(workdir)
+    losses = read_json(workdir / COMPARISON)["losses"] if (workdir / COMPARISON).is_file() else None
+    folders = [workdir / loss for loss in losses] if losses else [workdir]
+    for folder in folders:
+        if (folder / CONFIG).is_file():
+            return from_json(read_json(folder / CONFIG)["recipe"]), losses
+    raise ValueError(f"workdir {workdir} holds no run to resume ({CONFIG} is missing)")
+
+
+def load(config: ConfigDict) -> Dataset:
+    """The dataset of a recipe."""
+    return load_dataset(config.dataset, data_dir=config.data.dir, seed=config.seed, gamma=config.data.gamma)
+
+
+def assemble(
+    config: ConfigDict, dataset: Dataset, counts: Sequence[np.ndarray]
+) -> tuple[CRLModel, keras.losses.Loss, dict[str, tf.data.Dataset]]:
+    """The compiled model of a recipe, its loss, and its three pipelines."""
+    sizes = dataset.schema.num_classes
+    data = {split: _pipeline(config, dataset, split) for split in ("train", "validation", "test")}
+    loss = make_loss(config.loss, num_classes=sizes, class_counts=counts, settings=config.crl)
+    model = CRLModel(build_network(config.model, image_size=config.data.image_size, num_classes=sizes))
+    steps = config.train.epochs * int(data["train"].cardinality())
+    model.compile(make_optimizer(config.train, steps=steps), loss=loss, metrics=[ClassBalancedAccuracy(list(sizes))])
+    return model, loss, data
+
+
+def save_figures(results: Sequence[dict[str, Any]], workdir: Path) -> None:
+    """Class distributions, and sensitivity against training frequency, the losses side by side."""
+    figures = workdir / "figures"
+    report.save_class_distributions(results, figures / "class_distributions.png")
+    report.save_sensitivity_by_frequency(results, figures / "sensitivity_by_frequency.png")
+
+
+def _pipeline(config: ConfigDict, dataset: Dataset, split: str) -> tf.data.Dataset:
+    training = split == "train"
+    return make_pipeline(
+        dataset.splits[split],
+        image_size=config.data.image_size,
+        batch_size=config.train.batch_size,
+        training=training,
+        seed=config.seed,
+        augment=config.data.augment if training else (),
+    )
+
+
+def _check_numbers(config: ConfigDict) -> None:
+    for name, value in (("epochs", config.train.epochs), ("batch_size", config.train.batch_size)):
+        if value < 1:
+            raise ValueError(f"{name} must be >= 1, received {value}")
+    if config.crl.alpha_warmup_epochs < 0:
+        raise ValueError(f"alpha_warmup_epochs must be >= 0, received {config.crl.alpha_warmup_epochs}")
+
+
+def _open_workdir(config: ConfigDict, workdir: Path, resume: bool) -> dict[str, Any] | None:
+    """Refuses to mix two runs in one folder. The result, where there is nothing left to do."""
+    occupied = workdir.is_dir() and any(workdir.iterdir())
+    if occupied and not resume:
+        raise ValueError(f"workdir {workdir} is not empty: pass --resume to go on with the run in it, or another --workdir")
+    if occupied and not (workdir / CONFIG).is_file():
+        raise ValueError(f"workdir {workdir} holds no run to resume ({CONFIG} is missing): pass another --workdir")
+    if not occupied:
+        return None
+    before = from_json(read_json(workdir / CONFIG)["recipe"])
+    same_length = before.copy_and_resolve_references()
+    same_length.train.epochs = config.train.epochs
+    if same_length.to_json() != config.to_json():
+        mine, theirs = (_flat(c) for c in (config, same_length))
+        different = [f"{key}: {theirs[key]!r} there, {mine[key]!r} now" for key in mine if mine[key] != theirs[key]]
+        raise ValueError(f"resume: {workdir} was started with another recipe ({'; '.join(different)})")
+    if before.train.epochs == config.train.epochs and (workdir / RESULT).is_file():
+        return read_json(workdir / RESULT)
+    if config.train.epochs < before.train.epochs:
+        raise ValueError(f"resume: epochs must be {before.train.epochs} or more, as started, received {config.train.epochs}")
+    (workdir / RESULT).unlink(missing_ok=True)
+    return None
+
+
+def _flat(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in config.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, ConfigDict) else {prefix + key: value})
+    return flat
+
+
+def _description(config: ConfigDict, dataset: Dataset) -> dict[str, Any]:
+    """Everything needed to run it again, and what it ran with."""
+    return {
+        "recipe": config.to_dict(),
+        "schema": dataset.schema.to_config(),
+        "versions": {"python": platform.python_version(), "tensorflow": tf.__version__, "keras": keras.__version__},
+        "images": {name: len(split) for name, split in dataset.splits.items()},
+    }

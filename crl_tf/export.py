@@ -1,0 +1,46 @@
+"""A trained model as a SavedModel that a server loads without our code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from crl_tf.files import write_whole
+from crl_tf.layout import Layout, log_probabilities
+from crl_tf.schema import AttributeSchema
+
+
+def export_saved_model(model: keras.Model, schema: AttributeSchema, image_size: Sequence[int], path: Path) -> None:
+    """Writes a SavedModel with two signatures.
+
+    serving_default: `images` float32 [B, H, W, 3] in [0, 255] to, per label under its name, the probabilities float32 [B, C].
+    class_names: nothing to, per label under its name, the names of these C classes, string [C].
+    The names stand in `assets.extra/schema.json` as well, for whoever reads rather than runs.
+
+    Args:
+        model: maps images to concatenated logits [B, sum(num_classes)].
+    """
+    layout = Layout(schema.num_classes)
+    module = tf.Module()
+    module.model = model
+
+    @tf.function(input_signature=[tf.TensorSpec([None, *image_size, 3], tf.float32, name="images")])
+    def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        probabilities = layout.unpad(tf.exp(log_probabilities(model(images, training=False), layout)))
+        return {name: probabilities[:, schema.columns(name)] for name in schema.names}
+
+    @tf.function(input_signature=[])
+    def class_names() -> dict[str, tf.Tensor]:
+        return {attribute.name: tf.constant(attribute.classes) for attribute in schema.attributes}
+
+    def write(partial: Path) -> None:
+        tf.saved_model.save(module, str(partial), signatures={"serving_default": predict, "class_names": class_names})
+        extra = partial / "assets.extra"
+        extra.mkdir(exist_ok=True)
+        (extra / "schema.json").write_text(json.dumps(schema.to_config(), indent=2), encoding="utf-8")
+
+    write_whole(path, write)

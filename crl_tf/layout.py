@@ -1,0 +1,184 @@
+"""The column layout of many labels in one tensor, and the accepted forms of targets and predictions, brought to one.
+
+Inside the program there is one form: integer labels [B, L] with -1 = not annotated, and float32 logits
+[B, sum(num_classes)], label after label. Losses and metrics let their arguments in through here.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+# Far below every real logit, and still finite: -inf would turn 0 * inf into NaN in a gradient.
+PADDING_LOGIT = -1e30
+PROBABILITY_FLOOR = 1e-7
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which columns of the concatenated logits belong to which label; static, so that graphs see constants.
+
+    >>> layout = Layout((2, 3))
+    >>> layout.width, layout.largest, layout.column_label.tolist(), layout.column_class.tolist()
+    (5, 3, [0, 0, 1, 1, 1], [0, 1, 0, 1, 2])
+    """
+
+    sizes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, num_classes: int | Sequence[int]) -> Layout:
+        """The layout of `num_classes`: an int (one label) or one int per label, each 2 or more."""
+        sizes = [num_classes] if isinstance(num_classes, (int, np.integer)) else list(num_classes)
+        if not sizes or any(isinstance(s, bool) or not isinstance(s, (int, np.integer)) or s < 2 for s in sizes):
+            raise ValueError(f"num_classes must be an int >= 2, or a sequence of such ints, received {num_classes!r}")
+        return cls(tuple(int(s) for s in sizes))
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @property
+    def width(self) -> int:
+        return sum(self.sizes)
+
+    @property
+    def largest(self) -> int:
+        return max(self.sizes)
+
+    @property
+    def all_binary(self) -> bool:
+        return set(self.sizes) == {2}
+
+    @functools.cached_property
+    def offsets(self) -> np.ndarray:
+        """First column of each label, int32 [L]."""
+        return np.concatenate([[0], np.cumsum(self.sizes)[:-1]]).astype(np.int32)
+
+    @functools.cached_property
+    def column_label(self) -> np.ndarray:
+        """Label of each column, int32 [sum(num_classes)]."""
+        return np.repeat(np.arange(len(self.sizes), dtype=np.int32), self.sizes)
+
+    @functools.cached_property
+    def column_class(self) -> np.ndarray:
+        """Class of each column within its label, int32 [sum(num_classes)]."""
+        return np.concatenate([np.arange(s, dtype=np.int32) for s in self.sizes])
+
+    @functools.cached_property
+    def is_class(self) -> np.ndarray:
+        """bool [L, largest]: False where a label has fewer classes than the largest one."""
+        return np.arange(self.largest)[None, :] < np.asarray(self.sizes)[:, None]
+
+    def pad(self, columns: tf.Tensor, filler: float) -> tf.Tensor:
+        """[B, sum(num_classes)] to [B, L, largest], labels with fewer classes filled up with `filler`."""
+        if len(set(self.sizes)) == 1:
+            return tf.reshape(columns, [-1, len(self), self.largest])
+        source = np.where(self.is_class, self.offsets[:, None] + np.arange(self.largest), 0)
+        return tf.where(self.is_class, tf.gather(columns, source, axis=1), tf.cast(filler, columns.dtype))
+
+    def unpad(self, padded: tf.Tensor) -> tf.Tensor:
+        """[B, L, largest] back to [B, sum(num_classes)]."""
+        flat = tf.reshape(padded, [-1, len(self) * self.largest])
+        if len(set(self.sizes)) == 1:
+            return flat
+        return tf.gather(flat, self.column_label * self.largest + self.column_class, axis=1)
+
+
+def batch_size(tensor: tf.Tensor) -> int | tf.Tensor:
+    """The first dimension: an int where the graph knows it, else a scalar tensor."""
+    return tensor.shape[0] if tensor.shape[0] is not None else tf.shape(tensor)[0]
+
+
+def log_probabilities(logits: tf.Tensor, layout: Layout) -> tf.Tensor:
+    """Log of eq. 1, the softmax over the classes of each label: [B, sum(num_classes)] to float32 [B, L, largest].
+
+    Columns that pad a label hold a very low finite number: the probability there is exactly 0.
+    """
+    return tf.nn.log_softmax(layout.pad(tf.cast(logits, tf.float32), PADDING_LOGIT), axis=-1)
+
+
+def integer_labels(targets: tf.Tensor, layout: Layout, name: str = "y_true") -> tf.Tensor:
+    """Sparse or one-hot targets to int32 [B, L].
+
+    Args:
+        targets: integers (of any numeric dtype) [B, L], or [B] for one label; or one-hot [B, sum(num_classes)], where a
+            label whose columns are all 0 is not annotated. The width tells them apart: sum(num_classes) > L always.
+        name: what the caller calls this argument, for the error.
+    Raises:
+        ValueError: neither of these shapes.
+        tf.errors.InvalidArgumentError: a value outside [-1, num_classes - 1], or one-hot columns that are not 0 or 1 with
+            at most one 1 per label. XLA drops such checks; there an out-of-range label makes the cross-entropy NaN.
+    """
+    targets = tf.convert_to_tensor(targets)
+    if targets.shape.rank == 1 and len(layout) == 1:
+        targets = targets[:, None]
+    width = targets.shape[1] if targets.shape.rank == 2 else None
+    if width == len(layout):
+        labels = tf.cast(targets, tf.int32)
+        whole = tf.reduce_all(tf.cast(labels, targets.dtype) == targets)
+        legal = tf.reduce_all((labels >= -1) & (labels < np.asarray(layout.sizes, np.int32)))
+        rule = f"class values must be whole numbers in [-1, num_classes - 1] (-1 = not annotated), num_classes={layout.sizes}"
+        check = tf.debugging.Assert(whole & legal, [f"{name}: {rule}; received", targets], summarize=16)
+    elif width == layout.width:
+        hot = layout.pad(tf.cast(targets, tf.float32), 0.0)
+        annotated = tf.reduce_max(hot, axis=-1) > 0
+        labels = tf.where(annotated, tf.argmax(hot, axis=-1, output_type=tf.int32), -1)
+        legal = tf.reduce_all((hot == 0) | (hot == 1)) & tf.reduce_all(tf.reduce_sum(hot, axis=-1) <= 1)
+        rule = "one-hot targets must be 0 or 1 with at most one 1 per label (soft targets have no class to rectify)"
+        check = tf.debugging.Assert(legal, [f"{name}: {rule}; received", targets], summarize=16)
+    else:
+        forms = f"[B, {len(layout)}] integers or [B, {layout.width}] one-hot" + (", or [B] integers" if len(layout) == 1 else "")
+        raise ValueError(f"{name} must be {forms} for num_classes={layout.sizes}, received shape {targets.shape}")
+    # In eager mode the check has raised by now and is None.
+    with tf.control_dependencies([check] if check is not None else []):
+        return tf.identity(labels)
+
+
+def class_logits(outputs: tf.Tensor, layout: Layout, from_logits: bool, name: str = "y_pred") -> tf.Tensor:
+    """Model outputs to float32 logits [B, sum(num_classes)].
+
+    Args:
+        outputs: per-label softmax logits (or probabilities) [B, sum(num_classes)]; or, where every label is binary, one
+            sigmoid logit (or probability of class 1) per label [B, L], which is the 2-way softmax over (0, z).
+        from_logits: False when `outputs` are probabilities.
+    """
+    outputs = tf.cast(tf.convert_to_tensor(outputs), tf.float32)
+    width = outputs.shape[1] if outputs.shape.rank == 2 else None
+    sigmoid = layout.all_binary and width == len(layout)
+    if not sigmoid and width != layout.width:
+        forms = f"[B, {layout.width}]" + (f" or, with one sigmoid per label, [B, {len(layout)}]" if layout.all_binary else "")
+        raise ValueError(f"{name} must be {forms} for num_classes={layout.sizes}, received shape {outputs.shape}")
+    if not from_logits:
+        outputs = tf.clip_by_value(outputs, PROBABILITY_FLOOR, 1.0 - PROBABILITY_FLOOR)
+        outputs = tf.math.log(outputs) - (tf.math.log1p(-outputs) if sigmoid else 0.0)
+    if sigmoid:
+        outputs = tf.reshape(tf.stack([tf.zeros_like(outputs), outputs], axis=-1), [-1, layout.width])
+    return outputs
+
+
+def split_features(
+    outputs: tf.Tensor, layout: Layout, feature_shape: tuple[int, ...] | None, name: str = "y_pred"
+) -> tuple[tf.Tensor | None, tf.Tensor]:
+    """Takes apart what `JoinFeatures` joined: features [B, D] or [B, L, D] (None without `feature_shape`), and the rest."""
+    if feature_shape is None:
+        return None, outputs
+    columns = int(np.prod(feature_shape))
+    if outputs.shape.rank != 2 or outputs.shape[1] is None or outputs.shape[1] <= columns:
+        raise ValueError(
+            f"{name} must be [B, {columns} feature columns + logits] for feature_shape={feature_shape},"
+            f" received shape {outputs.shape}"
+        )
+    return tf.reshape(outputs[:, :columns], [-1, *feature_shape]), outputs[:, columns:]
+
+
+def checked_feature_shape(feature_shape: int | Sequence[int] | None, layout: Layout) -> tuple[int, ...] | None:
+    """D to (D,); (D,) and (L, D) as they are; anything else is refused."""
+    if feature_shape is None:
+        return None
+    shape = (feature_shape,) if isinstance(feature_shape, (int, np.integer)) else tuple(feature_shape)
+    if not 1 <= len(shape) <= 2 or any(s < 1 for s in shape) or (len(shape) == 2 and shape[0] != len(layout)):
+        raise ValueError(f"feature_shape must be D or (L, D) with L = {len(layout)} labels, received {feature_shape!r}")
+    return tuple(int(s) for s in shape)

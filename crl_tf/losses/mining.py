@@ -1,0 +1,145 @@
+"""Mining hard positives and hard negatives of the minority classes (eqs. 4-7), at the class or the instance level.
+
+A level decides how hard a pair is and how far apart it lies; it hands on distances with their validity, and knows nothing
+of what is done with them. Choosing yields indices, through which no gradient flows.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from crl_tf.layout import Layout, batch_size
+
+# Below (above) every hardness there is, yet finite.
+NEVER = -3.0e38
+
+
+class Pairs(NamedTuple):
+    """distance: float32 [L, A, N] from each anchor to each of its mined samples. valid: bool [L, A, N]."""
+
+    distance: tf.Tensor
+    valid: tf.Tensor
+
+
+class Anchors(NamedTuple):
+    """index: int32 [L, A] into the batch. label: int32 [L, A], its class. valid: bool [L, A]."""
+
+    index: tf.Tensor
+    label: tf.Tensor
+    valid: tf.Tensor
+
+
+class MinedPairs(NamedTuple):
+    anchors: Anchors
+    positive: Pairs
+    negative: Pairs
+
+
+def select_anchors(labels: tf.Tensor, rectified: tf.Tensor, *, rho: float, scope: str) -> Anchors:
+    """Every sample of a rectified class, in batch order, in as many rows as eq. 3 can fill: A = rho B (scope="all": B).
+
+    Args:
+        labels: int32 [B, L].
+        rectified: bool [L, largest], from `profiling.minority_mask`.
+    """
+    labels = tf.transpose(labels)
+    batch = labels.shape[1] if labels.shape[1] is not None else tf.shape(labels)[1]
+    rows = batch if scope == "all" else _at_least_one(batch, rho)
+    is_anchor = tf.gather(rectified, tf.maximum(labels, 0), batch_dims=1) & (labels >= 0)
+    valid, index = tf.math.top_k(tf.cast(is_anchor, tf.float32), rows)
+    return Anchors(index, tf.maximum(tf.gather(labels, index, batch_dims=1), 0), valid > 0)
+
+
+def _at_least_one(batch: int | tf.Tensor, rho: float) -> int | tf.Tensor:
+    if isinstance(batch, int):
+        return max(1, int(batch * rho + 1e-9))
+    return tf.maximum(1, tf.cast(tf.cast(batch, tf.float64) * rho + 1e-9, tf.int32))
+
+
+def _clipped(kappa: int | None, batch: int | tf.Tensor) -> int | tf.Tensor:
+    """top_k refuses a k above the row length; kappa=None mines nothing, that is, takes all."""
+    if kappa is None:
+        return batch
+    return min(kappa, batch) if isinstance(batch, int) else tf.minimum(kappa, batch)
+
+
+def mine_class_level(
+    labels: tf.Tensor, anchors: Anchors, probabilities: tf.Tensor, layout: Layout, *, kappa: int | None
+) -> MinedPairs:
+    """Hard samples by prediction score (eqs. 4, 5), one set per class and shared by its anchors; distances of eq. 10.
+
+    Args:
+        labels: int32 [B, L].
+        probabilities: float32 [B, sum(num_classes)].
+    Returns:
+        distances |p_a - p_+| and p_a - p_- (signed), all on the anchor's class. An anchor inside the mined set is not its
+        own positive.
+    """
+    scores = tf.transpose(probabilities)  # [columns, B]: a column is a class of a label
+    batch = batch_size(labels)
+    column_labels = tf.gather(tf.transpose(labels), layout.column_label)
+    member = column_labels == layout.column_class[:, None]
+    other = (column_labels >= 0) & ~member
+    positive, positive_valid = _hardest(-scores, member, _clipped(kappa, batch))
+    negative, negative_valid = _hardest(scores, other, _clipped(kappa, batch))
+
+    column = layout.offsets[:, None] + anchors.label
+    anchor_score = tf.gather(tf.reshape(scores, [-1]), column * batch + anchors.index)[..., None]
+    positive_score = tf.gather(tf.gather(scores, positive, batch_dims=1), column)
+    negative_score = tf.gather(tf.gather(scores, negative, batch_dims=1), column)
+    alive = anchors.valid[..., None]
+    not_self = tf.gather(positive, column) != anchors.index[..., None]
+    return MinedPairs(
+        anchors,
+        Pairs(tf.abs(anchor_score - positive_score), alive & not_self & tf.gather(positive_valid, column)),
+        Pairs(anchor_score - negative_score, alive & tf.gather(negative_valid, column)),
+    )
+
+
+def mine_instance_level(labels: tf.Tensor, anchors: Anchors, features: tf.Tensor, *, kappa: int | None) -> MinedPairs:
+    """Hard samples by feature distance (eqs. 6, 7), a set per anchor; Euclidean distances of eq. 11.
+
+    Args:
+        labels: int32 [B, L].
+        features: float32 [B, L, D], or [B, D] shared by all labels.
+    """
+    batch = batch_size(labels)
+    of_label = tf.transpose(labels)  # [L, B]
+    if features.shape.rank == 2:
+        features = tf.repeat(features[None], labels.shape[1], axis=0)
+    else:
+        features = tf.transpose(features, [1, 0, 2])  # [L, B, D]
+    anchor_features = tf.gather(features, anchors.index, batch_dims=1)
+    squared = tf.stop_gradient(_squared_distances(anchor_features, features))
+    same = of_label[:, None, :] == anchors.label[..., None]
+    itself = tf.range(batch) == anchors.index[..., None]
+    positive, positive_valid = _hardest(squared, same & ~itself, _clipped(kappa, batch))
+    negative, negative_valid = _hardest(-squared, ~same & (of_label >= 0)[:, None, :], _clipped(kappa, batch))
+
+    def pairs(index: tf.Tensor, valid: tf.Tensor) -> Pairs:
+        # From the differences, not from the expanded square above: that loses small distances to cancellation.
+        difference = anchor_features[:, :, None, :] - tf.gather(features, index, batch_dims=1)
+        return Pairs(safe_norm(difference), valid & anchors.valid[..., None])
+
+    return MinedPairs(anchors, pairs(positive, positive_valid), pairs(negative, negative_valid))
+
+
+def _hardest(hardness: tf.Tensor, candidate: tf.Tensor, count: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The `count` hardest candidates of each row, ties by lower index: their indices, and which of them exist."""
+    index = tf.math.top_k(tf.stop_gradient(tf.where(candidate, hardness, NEVER)), count).indices
+    return index, tf.gather(candidate, index, batch_dims=len(candidate.shape) - 1)
+
+
+def _squared_distances(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """[L, A, D] and [L, B, D] to [L, A, B]."""
+    norms = tf.reduce_sum(a * a, -1)[:, :, None] + tf.reduce_sum(b * b, -1)[:, None, :]
+    return norms - 2.0 * tf.matmul(a, b, transpose_b=True)
+
+
+def safe_norm(vectors: tf.Tensor) -> tf.Tensor:
+    """Euclidean length over the last axis, with gradient 0 where the vector is 0 (the plain norm's is NaN there)."""
+    squared = tf.reduce_sum(vectors * vectors, axis=-1)
+    positive = squared > 0
+    return tf.where(positive, tf.sqrt(tf.where(positive, squared, 1.0)), 0.0)

@@ -1,0 +1,69 @@
+"""Profiling the batch: which classes of each label are its minority (eq. 3 of Dong, Gong & Zhu)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from crl_tf.layout import Layout, integer_labels
+
+SCOPES = ("minority", "all")
+
+
+def class_histogram(labels: tf.Tensor, layout: Layout) -> tf.Tensor:
+    """h_j[k], samples of the batch per class: int32 labels [B, L] (-1 = not annotated) to int32 [L, largest]."""
+    return tf.reduce_sum(tf.one_hot(labels, layout.largest, dtype=tf.int32), axis=0)
+
+
+def minority_mask(histogram: tf.Tensor, layout: Layout, *, rho: float, scope: str) -> tf.Tensor:
+    """bool [L, largest]: the classes that are rectified.
+
+    The longest prefix of the classes, smallest first (ties: lower class index first), whose samples together are at most
+    rho times the annotated ones; or with scope="all" every class. Of these, only those with 2 samples or more (footnote 2).
+    """
+    usable = (histogram >= 2) & layout.is_class
+    if scope == "all":
+        return usable
+    classes = tf.range(layout.largest)
+    # One integer orders by count, then by class index; padding comes last.
+    key = tf.where(layout.is_class, histogram * layout.largest + classes, tf.int32.max)
+    order = tf.argsort(key, axis=-1, stable=True)
+    cumulative = tf.cumsum(tf.gather(histogram, order, batch_dims=1), axis=-1)
+    annotated = tf.cast(tf.reduce_sum(histogram, axis=-1, keepdims=True), tf.float64)
+    # float64 and a hair of tolerance, so that 0.29 * 100 admits the 29 samples it means.
+    budget = tf.cast(tf.floor(annotated * tf.cast(rho, tf.float64) + 1e-9), tf.int32)
+    in_prefix = tf.gather(cumulative <= budget, tf.argsort(order, axis=-1), batch_dims=1)
+    return usable & in_prefix
+
+
+def minority_classes(
+    labels: tf.Tensor, num_classes: int | Sequence[int], *, rho: float = 0.5, scope: str = "minority"
+) -> tf.Tensor:
+    """The minority classes of a batch that class rectification works on (eq. 3).
+
+    Args:
+        labels: integers [B, L], or [B] for one label; -1 = not annotated. One-hot [B, sum(num_classes)] as well.
+        num_classes: an int for one label, or L ints.
+        rho: the minority classes of a label together hold at most this share of its annotated samples; in (0, 1].
+        scope: "minority", or "all" for every class (Table 12).
+    Returns:
+        bool [L, max(num_classes)]; True where the class is a minority class with at least 2 samples.
+
+    >>> minority_classes([0, 0, 0, 0, 1, 1, 2], 3).numpy()  # 1 + 2 of 7 samples are within a half; class 2 has only one
+    array([[False,  True, False]])
+    """
+    layout = Layout.of(num_classes)
+    check_rho(rho)
+    check_scope(scope)
+    return minority_mask(class_histogram(integer_labels(labels, layout, "labels"), layout), layout, rho=rho, scope=scope)
+
+
+def check_rho(rho: float) -> None:
+    if not 0 < rho <= 1:
+        raise ValueError(f"rho must lie in (0, 1], received {rho!r}")
+
+
+def check_scope(scope: str) -> None:
+    if scope not in SCOPES:
+        raise ValueError(f"scope must be one of {SCOPES}, received {scope!r}")

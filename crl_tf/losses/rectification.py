@@ -1,0 +1,202 @@
+"""The six class rectification losses: two levels x three comparisons, composed here and nowhere else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from crl_tf.layout import Layout, batch_size, integer_labels, log_probabilities
+from crl_tf.losses.comparison import Compared, compare_absolute, compare_distribution, compare_relative, triplet_count
+from crl_tf.losses.mining import MinedPairs, mine_class_level, mine_instance_level, select_anchors
+from crl_tf.losses.profiling import check_rho, check_scope, class_histogram, minority_mask
+
+LEVELS = ("class", "instance")
+COMPARISONS = ("relative", "absolute", "distribution")
+
+CLASS_MARGIN = 0.5
+INSTANCE_ABSOLUTE_MARGIN = 1.0
+# Where the distances of eq. 16 lie: differences of probabilities, and distances of unit vectors.
+HISTOGRAM_RANGE = {"class": (-1.0, 1.0), "instance": (0.0, 2.0)}
+
+
+class Rectification(NamedTuple):
+    """by_sample: float32 [B, L], the share of each anchor; its sum over B is L_crl per label.
+
+    minority_classes, triplets, active: float32 [L], how many there were in the batch; active triplets pull on the model.
+    """
+
+    by_sample: tf.Tensor
+    minority_classes: tf.Tensor
+    triplets: tf.Tensor
+    active: tf.Tensor
+
+
+@dataclass(frozen=True)
+class Rectifier:
+    """One of the six variants with its parameters, checked once; parameters as in `class_rectification_loss`."""
+
+    layout: Layout
+    level: str
+    comparison: str
+    kappa: int | None
+    rho: float
+    margin: float | Sequence[float] | None
+    scope: str
+    num_bins: int
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("level", self.level, LEVELS), ("comparison", self.comparison, COMPARISONS)):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {known}, received {value!r}")
+        check_scope(self.scope)
+        check_rho(self.rho)
+        if self.kappa is not None and not _is_int_from(self.kappa, 1):
+            raise ValueError(f"kappa must be an int >= 1, or None to take all samples, received {self.kappa!r}")
+        if not _is_int_from(self.num_bins, 2):
+            raise ValueError(f"num_bins must be an int >= 2, received {self.num_bins!r}")
+        if self.margin is not None:
+            if self.comparison == "distribution":
+                raise ValueError(f"margin has no meaning for comparison='distribution', received {self.margin!r}")
+            margin = np.asarray(self.margin, np.float64)
+            if margin.shape not in ((), (len(self.layout),)) or not (np.isfinite(margin) & (margin >= 0)).all():
+                raise ValueError(f"margin must be a number >= 0, or one per label ({len(self.layout)}), received {self.margin!r}")
+
+    def margins(self) -> np.ndarray:
+        """m_j of every label, float32 [L]: as given, or the paper's (Sec. 3.3; eq. 12 for triplets of features)."""
+        if self.margin is not None:
+            default: float | np.ndarray = np.asarray(self.margin)
+        elif self.level == "class":
+            default = CLASS_MARGIN
+        elif self.comparison == "relative":
+            default = 2.0 * math.pi / np.asarray(self.layout.sizes)
+        else:
+            default = INSTANCE_ABSOLUTE_MARGIN
+        return np.broadcast_to(np.asarray(default, np.float32), [len(self.layout)])
+
+    def __call__(self, labels: tf.Tensor, inputs: tf.Tensor) -> Rectification:
+        """Profile, mine, compare. labels: int32 [B, L]; inputs: log-probabilities [B, L, largest], or features."""
+        rectified = minority_mask(class_histogram(labels, self.layout), self.layout, rho=self.rho, scope=self.scope)
+        mined = self._mine(labels, rectified, inputs)
+        compared = self._compare(mined)
+        return Rectification(
+            _to_samples(compared.by_anchor, mined.anchors.index, batch_size(labels)),
+            tf.reduce_sum(tf.cast(rectified, tf.float32), axis=-1),
+            triplet_count(mined.positive.valid, mined.negative.valid),
+            compared.active,
+        )
+
+    def _mine(self, labels: tf.Tensor, rectified: tf.Tensor, inputs: tf.Tensor) -> MinedPairs:
+        anchors = select_anchors(labels, rectified, rho=self.rho, scope=self.scope)
+        if self.level == "class":
+            probabilities = self.layout.unpad(tf.exp(inputs))
+            return mine_class_level(labels, anchors, probabilities, self.layout, kappa=self.kappa)
+        features = self.checked_features(inputs)
+        if self.comparison == "distribution":
+            features = tf.math.l2_normalize(features, axis=-1)
+        return mine_instance_level(labels, anchors, features, kappa=self.kappa)
+
+    def _compare(self, mined: MinedPairs) -> Compared:
+        if self.comparison == "distribution":
+            low, high = HISTOGRAM_RANGE[self.level]
+            return compare_distribution(mined, low=low, high=high, num_bins=self.num_bins)
+        compare = {"relative": compare_relative, "absolute": compare_absolute}[self.comparison]
+        return compare(mined, tf.constant(self.margins()))
+
+    def checked_features(self, features: tf.Tensor) -> tf.Tensor:
+        """float32 [B, L, D] or [B, D], or one clear error."""
+        features = tf.cast(tf.convert_to_tensor(features), tf.float32)
+        rank = features.shape.rank
+        if rank not in (2, 3) or (rank == 3 and features.shape[1] != len(self.layout)):
+            raise ValueError(
+                f"inputs must be features [B, {len(self.layout)}, D], or [B, D] shared by all labels, for level='instance';"
+                f" received shape {features.shape}"
+            )
+        return features
+
+
+def class_rectification_loss(
+    labels: tf.Tensor,
+    inputs: tf.Tensor,
+    *,
+    num_classes: int | Sequence[int],
+    level: str = "class",
+    comparison: str = "relative",
+    kappa: int | None = 25,
+    rho: float = 0.5,
+    margin: float | Sequence[float] | None = None,
+    scope: str = "minority",
+    num_bins: int = 100,
+) -> tf.Tensor:
+    """L_crl of every label: eqs. 3-7 and 9-16 of Dong, Gong & Zhu.
+
+    *Imbalanced Deep Learning by Minority Class Incremental Rectification*; all labels and classes at once.
+
+    Args:
+        labels: integers [B, L], or [B] for one label; -1 = not annotated.
+        inputs: level="class": the concatenated logits [B, sum(num_classes)], label after label. level="instance": the
+            features [B, L, D], or [B, D] shared by all labels. Any float dtype; computed in float32.
+        num_classes: one int per label; a single int stands for every label.
+        level: "class" mines by prediction score (eqs. 4, 5, 10), "instance" by feature distance (eqs. 6, 7, 11).
+        comparison: "relative" (eq. 9), "absolute" (eq. 13) or "distribution" (eqs. 14-16).
+        kappa: how many hard positives and hard negatives are mined; None takes all (Table 11, "JL").
+        rho: the minority classes of a label together hold at most this share of its annotated samples (eq. 3).
+        margin: a number, or one per label; by default 0.5 at the class level; at the instance level 2 pi / |Z_j| (eq. 12,
+            relative) or 1 (absolute). Refused for "distribution", which has none.
+        scope: "minority", or "all" to rectify every class (Table 12).
+        num_bins: histogram nodes of the distribution comparison, over [-1, 1] (class) or [0, 2] (instance, on L2-normalised
+            features).
+    Returns:
+        float32 [L]. A label without a minority class, or whose mined pairs are none, is exactly 0 with a zero gradient; in
+        the absolute comparison each of the two means is 0 on its own where it has no pair.
+    Raises:
+        ValueError: an argument of the wrong shape, dtype or range; the message names it.
+        tf.errors.InvalidArgumentError: a label outside [-1, num_classes - 1] (not under XLA, which drops checks).
+
+    >>> labels = [0, 0, 0, 1, 1]
+    >>> logits = tf.zeros([5, 2])  # every probability is 0.5, so each hinge is the margin 0.5 + 0 - 0
+    >>> class_rectification_loss(labels, logits, num_classes=2).numpy()
+    array([0.5], dtype=float32)
+    """
+    labels = tf.convert_to_tensor(labels)
+    if not labels.dtype.is_integer or labels.shape.rank not in (1, 2):
+        raise ValueError(f"labels must be integers [B, L] or [B], received {labels.dtype.name} of shape {labels.shape}")
+    if labels.shape.rank == 1:
+        labels = labels[:, None]
+    if isinstance(num_classes, (int, np.integer)) and labels.shape[1] is not None:
+        num_classes = [num_classes] * labels.shape[1]
+    layout = Layout.of(num_classes)
+    if labels.shape[1] != len(layout):
+        raise ValueError(f"labels must be [B, {len(layout)}] for num_classes={layout.sizes}, received shape {labels.shape}")
+    rectifier = Rectifier(layout, level, comparison, kappa, rho, margin, scope, num_bins)
+    labels = integer_labels(labels, layout, "labels")
+    inputs = tf.convert_to_tensor(inputs)
+    same_batch = labels.shape[:1].is_compatible_with(inputs.shape[:1])
+    if not inputs.dtype.is_floating or inputs.shape.rank not in (2, 3) or not same_batch:
+        raise ValueError(
+            f"inputs must be floats with one row per row of labels ({labels.shape[0]}), received {inputs.dtype.name} of"
+            f" shape {inputs.shape}"
+        )
+    if level == "class":
+        if inputs.shape.rank != 2 or inputs.shape[1] != layout.width:
+            raise ValueError(
+                f"inputs must be logits [B, {layout.width}] for num_classes={layout.sizes} and level='class', received"
+                f" shape {inputs.shape}"
+            )
+        inputs = log_probabilities(inputs, layout)
+    return tf.reduce_sum(rectifier(labels, inputs).by_sample, axis=0)
+
+
+def _is_int_from(value: object, least: int) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least
+
+
+def _to_samples(by_anchor: tf.Tensor, index: tf.Tensor, batch: int | tf.Tensor) -> tf.Tensor:
+    """[L, A] back to the samples of the batch: [B, L]."""
+    labels = by_anchor.shape[0]
+    slot = index * labels + tf.range(labels)[:, None]
+    return tf.reshape(tf.math.unsorted_segment_sum(by_anchor, slot, batch * labels), [-1, labels])

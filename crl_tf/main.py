@@ -1,0 +1,156 @@
+"""Train, measure, compare and export attribute models on badly imbalanced labels.
+
+  python -m crl_tf.main                                          the embedded dataset with class-level relative CRL
+  python -m crl_tf.main --compare=ce,class_rel                   cross-entropy beside CRL, one table
+  python -m crl_tf.main --dataset=celeba --data_dir=~/celeba --loss=class_rel
+  python -m crl_tf.main --dataset=attribute_csv --data_dir=~/shop --loss=class_rel --epochs=20
+  python -m crl_tf.main --config=celeba_paper --data_dir=~/celeba          a recipe of configs/ by name, or a file
+  python -m crl_tf.main --dataset=celeba --config.train.schedule=cosine    any setting of the recipe
+  python -m crl_tf.main --resume --workdir=runs/mine             go on after a crash
+  python -m crl_tf.main --mode=evaluate --workdir=runs/mine      the same numbers again
+
+Settings come from the recipe (configs/<dataset>.py unless --config names another), then from the flags below.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from absl import app, flags, logging
+from ml_collections.config_flags import config_flags
+from rich.console import Console
+
+from crl_tf import experiment, recipe, report
+from crl_tf.datasets import DATASETS
+from crl_tf.methods import METHODS
+from crl_tf.models.backbones import BACKBONES
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "recipe: a name in configs/ or a file; --config.train.epochs=3 sets one value. Default: the dataset's recipe"
+)
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "train, or measure the finished run in --workdir again")
+_WORKDIR = flags.DEFINE_string("workdir", None, "where the run leaves everything; default: runs/<dataset>-<loss>-<time>")
+_COMPARE = flags.DEFINE_list("compare", None, "losses to run on the same data and seed, the baseline first: ce,class_rel")
+_RESUME = flags.DEFINE_bool("resume", False, "go on from the checkpoint in --workdir, with the recipe that it was started with")
+_EXPORT = flags.DEFINE_bool("export", True, "write a SavedModel to export/ in the workdir")
+
+flags.DEFINE_enum("dataset", None, sorted(DATASETS), "what to learn from; default: the recipe's, and handwriting without one")
+flags.DEFINE_enum("loss", None, list(METHODS), "cross-entropy, or one of the six rectification losses")
+flags.DEFINE_enum("model", None, sorted(BACKBONES), "the network")
+flags.DEFINE_string("data_dir", None, "folder of the dataset; without it celeba and cifar100 come from tensorflow-datasets")
+flags.DEFINE_integer("epochs", None, "passes over the training images", lower_bound=1)
+flags.DEFINE_integer("batch_size", None, "images per step (n_bs of eq. 3)", lower_bound=1)
+flags.DEFINE_float("learning_rate", None, "of the optimizer, at the start", lower_bound=0.0)
+flags.DEFINE_integer("seed", None, "of everything random: weights, order, augmentation, what a long-tailed set keeps")
+flags.DEFINE_string("kappa", None, "hard positives and negatives mined per class or anchor (Sec. 3.2), or none to take all")
+flags.DEFINE_float("rho", None, "minority classes of a label hold at most this share of a batch (eq. 3), in (0, 1]")
+flags.DEFINE_float("eta", None, "alpha = eta * Omega: weight of rectification per unit of imbalance (eq. 8)", lower_bound=0.0)
+flags.DEFINE_float("alpha", None, "weight of rectification itself, in [0, 1], instead of eta * Omega", 0.0, 1.0)
+flags.DEFINE_enum("scope", None, ["minority", "all"], "which classes are rectified (Table 12)")
+flags.DEFINE_float("gamma", None, "power of the class sizes of cifar100_imb and cifar100_bln (Sec. 4.3)", lower_bound=0.0)
+flags.DEFINE_integer("alpha_warmup_epochs", None, "ramp alpha up from 0 over so many epochs", lower_bound=0)
+
+# Where each flag goes in the recipe.
+_SETTINGS = {
+    "dataset": "dataset",
+    "loss": "loss",
+    "model": "model",
+    "seed": "seed",
+    "data_dir": "data.dir",
+    "gamma": "data.gamma",
+    "epochs": "train.epochs",
+    "batch_size": "train.batch_size",
+    "learning_rate": "train.learning_rate",
+    **{name: f"crl.{name}" for name in ("kappa", "rho", "eta", "alpha", "scope", "alpha_warmup_epochs")},
+}
+
+
+def parse(argv: Sequence[str]) -> list[str]:
+    """absl's parser, after filling in the recipe: the file of a name, or the dataset's where none is given."""
+    argv = list(argv)
+    try:
+        named = _value(argv, "config")
+        if named is None:
+            argv.insert(1, f"--config={recipe.recipe_path(_dataset(argv))}")
+        else:
+            at, width, name = named
+            argv[at : at + width] = [f"--config={recipe.recipe_path(name)}"]
+        return app.parse_flags_with_usage(argv)
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        sys.exit(f"crl_tf: {error}")
+
+
+def _dataset(argv: Sequence[str]) -> str:
+    given = _value(argv, "dataset")
+    # An unknown one is left to the flag itself, whose error lists what there is.
+    return given[2] if given and given[2] in DATASETS else "handwriting"
+
+
+def _value(argv: Sequence[str], flag: str) -> tuple[int, int, str] | None:
+    """Place, width and value of a flag before absl has parsed it: the recipe to parse with depends on it."""
+    for i, arg in enumerate(argv):
+        if arg in (f"--{flag}", f"-{flag}") and i + 1 < len(argv):
+            return i, 2, argv[i + 1]
+        if arg.startswith((f"--{flag}=", f"-{flag}=")):
+            return i, 1, arg.split("=", 1)[1]
+    return None
+
+
+def given_settings() -> dict[str, Any]:
+    """The settings that flags give, by their key in the recipe."""
+    values = {key: flags.FLAGS[flag].value for flag, key in _SETTINGS.items() if flags.FLAGS[flag].present}
+    if "crl.kappa" in values:
+        kappa = values["crl.kappa"].strip().lower()
+        if kappa != "none" and not (kappa.isdigit() and int(kappa) > 0):
+            raise ValueError(f"kappa must be an integer >= 1, or none, received {values['crl.kappa']!r}")
+        values["crl.kappa"] = None if kappa == "none" else int(kappa)
+    if "data.dir" in values:
+        values["data.dir"] = str(Path(values["data.dir"]).expanduser())
+    return values
+
+
+def main(argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"flags only, received {argv[1:]}")
+    if flags.FLAGS["verbosity"].using_default_value:
+        logging.set_verbosity(logging.WARNING)  # TensorFlow tells of every file it saves
+    try:
+        results = _results()
+    except (ValueError, OSError, tf.errors.OpError) as error:
+        logging.debug("where it came from", exc_info=True)
+        sys.exit(f"crl_tf: {error}")
+    console = Console()
+    console.print()
+    console.print(report.comparison_table(results))
+    if len(results[0]["labels"]) > 1:
+        console.print(report.label_table(results))
+
+
+def _results() -> list[dict[str, Any]]:
+    workdir = _WORKDIR.value and Path(_WORKDIR.value).expanduser()
+    if workdir is None and (_RESUME.value or _MODE.value == "evaluate"):
+        raise ValueError("workdir must be given: the folder of the run to resume or to evaluate")
+    if _MODE.value == "evaluate":
+        return experiment.evaluate(workdir)
+    losses = _COMPARE.value
+    if _RESUME.value:
+        config, started_losses = experiment.started_with(workdir)
+        losses = losses or started_losses
+    else:
+        config = _CONFIG.value
+    config = recipe.override(config, given_settings())
+    if workdir is None:
+        name = "-".join([config.dataset, *(losses or [config.loss]), time.strftime("%Y%m%d-%H%M%S")])
+        workdir = Path("runs") / name
+    if losses:
+        return experiment.compare(config, losses, workdir, resume=_RESUME.value, export=_EXPORT.value)
+    return [experiment.run(config, workdir, resume=_RESUME.value, export=_EXPORT.value)]
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse)

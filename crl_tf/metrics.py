@@ -1,0 +1,138 @@
+"""Measuring: confusion matrices of all labels, and what follows from them (eqs. 17, 18)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from crl_tf.layout import PADDING_LOGIT, Layout, checked_feature_shape, class_logits, integer_labels, split_features
+
+
+def sensitivities(confusion: np.ndarray) -> np.ndarray:
+    """Eq. 17: n(i, i) / n_i of every class, NaN for a class that does not occur. confusion: [C, C], rows = truth.
+
+    >>> sensitivities(np.array([[8, 2], [1, 3]]))
+    array([0.8 , 0.75])
+    """
+    confusion = np.asarray(confusion, np.float64)
+    occurring = confusion.sum(axis=1)
+    return np.divide(np.diag(confusion), occurring, out=np.full(len(confusion), np.nan), where=occurring > 0)
+
+
+def class_balanced_accuracy(confusion: np.ndarray) -> float:
+    """Eq. 18: mean sensitivity over the classes that occur; NaN where none does.
+
+    >>> class_balanced_accuracy(np.array([[8, 2], [1, 3]]))  # (0.8 + 0.75) / 2
+    0.775
+    """
+    of_class = sensitivities(confusion)
+    return float(np.nanmean(of_class)) if np.isfinite(of_class).any() else float("nan")
+
+
+def pooled_classes(labels: Mapping[str, Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """Training counts and sensitivities, each [n], of the classes of all labels that occur in the test set.
+
+    Args:
+        labels: the "labels" of a `result.json`; only "sensitivity" and "train_counts" are read.
+    """
+    pairs = [
+        (label["train_counts"][name], sensitivity)
+        for label in labels.values()
+        for name, sensitivity in label["sensitivity"].items()
+        if sensitivity is not None
+    ]
+    return np.array([count for count, _ in pairs], np.int64), np.array([sensitivity for _, sensitivity in pairs], np.float64)
+
+
+def rarest_third(labels: Mapping[str, Mapping[str, Any]]) -> float:
+    """Mean sensitivity over the rarest third of all classes, those that rectification is there for; NaN where there are none.
+
+    Decision, ours: the classes of all labels go into one pool, those that the test set does not hold are left out, and the
+    ceil(n/3) with the fewest *training* samples of the n that remain are averaged. Equal counts keep the order of the labels
+    and classes. A class never trained on (count 0) belongs to the rarest.
+
+    Args:
+        labels: as for `pooled_classes`.
+
+    >>> rarest_third({"hat": {"sensitivity": {"no": 0.9, "yes": 0.4}, "train_counts": {"no": 90, "yes": 10}}})
+    0.4
+    """
+    counts, of_class = pooled_classes(labels)
+    rarest = np.argsort(counts, kind="stable")[: math.ceil(counts.size / 3)]
+    return float(of_class[rarest].mean()) if counts.size else float("nan")
+
+
+@keras.saving.register_keras_serializable(package="crl_tf")
+class ClassBalancedAccuracy(keras.metrics.Metric):
+    """Class-balanced accuracy (eqs. 17, 18): mean sensitivity over a label's classes, then mean over the labels.
+
+    A streaming confusion matrix per label: exact over batches, not a mean of batch means. Classes, and labels, that have not
+    occurred are left out. Targets and outputs as for `crl_tf.CRL`.
+
+    Args:
+        num_classes: an int for one label, or one int per label.
+        from_logits: False when the model ends in probabilities.
+        feature_shape: D or (L, D), when features precede the logits in the output (`JoinFeatures`).
+
+    >>> metric = ClassBalancedAccuracy(2)
+    >>> metric.update_state([0, 0, 0, 1], [[2.0, 1.0], [2.0, 1.0], [1.0, 2.0], [1.0, 2.0]])
+    >>> round(float(metric.result()), 4)  # (2/3 + 1/1) / 2
+    0.8333
+    """
+
+    def __init__(
+        self,
+        num_classes: int | Sequence[int],
+        *,
+        from_logits: bool = True,
+        feature_shape: int | Sequence[int] | None = None,
+        name: str = "balanced_accuracy",
+        dtype: str | None = None,
+    ) -> None:
+        super().__init__(name=name, dtype=dtype)
+        self.num_classes = num_classes
+        self.from_logits = from_logits
+        self._layout = Layout.of(num_classes)
+        self._feature_shape = checked_feature_shape(feature_shape, self._layout)
+        # float64: a float32 count stands still at 2^24.
+        self.confusion = self.add_variable(
+            (len(self._layout), self._layout.largest, self._layout.largest), "zeros", dtype="float64", name="confusion"
+        )
+
+    def update_state(self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None) -> None:
+        """Adds a batch. sample_weight: [B], what each sample counts for."""
+        labels = integer_labels(y_true, self._layout)
+        _, outputs = split_features(tf.convert_to_tensor(y_pred), self._layout, self._feature_shape)
+        logits = self._layout.pad(class_logits(outputs, self._layout, self.from_logits), PADDING_LOGIT)
+        truth = tf.one_hot(labels, self._layout.largest, dtype=tf.float64)
+        predicted = tf.one_hot(tf.argmax(logits, axis=-1), self._layout.largest, dtype=tf.float64)
+        if sample_weight is not None:
+            truth *= tf.reshape(tf.cast(sample_weight, tf.float64), [-1, 1, 1])
+        self.confusion.assign_add(tf.einsum("blt,blp->ltp", truth, predicted))
+
+    def result(self) -> tf.Tensor:
+        confusion = tf.convert_to_tensor(self.confusion)
+        occurring = tf.reduce_sum(confusion, axis=2)
+        of_class = tf.math.divide_no_nan(tf.linalg.diag_part(confusion), occurring)
+        classes = tf.reduce_sum(tf.cast(occurring > 0, tf.float64), axis=1)
+        of_label = tf.math.divide_no_nan(tf.reduce_sum(of_class, axis=1), classes)
+        labels = tf.reduce_sum(tf.cast(classes > 0, tf.float64))
+        return tf.cast(tf.math.divide_no_nan(tf.reduce_sum(of_label), labels), tf.float32)
+
+    def confusion_matrices(self) -> list[np.ndarray]:
+        """The counts so far: per label float64 [C, C], rows = truth, columns = predicted."""
+        counts = keras.ops.convert_to_numpy(self.confusion)
+        return [counts[j, :size, :size] for j, size in enumerate(self._layout.sizes)]
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "from_logits": self.from_logits,
+            "feature_shape": self._feature_shape,
+        }

@@ -1,0 +1,25 @@
+"""DeepID2 (Sun et al., 2014), the five-layer network of the paper's CelebA experiments (Sec. 4.1)."""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+SMALLEST_SIDE = 32
+
+
+def deepid2(images: keras.KerasTensor) -> keras.KerasTensor:
+    """Four convolutions, then 160 features that see the last two of them.
+
+    Args:
+        images: [B, H, W, 3] in [-1, 1]; height and width are free from 32 on (published with 55 x 47).
+    Returns:
+        features [B, 160].
+    """
+    x = images
+    for filters, kernel in ((20, 4), (40, 3), (60, 3)):
+        x = layers.Conv2D(filters, kernel, activation="relu", kernel_initializer="he_normal")(x)
+        x = layers.MaxPooling2D(2, padding="same")(x)
+    deepest = layers.Conv2D(80, 2, activation="relu", kernel_initializer="he_normal")(x)
+    both_scales = layers.Concatenate()([layers.Flatten()(x), layers.Flatten()(deepest)])
+    return layers.Dense(160, activation="relu", kernel_initializer="he_normal", name="deepid")(both_scales)

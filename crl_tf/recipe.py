@@ -1,0 +1,102 @@
+"""What a recipe in `configs/` can say: every setting of a run, with its default. Unknown keys are refused."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def base_recipe() -> ConfigDict:
+    """All settings of a run; a recipe overwrites the ones it cares about."""
+    recipe = ConfigDict()
+    recipe.dataset = "handwriting"
+    recipe.model = "deepid2"
+    recipe.loss = "class_rel"
+    recipe.seed = 0
+
+    recipe.data = ConfigDict()
+    recipe.data.dir = placeholder(str)
+    recipe.data.image_size = (32, 32)  # height, width
+    recipe.data.augment = ()  # names from datasets.pipeline, for training images
+    recipe.data.gamma = 1.0  # power of the class sizes of cifar100_imb and cifar100_bln
+
+    recipe.train = ConfigDict()
+    recipe.train.epochs = 10
+    recipe.train.batch_size = 256
+    recipe.train.optimizer = "sgd"  # or "adam"
+    recipe.train.learning_rate = 0.01
+    recipe.train.schedule = "constant"  # or "cosine", down to 0 at the last step
+    recipe.train.momentum = 0.9
+    recipe.train.weight_decay = 0.0005
+
+    recipe.crl = ConfigDict()
+    recipe.crl.kappa = placeholder(int)  # none: mine nothing, take all
+    recipe.crl.kappa = 25
+    recipe.crl.rho = 0.5
+    recipe.crl.eta = 0.01
+    recipe.crl.alpha = placeholder(float)  # overrides eta * Omega
+    recipe.crl.margin = placeholder(float)  # none: the paper's
+    recipe.crl.scope = "minority"
+    recipe.crl.num_bins = 100
+    recipe.crl.alpha_warmup_epochs = 0
+    return recipe
+
+
+def recipe_folder() -> Path:
+    """Where the recipes are: inside the installed package, or beside it in a clone."""
+    inside = Path(__file__).parent / "configs"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "configs"
+
+
+def recipe_names() -> list[str]:
+    """Names that `--config` takes without a path."""
+    return sorted(path.stem for path in recipe_folder().glob("*.py") if path.stem != "__init__")
+
+
+def recipe_path(name: str) -> Path:
+    """The file of a recipe given by name or by path."""
+    path = Path(name) if name.endswith(".py") else recipe_folder() / f"{name}.py"
+    if not path.is_file():
+        raise ValueError(f"config must be a file ending in .py or one of {recipe_names()}, received {name!r}")
+    return path
+
+
+def load_recipe(name: str) -> ConfigDict:
+    """The recipe of a file in `configs/` by its name, or of any file by its path."""
+    path = recipe_path(name)
+    spec = importlib.util.spec_from_file_location(f"crl_tf_recipe_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config()
+
+
+def override(recipe: ConfigDict, values: dict[str, Any]) -> ConfigDict:
+    """A copy with `values` by dotted key ("train.epochs"); an unknown key or a value of the wrong type is refused."""
+    changed = recipe.copy_and_resolve_references()
+    changed.lock()
+    for key, value in values.items():
+        try:
+            changed.update_from_flattened_dict({key: value})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"config: {key}={value!r} is not a setting of a recipe ({error})") from error
+    return changed
+
+
+def from_json(settings: dict[str, Any]) -> ConfigDict:
+    """The recipe whose `to_dict()` was written to JSON (where tuples have become lists)."""
+    recipe = base_recipe()
+    flat = ConfigDict(settings)
+    for section in (flat, flat.data):
+        for key, value in section.items():
+            if isinstance(value, (list, tuple)):
+                section[key] = tuple(value)
+    for key in ("dir",):
+        if flat.data[key] is None:
+            del flat.data[key]
+    recipe.lock()
+    recipe.update(flat)
+    return recipe

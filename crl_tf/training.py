@@ -1,0 +1,71 @@
+"""Fitting a model, with checkpoints to resume from and logs to look at."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+from ml_collections import ConfigDict
+
+OPTIMIZERS = ("sgd", "adam")
+SCHEDULES = ("constant", "cosine")
+
+
+def make_optimizer(settings: ConfigDict, *, steps: int) -> keras.optimizers.Optimizer:
+    """The optimizer of the `train` section of a recipe; `steps` is the length of the whole training."""
+    for name, value, known in (("optimizer", settings.optimizer, OPTIMIZERS), ("schedule", settings.schedule, SCHEDULES)):
+        if value not in known:
+            raise ValueError(f"train.{name} must be one of {known}, received {value!r}")
+    if not settings.learning_rate > 0:
+        raise ValueError(f"learning_rate must be > 0, received {settings.learning_rate!r}")
+    rate = settings.learning_rate
+    if settings.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, steps)
+    decay = settings.weight_decay or None
+    if settings.optimizer == "adam":
+        return keras.optimizers.AdamW(rate, weight_decay=decay or 0.0)
+    return keras.optimizers.SGD(rate, momentum=settings.momentum, weight_decay=decay)
+
+
+def fit(
+    model: keras.Model,
+    train: tf.data.Dataset,
+    validation: tf.data.Dataset,
+    *,
+    epochs: int,
+    workdir: Path,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> keras.callbacks.History:
+    """Trains to `epochs`, from the checkpoint in `workdir` if there is one, and leaves one after every epoch.
+
+    Writes `checkpoint/`, `logs/` (TensorBoard) and `history.csv`. A loss that is no number any more ends the training with a
+    ValueError; the last whole checkpoint stays.
+    """
+    recorders = [
+        keras.callbacks.BackupAndRestore(workdir / "checkpoint", double_checkpoint=True, delete_checkpoint=False),
+        keras.callbacks.TensorBoard(workdir / "logs", write_graph=False),
+        keras.callbacks.CSVLogger(workdir / "history.csv", append=True),
+    ]
+    return model.fit(
+        train,
+        validation_data=validation,
+        epochs=epochs,
+        shuffle=False,  # the pipeline has shuffled
+        callbacks=[_StopAtNaN(), *callbacks, *recorders],
+        verbose=1 if sys.stdout.isatty() else 2,
+    )
+
+
+class _StopAtNaN(keras.callbacks.Callback):
+    """Stands before the checkpoint in the list, so that a diverged epoch is not recorded as one to resume from."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        loss = (logs or {}).get("loss", 0.0)
+        if not tf.math.is_finite(loss):
+            raise ValueError(
+                f"the loss became {loss} in epoch {epoch + 1}: lower learning_rate, or raise alpha_warmup_epochs; the checkpoint"
+                " of the epoch before is kept"
+            )
