@@ -17,6 +17,7 @@ setup(
         "crl_tf.models",
         "crl_tf.models.backbones",
         "crl_tf.methods",
+        "crl_tf.report",
         "crl_tf.configs",
     ],
     # The recipes live beside the package for whoever reads the repository, and travel inside it for whoever installs it.
@@ -24,6 +25,7 @@ setup(
     install_requires=[
         "tensorflow>=2.18,<3",
         "tensorflow-datasets>=4.9.7",
+        "importlib_resources",  # tensorflow-datasets 4.9.10 imports it and does not say so
         "keras>=3.8,<4",
         "numpy>=1.26",
         "absl-py>=2.1",

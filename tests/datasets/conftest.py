@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
+from dataset_files import CSV_ROWS, write_csv, write_image
 
 from crl_tf.datasets import load_dataset
 
@@ -27,12 +26,6 @@ def handwriting():
     return load_dataset("handwriting")
 
 
-def write_image(path: Path, pixels: np.ndarray) -> None:
-    encode = tf.io.encode_png if path.suffix == ".png" else tf.io.encode_jpeg
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encode(tf.constant(pixels, tf.uint8)).numpy())
-
-
 @pytest.fixture
 def celeba_dir(tmp_path: Path) -> Path:
     """Six images in parts 0, 0, 0, 1, 2, 2; listed in another order in the attributes than in the partition."""
@@ -47,16 +40,12 @@ def celeba_dir(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def cifar_labels(per_class: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).permutation(np.repeat(np.arange(100), per_class))
-
-
 @pytest.fixture(scope="session")
 def cifar_dir(tmp_path_factory) -> Path:
     """CIFAR-100 in its full numbers, as the long tails need them; the first pixel of an image counts it."""
     folder = tmp_path_factory.mktemp("cifar")
     for name, per_class in (("train", 500), ("test", 100)):
-        labels = cifar_labels(per_class, seed=per_class)
+        labels = np.random.default_rng(per_class).permutation(np.repeat(np.arange(100), per_class))
         data = np.zeros((len(labels), 3072), np.uint8)
         # Red, green and blue of pixel (0, 0) lie 1,024 apart; pixel (0, 1) follows the first red.
         data[:, 0], data[:, 1024], data[:, 1] = np.arange(len(labels)) % 256, np.arange(len(labels)) // 256, labels
@@ -65,22 +54,6 @@ def cifar_dir(tmp_path_factory) -> Path:
     names = {"fine_label_names": [f"thing{k}" for k in range(100)]}
     (folder / "meta").write_bytes(pickle.dumps(names, protocol=2))
     return folder
-
-
-CSV_ROWS = [
-    ["path", "split", "colour", "size"],
-    ["images/a.png", "train", "red", "10"],
-    ["images/b.jpg", "train", "blue", "9"],
-    ["images/c.jpg", "train", "", "9"],
-    ["images/d.jpg", "val", "red", ""],
-    ["images/e.jpg", "test", "green", "100"],
-]
-
-
-def write_csv(folder: Path, rows: list[list[str]]) -> Path:
-    with (folder / "attributes.csv").open("w", newline="") as file:
-        csv.writer(file).writerows(rows)
-    return folder / "attributes.csv"
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import copy
 from pathlib import Path
 
 import pytest
-from conftest import CSV_ROWS, write_csv
+from dataset_files import CSV_ROWS, write_csv
 
 from crl_tf.datasets import load_dataset
 from crl_tf.imbalance import class_counts, imbalance_ratio
