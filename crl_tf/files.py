@@ -21,8 +21,8 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
         write(partial)
-        if path.is_dir():
-            shutil.rmtree(path)
+        if partial.is_dir() and path.is_dir():
+            shutil.rmtree(path)  # a rename replaces a file, but not a folder
         os.replace(partial, path)
     finally:
         if partial.is_dir():

@@ -32,7 +32,7 @@ def minority_mask(histogram: tf.Tensor, layout: Layout, *, rho: float, scope: st
     cumulative = tf.cumsum(tf.gather(histogram, order, batch_dims=1), axis=-1)
     annotated = tf.cast(tf.reduce_sum(histogram, axis=-1, keepdims=True), tf.float64)
     # float64 and a hair of tolerance, so that 0.29 * 100 admits the 29 samples it means.
-    budget = tf.cast(tf.floor(annotated * tf.cast(rho, tf.float64) + 1e-9), tf.int32)
+    budget = tf.cast(tf.floor(annotated * tf.constant(rho, tf.float64) + 1e-9), tf.int32)
     in_prefix = tf.gather(cumulative <= budget, tf.argsort(order, axis=-1), batch_dims=1)
     return usable & in_prefix
 
@@ -56,6 +56,9 @@ def minority_classes(
     layout = Layout.of(num_classes)
     check_rho(rho)
     check_scope(scope)
+    labels = tf.convert_to_tensor(labels)
+    if not labels.dtype.is_integer:
+        raise ValueError(f"labels must be integers, received {labels.dtype.name} of shape {labels.shape}")
     return minority_mask(class_histogram(integer_labels(labels, layout, "labels"), layout), layout, rho=rho, scope=scope)
 
 

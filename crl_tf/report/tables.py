@@ -147,7 +147,9 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.1f}"
 
 
-def _mean_and_spread(shares: Sequence[float]) -> str:
+def _mean_and_spread(shares: Sequence[float | None]) -> str:
+    if not all(map(_measured, shares)):
+        return ABSENT
     mean = _percent(float(np.mean(shares)))
     return mean if len(shares) == 1 else f"{mean} ± {_percent(float(np.std(shares, ddof=1)))}"
 

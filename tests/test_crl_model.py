@@ -1,0 +1,179 @@
+"""CRLModel: its step is the objective's gradient, it logs what rectification does, it saves whole; AlphaWarmup moves alpha."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from crl_tf import CRL, AlphaWarmup, ClassBalancedAccuracy, CRLModel, JoinFeatures, MultiLabelCrossEntropy, crl_losses
+from crl_tf.models import build_network
+
+SIZES = [2, 3]
+
+
+def network(seed=0):
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((6,))
+    features = keras.layers.Reshape((2, 4))(keras.layers.Dense(8, activation="tanh")(inputs))
+    logits = keras.layers.Dense(5)(keras.layers.Flatten()(features))
+    return keras.Model(inputs, {"features": features, "logits": logits})
+
+
+def batch(n=24, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.stack([rng.random(n) < 0.3, rng.choice(3, n, p=[0.6, 0.25, 0.15])], axis=1).astype(np.int32)
+    return rng.normal(size=(n, 6)).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("level", ["class", "instance"])
+@pytest.mark.parametrize("jit", [False, True])
+def test_a_step_of_sgd_follows_the_gradient_of_the_objective(level, jit):
+    x, y = batch()
+    loss = CRL(SIZES, level=level, alpha=0.4, kappa=5)
+    model = CRLModel(network())
+    before = [v.numpy() for v in model.trainable_variables]
+    with tf.GradientTape() as tape:
+        outputs = model.network(x)
+        expected = tf.reduce_mean(loss.objective(y, outputs["logits"], outputs["features"]).per_sample)
+    gradients = tape.gradient(expected, model.trainable_variables)
+    model.compile(keras.optimizers.SGD(0.1), loss=loss, jit_compile=jit)
+    logs = model.train_on_batch(x, y, return_dict=True)
+    assert logs["loss"] == pytest.approx(float(expected), rel=1e-5)
+    for variable, start, gradient in zip(model.trainable_variables, before, gradients, strict=True):
+        np.testing.assert_allclose(variable.numpy(), start - 0.1 * gradient.numpy(), atol=1e-6)
+
+
+def test_plain_compile_with_joined_features_takes_the_same_step():
+    x, y = batch()
+    wrapped = CRLModel(network())
+    wrapped.compile(keras.optimizers.SGD(0.1), loss=CRL(SIZES, level="instance", alpha=0.4))
+    plain_network = network()
+    joined = JoinFeatures()([plain_network.output["features"], plain_network.output["logits"]])
+    plain = keras.Model(plain_network.input, joined)
+    metric = ClassBalancedAccuracy(SIZES, feature_shape=(2, 4))
+    plain.compile(keras.optimizers.SGD(0.1), CRL(SIZES, level="instance", alpha=0.4, feature_shape=(2, 4)), metrics=[metric])
+    ours, keras_own = (model.train_on_batch(x, y, return_dict=True) for model in (wrapped, plain))
+    assert ours["loss"] == pytest.approx(keras_own["loss"], rel=1e-6)
+    for a, b in zip(wrapped.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_the_logs_say_what_rectification_did():
+    # One label, 4 samples of class 0 and 2 of class 1: class 1 is the minority (2 <= 3), its 2 anchors have 1 positive and 4
+    # negatives each: 8 triplets. Logits that separate by a margin leave none of them active, equal ones leave all.
+    logits = np.array([[9, -9]] * 4 + [[-9, 9]] * 2, np.float32)
+    y = np.array([0, 0, 0, 0, 1, 1])
+    inputs = keras.Input((2,))
+    identity = keras.layers.Rescaling(1.0)(inputs)
+    model = CRLModel(keras.Model(inputs, {"features": identity, "logits": identity}))
+    model.compile(loss=CRL(2, alpha=0.5))
+    logs = model.test_on_batch(logits, y, return_dict=True)
+    assert (logs["minority_classes"], logs["triplets"], logs["active_triplets"]) == (1, 8, 0)
+    logs = model.test_on_batch(np.zeros_like(logits), y, return_dict=True)
+    assert (logs["triplets"], logs["active_triplets"]) == (8, 1)
+    assert logs["L_ce"] == pytest.approx(np.log(2)) and logs["L_crl"] == pytest.approx(0.5)
+
+
+def test_only_crl_adds_to_the_logs_and_sample_weights_count():
+    x, y = batch()
+    model = CRLModel(network())
+    model.compile(loss=MultiLabelCrossEntropy(SIZES))
+    assert set(model.test_on_batch(x, y, return_dict=True)) == {"loss"}
+    for loss in (MultiLabelCrossEntropy(SIZES), CRL(SIZES, alpha=0.3)):
+        model.compile(loss=loss)
+        weight = np.linspace(0, 2, len(x)).astype(np.float32)
+        per_sample = loss.call(y, model(x)).numpy()
+        got = model.test_on_batch(x, y, sample_weight=weight, return_dict=True)["loss"]
+        assert got == pytest.approx((weight * per_sample).mean(), rel=1e-5)
+
+
+def test_saves_and_loads_without_custom_objects(tmp_path):
+    x, y = batch()
+    model = CRLModel(network())
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss=CRL(SIZES, level="instance", class_counts=[[9, 1], [5, 3, 2]]))
+    model.train_on_batch(x, y)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(model.predict(x, verbose=0), loaded.predict(x, verbose=0))
+    np.testing.assert_array_equal(model.features(x), loaded.features(x))
+    assert loaded.loss.get_config() == model.loss.get_config()
+    assert model.train_on_batch(x, y) == pytest.approx(loaded.train_on_batch(x, y))
+    for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-7)
+
+
+def test_a_network_without_features_is_refused():
+    model = CRLModel(keras.Sequential([keras.Input((6,)), keras.layers.Dense(5)]))
+    with pytest.raises(ValueError, match="network must yield"):
+        model(np.zeros((2, 6), np.float32))
+
+
+def test_instance_level_in_plain_compile_without_features_says_what_to_do():
+    with pytest.raises(ValueError, match=r"CRLModel.*JoinFeatures.*feature_shape"):
+        CRL(3, level="instance", alpha=0.5)([0, 1], np.zeros((2, 3), np.float32))
+
+
+def test_dict_outputs_add_up_to_the_multi_label_loss():
+    x, y = batch()
+    net = network()
+    logits = net.output["logits"]
+    by_name = keras.Model(net.input, {"a": logits[:, :2], "b": logits[:, 2:]})
+    by_name.compile(loss=crl_losses({"a": 2, "b": 3}, alpha=0.4))
+    together = keras.Model(net.input, logits)
+    together.compile(loss=CRL(SIZES, alpha=0.4))
+    split = by_name.test_on_batch(x, {"a": y[:, 0], "b": y[:, 1]}, return_dict=True)["loss"]
+    assert split == pytest.approx(together.test_on_batch(x, y, return_dict=True)["loss"], rel=1e-6)
+
+
+def test_crl_losses_refuses_names_that_do_not_match():
+    with pytest.raises(ValueError, match="class_counts must name the outputs"):
+        crl_losses({"a": 2}, class_counts={"b": [1, 2]})
+
+
+def test_warmup_ramps_alpha_step_by_step():
+    x, y = batch(16)
+    loss = CRL(SIZES, alpha=0.4)
+    model = CRLModel(network())
+    model.compile(keras.optimizers.SGD(0.0), loss=loss)
+    seen = []
+    spy = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(float(loss.alpha_scale)))
+    model.fit(x, y, batch_size=8, epochs=3, callbacks=[AlphaWarmup(loss, 2), spy], verbose=0)
+    # 2 steps an epoch, a ramp of 2 epochs: a quarter more each step.
+    assert seen == [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
+
+
+def test_the_traced_step_sees_the_warmup():
+    x, y = batch()
+    loss = CRL(SIZES, alpha=1.0)
+    model = CRLModel(network())
+    model.compile(loss=loss)
+    logs = {}
+    for scale in (0.0, 1.0):
+        loss.alpha_scale.assign(scale)
+        logs[scale] = model.test_on_batch(x, y, return_dict=True)
+    assert logs[0.0]["loss"] == pytest.approx(logs[0.0]["L_ce"]) and logs[1.0]["loss"] == pytest.approx(logs[1.0]["L_crl"])
+
+
+@pytest.mark.parametrize(
+    "name, size", [("deepid2", (32, 40)), ("deepid2", (78, 64)), ("cifarnet", (32, 32)), ("cifarnet", (8, 12))]
+)
+def test_networks_take_any_size_and_schema(name, size):
+    net = build_network(name, image_size=size, num_classes=[2, 5, 3])
+    outputs = net(np.full((2, *size, 3), 255.0, np.float32))
+    assert outputs["features"].shape == (2, 3, 64) and outputs["logits"].shape == (2, 10)
+
+
+def test_a_label_of_the_head_sees_only_its_own_features():
+    net = build_network("cifarnet", image_size=(8, 8), num_classes=[2, 3])
+    head = net.get_layer("logits")
+    features = tf.random.normal([4, 2, 64])
+    changed = tf.concat([features[:, :1], features[:, 1:] + 1.0], axis=1)
+    np.testing.assert_array_equal(head(features)[:, :2], head(changed)[:, :2])
+    assert np.abs(head(features)[:, 2:] - head(changed)[:, 2:]).min() > 0
+
+
+def test_networks_refuse_what_is_too_small_or_unknown():
+    with pytest.raises(ValueError, match=r"image_size must be .* 32 or more for deepid2"):
+        build_network("deepid2", image_size=(16, 64), num_classes=[2])
+    with pytest.raises(ValueError, match=r"model must be one of .*'vgg'"):
+        build_network("vgg", image_size=(32, 32), num_classes=[2])

@@ -1,0 +1,99 @@
+"""The command line: recipes, flags and their errors, in a process of its own as users run it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from crl_tf.recipe import base_recipe, from_json, load_recipe, override, recipe_names
+
+
+def command(*flags, cwd):
+    ran = subprocess.run([sys.executable, "-m", "crl_tf.main", *flags], capture_output=True, text=True, cwd=cwd)
+    return ran.returncode, ran.stdout, ran.stderr
+
+
+@pytest.fixture
+def on_shop(shop):
+    return [
+        "--dataset=attribute_csv",
+        f"--data_dir={shop}",
+        "--model=cifarnet",
+        "--config.data.image_size=(16, 16)",
+        "--batch_size=16",
+        "--learning_rate=0.001",
+    ]
+
+
+def test_train_compare_evaluate_resume(on_shop, tmp_path):
+    run = "--workdir=run"
+    code, out, err = command(*on_shop, "--compare=ce,class_rel", "--epochs=1", "--kappa=none", "--noexport", run, cwd=tmp_path)
+    assert code == 0, err
+    assert "class_rel" in out and "attribute_csv · cifarnet · 1 epochs · seed 0" in out
+    recipe = json.loads((tmp_path / "run/class_rel/config.json").read_text())["recipe"]
+    assert recipe["crl"]["kappa"] is None and recipe["data"]["image_size"] == [16, 16] and recipe["train"]["epochs"] == 1
+    table = out[out.index("attribute_csv · cifarnet · 1 epochs") :]
+    code, out, err = command("--mode=evaluate", run, cwd=tmp_path)
+    assert code == 0, err
+    assert out.strip() == table.strip()
+    code, out, err = command("--resume", run, "--epochs=2", "--noexport", cwd=tmp_path)
+    assert code == 0, err
+    assert [json.loads((tmp_path / f"run/{loss}/result.json").read_text())["epochs"] for loss in ("ce", "class_rel")] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    "flags, complaint",
+    [
+        (["--dataset=imagenet"], "value should be one of <attribute_csv|celeba|cifar100"),
+        (["--loss=focal"], "value should be one of <ce|class_rel"),
+        (["--compare=ce,focal"], "loss must be one of"),
+        (["--compare=ce,ce"], "compare must name each loss once"),
+        (["--kappa=-3"], "kappa must be an integer >= 1, or none, received '-3'"),
+        (["--rho=1.5"], "rho must lie in (0, 1], received 1.5"),
+        (["--learing_rate=1"], "Did you mean: learning_rate"),
+        (["--config=nonsense"], "config must be a file ending in .py or one of"),
+        (["--config.train.epoch=3"], "epoch"),
+        (["--config.train.optimizer=lion"], "train.optimizer must be one of ('sgd', 'adam'), received 'lion'"),
+        (["--mode=evaluate"], "workdir must be given"),
+        (["--mode=evaluate", "--workdir=nowhere"], "nowhere lacks config.json, model.keras, result.json"),
+        (["--resume", "--workdir=nowhere"], "nowhere holds no run to resume"),
+        (["--dataset=celeba", "--data_dir=nowhere"], "nowhere"),
+        (["--data_dir=somewhere"], "data_dir"),
+        (["train"], "flags only, received ['train']"),
+    ],
+)
+def test_every_mistake_gets_one_clear_line(flags, complaint, tmp_path):
+    code, out, err = command(*flags, cwd=tmp_path)
+    assert code != 0 and complaint in err + out
+    assert "Traceback" not in err + out
+    assert not list(tmp_path.rglob("result.json"))
+
+
+def test_help_is_worth_reading(tmp_path):
+    _, out, _ = command("--help", cwd=tmp_path)
+    for word in ("python -m crl_tf.main --compare=ce,class_rel", "--kappa", "eq. 8", "--resume", "configs/"):
+        assert word in out
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_loads_states_its_command_and_survives_json(name):
+    recipe = load_recipe(name)
+    assert f"--dataset={recipe.dataset}" in _source(name) or f"--config={name}" in _source(name) or name == "handwriting"
+    assert "python -m crl_tf.main" in _source(name)
+    assert set(recipe.to_dict()) == set(base_recipe().to_dict())
+    assert from_json(json.loads(json.dumps(recipe.to_dict()))).to_json() == recipe.to_json()
+
+
+def _source(name):
+    from crl_tf.recipe import recipe_path
+
+    return recipe_path(name).read_text()
+
+
+def test_unknown_keys_and_wrong_types_are_refused():
+    for values in ({"train.epoch": 3}, {"train.epochs": "many"}, {"crl.kapa": 5}):
+        with pytest.raises(ValueError, match=next(iter(values))):
+            override(base_recipe(), values)
+    with pytest.raises(ValueError, match="kapa"):
+        from_json({"crl": {"kapa": 5}})
