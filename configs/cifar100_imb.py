@@ -1,6 +1,7 @@
 """CIFAR-100-imb(gamma): a power law from 500 down to 25 images per class (Fig. 10), for a pair of cores.
 
-Aims at the gains of Fig. 10 with the smallest network of the paper.
+Aims at the gains of Fig. 10 with the smallest network of the paper. eta: of 0.1 and 0.5, the better on the validation images
+(seed 0, class_rel, 20 epochs: 18.5 % and 14.9 %; cross-entropy 17.7 %). About 8 minutes a loss on one core.
 
     python -m crl_tf.main --dataset=cifar100_imb --data_dir=CIFAR --gamma=1 --compare=ce,class_rel
 """
@@ -19,5 +20,5 @@ def get_config() -> ConfigDict:
     config.train.batch_size = 128
     config.train.learning_rate = 0.02
     config.train.schedule = "cosine"
-    config.crl.eta = 0.01
+    config.crl.eta = 0.1
     return config

@@ -27,7 +27,7 @@ from crl_tf.losses.warmup import AlphaWarmup
 from crl_tf.methods import check_method, make_loss
 from crl_tf.metrics import ClassBalancedAccuracy
 from crl_tf.models import build_network
-from crl_tf.recipe import from_json
+from crl_tf.recipe import flattened, from_json
 from crl_tf.training import fit, make_optimizer
 
 CONFIG, RESULT, COMPARISON, MODEL = "config.json", "result.json", "comparison.json", "model.keras"
@@ -192,7 +192,7 @@ def _open_workdir(config: ConfigDict, workdir: Path, resume: bool) -> dict[str, 
     same_length = before.copy_and_resolve_references()
     same_length.train.epochs = config.train.epochs
     if same_length.to_json() != config.to_json():
-        mine, theirs = (_flat(c) for c in (config, same_length))
+        mine, theirs = (flattened(c.to_dict()) for c in (config, same_length))
         different = [f"{key}: {theirs[key]!r} there, {mine[key]!r} now" for key in mine if mine[key] != theirs[key]]
         raise ValueError(f"resume: {workdir} was started with another recipe ({'; '.join(different)})")
     if before.train.epochs == config.train.epochs and (workdir / RESULT).is_file():
@@ -201,13 +201,6 @@ def _open_workdir(config: ConfigDict, workdir: Path, resume: bool) -> dict[str, 
         raise ValueError(f"resume: epochs must be {before.train.epochs} or more, as started, received {config.train.epochs}")
     (workdir / RESULT).unlink(missing_ok=True)
     return None
-
-
-def _flat(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in config.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, ConfigDict) else {prefix + key: value})
-    return flat
 
 
 def _description(config: ConfigDict, dataset: Dataset) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,15 +89,12 @@ def override(recipe: ConfigDict, values: dict[str, Any]) -> ConfigDict:
 
 def from_json(settings: dict[str, Any]) -> ConfigDict:
     """The recipe whose `to_dict()` was written to JSON (where tuples have become lists)."""
-    recipe = base_recipe()
-    flat = ConfigDict(settings)
-    for section in (flat, flat.data):
-        for key, value in section.items():
-            if isinstance(value, (list, tuple)):
-                section[key] = tuple(value)
-    for key in ("dir",):
-        if flat.data[key] is None:
-            del flat.data[key]
-    recipe.lock()
-    recipe.update(flat)
-    return recipe
+    return override(base_recipe(), {k: tuple(v) if isinstance(v, list) else v for k, v in flattened(settings).items()})
+
+
+def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted key: {"train": {"epochs": 3}} is {"train.epochs": 3}."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= flattened(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat

@@ -72,6 +72,7 @@ def test_every_mistake_gets_one_clear_line(flags, complaint, tmp_path):
 
 def test_help_is_worth_reading(tmp_path):
     _, out, _ = command("--help", cwd=tmp_path)
+    out = " ".join(out.split())
     for word in ("python -m crl_tf.main --compare=ce,class_rel", "--kappa", "eq. 8", "--resume", "configs/"):
         assert word in out
 
