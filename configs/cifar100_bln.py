@@ -7,18 +7,12 @@ The balanced control of cifar100_imb, trained the same way; Omega is 0, so alpha
 
 from ml_collections import ConfigDict
 
-from crl_tf.recipe import base_recipe
+from crl_tf.recipe import load_recipe
 
 
 def get_config() -> ConfigDict:
-    config = base_recipe()
+    config = load_recipe("cifar100_imb")
     config.dataset = "cifar100_bln"
-    config.model = "cifarnet"
-    config.data.augment = ("flip", "crop")
-    config.train.epochs = 60
-    config.train.batch_size = 128
-    config.train.learning_rate = 0.02
-    config.train.schedule = "cosine"
     config.crl.alpha = 0.5
     config.crl.alpha_warmup_epochs = 2
     return config

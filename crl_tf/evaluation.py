@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from rich.progress import track
 
 from crl_tf.metrics import ClassBalancedAccuracy, class_balanced_accuracy, rarest_third, sensitivities
 from crl_tf.schema import AttributeSchema
@@ -21,7 +22,7 @@ def confusion_matrices(model: keras.Model, data: tf.data.Dataset, num_classes: S
     def count(images: tf.Tensor, labels: tf.Tensor) -> None:
         metric.update_state(labels, model(images, training=False))
 
-    for images, labels in data:
+    for images, labels in track(data, "measuring", total=int(data.cardinality()), transient=True):
         count(images, labels)
     return [np.rint(matrix).astype(np.int64) for matrix in metric.confusion_matrices()]
 
