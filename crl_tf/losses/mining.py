@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from crl_tf.layout import Layout, batch_size
+from crl_tf.layout import Layout
 
 # Below (above) every hardness there is, yet finite.
 NEVER = -3.0e38
@@ -41,15 +41,18 @@ def select_anchors(labels: tf.Tensor, rectified: tf.Tensor, *, rho: float, scope
     """Every sample of a rectified class, in batch order, in as many rows as eq. 3 can fill: A = rho B (scope="all": B).
 
     Args:
-        labels: int32 [B, L].
+        labels: int32 [L, B].
         rectified: bool [L, largest], from `profiling.minority_mask`.
     """
-    labels = tf.transpose(labels)
-    batch = labels.shape[1] if labels.shape[1] is not None else tf.shape(labels)[1]
+    batch = _batch_size(labels)
     rows = batch if scope == "all" else _at_least_one(batch, rho)
     is_anchor = tf.gather(rectified, tf.maximum(labels, 0), batch_dims=1) & (labels >= 0)
     valid, index = tf.math.top_k(tf.cast(is_anchor, tf.float32), rows)
     return Anchors(index, tf.maximum(tf.gather(labels, index, batch_dims=1), 0), valid > 0)
+
+
+def _batch_size(labels: tf.Tensor) -> int | tf.Tensor:
+    return labels.shape[1] if labels.shape[1] is not None else tf.shape(labels)[1]
 
 
 def _at_least_one(batch: int | tf.Tensor, rho: float) -> int | tf.Tensor:
@@ -71,15 +74,15 @@ def mine_class_level(
     """Hard samples by prediction score (eqs. 4, 5), one set per class and shared by its anchors; distances of eq. 10.
 
     Args:
-        labels: int32 [B, L].
+        labels: int32 [L, B].
         probabilities: float32 [B, sum(num_classes)].
     Returns:
         distances |p_a - p_+| and p_a - p_- (signed), all on the anchor's class. An anchor inside the mined set is not its
         own positive.
     """
     scores = tf.transpose(probabilities)  # [columns, B]: a column is a class of a label
-    batch = batch_size(labels)
-    column_labels = tf.gather(tf.transpose(labels), layout.column_label)
+    batch = _batch_size(labels)
+    column_labels = tf.gather(labels, layout.column_label)
     member = column_labels == layout.column_class[:, None]
     other = (column_labels >= 0) & ~member
     positive, positive_valid = _hardest(-scores, member, _clipped(kappa, batch))
@@ -102,21 +105,20 @@ def mine_instance_level(labels: tf.Tensor, anchors: Anchors, features: tf.Tensor
     """Hard samples by feature distance (eqs. 6, 7), a set per anchor; Euclidean distances of eq. 11.
 
     Args:
-        labels: int32 [B, L].
+        labels: int32 [L, B].
         features: float32 [B, L, D], or [B, D] shared by all labels.
     """
-    batch = batch_size(labels)
-    of_label = tf.transpose(labels)  # [L, B]
+    batch = _batch_size(labels)
     if features.shape.rank == 2:
-        features = tf.repeat(features[None], labels.shape[1], axis=0)
+        features = tf.repeat(features[None], labels.shape[0], axis=0)
     else:
         features = tf.transpose(features, [1, 0, 2])  # [L, B, D]
     anchor_features = tf.gather(features, anchors.index, batch_dims=1)
     squared = tf.stop_gradient(_squared_distances(anchor_features, features))
-    same = of_label[:, None, :] == anchors.label[..., None]
+    same = labels[:, None, :] == anchors.label[..., None]
     itself = tf.range(batch) == anchors.index[..., None]
     positive, positive_valid = _hardest(squared, same & ~itself, _clipped(kappa, batch))
-    negative, negative_valid = _hardest(-squared, ~same & (of_label >= 0)[:, None, :], _clipped(kappa, batch))
+    negative, negative_valid = _hardest(-squared, ~same & (labels >= 0)[:, None, :], _clipped(kappa, batch))
 
     def pairs(index: tf.Tensor, valid: tf.Tensor) -> Pairs:
         # From the differences, not from the expanded square above: that loses small distances to cancellation.

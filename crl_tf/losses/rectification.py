@@ -91,6 +91,8 @@ class Rectifier:
         )
 
     def _mine(self, labels: tf.Tensor, rectified: tf.Tensor, inputs: tf.Tensor) -> MinedPairs:
+        # As floats: TensorFlow logs an error for transposing integers on CPUs without AVX-512.
+        labels = tf.cast(tf.transpose(tf.cast(labels, tf.float32)), tf.int32)
         anchors = select_anchors(labels, rectified, rho=self.rho, scope=self.scope)
         if self.level == "class":
             probabilities = self.layout.unpad(tf.exp(inputs))
