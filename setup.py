@@ -1,6 +1,20 @@
 """Packaging of crl_tf; versions known to work together are pinned in constraints.txt."""
 
+import shutil
+from pathlib import Path
+
 from setuptools import setup
+from setuptools.command.build_py import build_py
+
+
+class BuildWithRecipes(build_py):
+    """The recipes live beside the package for whoever reads the repository, and travel inside it for whoever installs it."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            shutil.copytree("configs", Path(self.build_lib) / "crl_tf" / "configs", ignore=shutil.ignore_patterns("__pycache__"))
+
 
 setup(
     name="crl_tf",
@@ -18,17 +32,18 @@ setup(
         "crl_tf.models.backbones",
         "crl_tf.methods",
         "crl_tf.report",
-        "crl_tf.configs",
     ],
-    # The recipes live beside the package for whoever reads the repository, and travel inside it for whoever installs it.
-    package_dir={"crl_tf.configs": "configs"},
+    # Said outright, so that an editable install is a plain path: a folder that happens to hold a clone then imports the package.
+    package_dir={"": "."},
+    cmdclass={"build_py": BuildWithRecipes},
     install_requires=[
         "tensorflow>=2.18,<3",
         "tensorflow-datasets>=4.9.7",
         "importlib_resources",  # tensorflow-datasets 4.9.10 imports it and does not say so
-        "keras>=3.8,<4",
+        "keras>=3.15,<4",
         "numpy>=1.26",
         "absl-py>=2.1",
+        "tensorboard>=2.18",
         "ml_collections>=1.0",
         "scikit-learn>=1.5",
         "matplotlib>=3.9",

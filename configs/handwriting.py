@@ -1,7 +1,8 @@
 """The embedded default: composed digits, five labels, imbalance from 1:1 to past 1:1,000.
 
-Aims at no table of the paper: it shows, in about a minute on two cores and without any download, cross-entropy failing on
-the rare classes and what rectification does about it.
+Aims at no table of the paper: it shows, in about a minute on two cores and without any download, how cross-entropy fails on
+the rare classes, and CRL beside it. eta and the ramp were chosen on the validation images (seed 0: 51.9 %; cross-entropy 51.7 %;
+eta = 1: 50.3 %): with so few steps, and most rare classes less than twice in a batch, there is little to gain.
 
     python -m crl_tf.main --compare=ce,class_rel
 """
@@ -16,10 +17,10 @@ def get_config() -> ConfigDict:
     config.dataset = "handwriting"
     config.model = "deepid2"
     config.data.image_size = (32, 32)
-    config.train.epochs = 8
-    config.train.batch_size = 128
-    config.train.learning_rate = 0.02
-    config.train.schedule = "cosine"
+    config.train.epochs = 12
+    config.train.batch_size = 256
+    config.train.optimizer = "adam"
+    config.train.learning_rate = 0.002
     config.crl.eta = 0.5
-    config.crl.alpha_warmup_epochs = 1
+    config.crl.alpha_warmup_epochs = 12
     return config

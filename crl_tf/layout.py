@@ -87,6 +87,11 @@ class Layout:
         return tf.gather(flat, self.column_label * self.largest + self.column_class, axis=1)
 
 
+def plain_sizes(num_classes: int | Sequence[int]) -> int | list[int]:
+    """`num_classes` as a config can hold it: an int stays one, any sequence becomes a list of ints."""
+    return int(num_classes) if isinstance(num_classes, (int, np.integer)) else [int(size) for size in num_classes]
+
+
 def batch_size(tensor: tf.Tensor) -> int | tf.Tensor:
     """The first dimension: an int where the graph knows it, else a scalar tensor."""
     return tensor.shape[0] if tensor.shape[0] is not None else tf.shape(tensor)[0]
@@ -121,7 +126,8 @@ def integer_labels(targets: tf.Tensor, layout: Layout, name: str = "y_true") -> 
         whole = tf.reduce_all(tf.cast(labels, targets.dtype) == targets)
         legal = tf.reduce_all((labels >= -1) & (labels < np.asarray(layout.sizes, np.int32)))
         rule = f"class values must be whole numbers in [-1, num_classes - 1] (-1 = not annotated), num_classes={layout.sizes}"
-        check = tf.debugging.Assert(whole & legal, [f"{name}: {rule}; received", targets], summarize=16)
+        extremes = [tf.reduce_min(targets), "to", tf.reduce_max(targets)]
+        check = tf.debugging.Assert(whole & legal, [f"{name}: {rule}; received values from", *extremes])
     elif width == layout.width:
         hot = layout.pad(tf.cast(targets, tf.float32), 0.0)
         annotated = tf.reduce_max(hot, axis=-1) > 0

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from crl_tf.layout import PADDING_LOGIT, Layout, checked_feature_shape, class_logits, integer_labels, split_features
+from crl_tf.layout import PADDING_LOGIT, Layout, checked_feature_shape, class_logits, integer_labels, plain_sizes, split_features
 
 
 def sensitivities(confusion: np.ndarray) -> np.ndarray:
@@ -95,8 +95,9 @@ class ClassBalancedAccuracy(keras.metrics.Metric):
         dtype: str | None = None,
     ) -> None:
         super().__init__(name=name, dtype=dtype)
-        self.num_classes = num_classes
+        self.num_classes = plain_sizes(num_classes)
         self.from_logits = from_logits
+        self._direction = "up"  # what Keras's EarlyStopping and ModelCheckpoint go by
         self._layout = Layout.of(num_classes)
         self._feature_shape = checked_feature_shape(feature_shape, self._layout)
         # float64: a float32 count stands still at 2^24.

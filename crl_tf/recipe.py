@@ -55,7 +55,7 @@ def recipe_folder() -> Path:
 
 def recipe_names() -> list[str]:
     """Names that `--config` takes without a path."""
-    return sorted(path.stem for path in recipe_folder().glob("*.py") if path.stem != "__init__")
+    return sorted(path.stem for path in recipe_folder().glob("*.py"))
 
 
 def recipe_path(name: str) -> Path:

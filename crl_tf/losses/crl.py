@@ -11,7 +11,15 @@ import numpy as np
 import tensorflow as tf
 
 from crl_tf.imbalance import imbalance_measure
-from crl_tf.layout import Layout, checked_feature_shape, class_logits, integer_labels, log_probabilities, split_features
+from crl_tf.layout import (
+    Layout,
+    checked_feature_shape,
+    class_logits,
+    integer_labels,
+    log_probabilities,
+    plain_sizes,
+    split_features,
+)
 from crl_tf.losses.cross_entropy import cross_entropy_by_sample
 from crl_tf.losses.rectification import Rectification, Rectifier
 
@@ -89,7 +97,7 @@ class CRL(keras.losses.Loss):
         # What `AlphaWarmup` turns; a variable, so that a traced training step sees it move.
         self.alpha_scale = tf.Variable(1.0, trainable=False, name="alpha_scale", dtype=tf.float32)
         self._config = {
-            "num_classes": _plain(num_classes),
+            "num_classes": plain_sizes(num_classes),
             "level": level,
             "comparison": comparison,
             "class_counts": None
@@ -234,5 +242,4 @@ def _plain(value: Any) -> Any:
     """NumPy numbers and arrays as what JSON can hold."""
     if value is None:
         return None
-    plain = np.asarray(value).tolist()
-    return plain
+    return np.asarray(value).tolist()

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from crl_tf.layout import Layout, class_logits, integer_labels, log_probabilities
+from crl_tf.layout import Layout, class_logits, integer_labels, log_probabilities, plain_sizes
 
 
 def cross_entropy_by_sample(labels: tf.Tensor, log_probability: tf.Tensor, layout: Layout) -> tf.Tensor:
@@ -52,7 +52,7 @@ class MultiLabelCrossEntropy(keras.losses.Loss):
     ) -> None:
         # float32 whatever the policy: in bfloat16 the label 257 would become 256.
         super().__init__(reduction=reduction, name=name, dtype="float32")
-        self.num_classes = num_classes
+        self.num_classes = plain_sizes(num_classes)
         self.from_logits = from_logits
         self._layout = Layout.of(num_classes)
 

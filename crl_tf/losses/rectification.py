@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,17 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from crl_tf.layout import Layout, batch_size, integer_labels, log_probabilities
-from crl_tf.losses.comparison import Compared, compare_absolute, compare_distribution, compare_relative, triplet_count
+from crl_tf.losses.comparison import COMPARISONS, Scale, triplet_count
 from crl_tf.losses.mining import MinedPairs, mine_class_level, mine_instance_level, select_anchors
 from crl_tf.losses.profiling import check_rho, check_scope, class_histogram, minority_mask
 
-LEVELS = ("class", "instance")
-COMPARISONS = ("relative", "absolute", "distribution")
-
-CLASS_MARGIN = 0.5
-INSTANCE_ABSOLUTE_MARGIN = 1.0
-# Where the distances of eq. 16 lie: differences of probabilities, and distances of unit vectors.
-HISTOGRAM_RANGE = {"class": (-1.0, 1.0), "instance": (0.0, 2.0)}
+# By level, where the distances of eq. 16 lie: differences of probabilities, and distances of unit vectors.
+LEVELS = {"class": (-1.0, 1.0), "instance": (0.0, 2.0)}
 
 
 class Rectification(NamedTuple):
@@ -52,7 +46,7 @@ class Rectifier:
     def __post_init__(self) -> None:
         for name, value, known in (("level", self.level, LEVELS), ("comparison", self.comparison, COMPARISONS)):
             if value not in known:
-                raise ValueError(f"{name} must be one of {known}, received {value!r}")
+                raise ValueError(f"{name} must be one of {tuple(known)}, received {value!r}")
         check_scope(self.scope)
         check_rho(self.rho)
         if self.kappa is not None and not _is_int_from(self.kappa, 1):
@@ -60,29 +54,33 @@ class Rectifier:
         if not _is_int_from(self.num_bins, 2):
             raise ValueError(f"num_bins must be an int >= 2, received {self.num_bins!r}")
         if self.margin is not None:
-            if self.comparison == "distribution":
-                raise ValueError(f"margin has no meaning for comparison='distribution', received {self.margin!r}")
+            if not self.has_margin:
+                raise ValueError(f"margin has no meaning for comparison={self.comparison!r}, received {self.margin!r}")
             margin = np.asarray(self.margin, np.float64)
             if margin.shape not in ((), (len(self.layout),)) or not (np.isfinite(margin) & (margin >= 0)).all():
                 raise ValueError(f"margin must be a number >= 0, or one per label ({len(self.layout)}), received {self.margin!r}")
 
+    @property
+    def has_margin(self) -> bool:
+        return COMPARISONS[self.comparison].class_margin is not None
+
     def margins(self) -> np.ndarray:
-        """m_j of every label, float32 [L]: as given, or the paper's (Sec. 3.3; eq. 12 for triplets of features)."""
+        """m_j of every label, float32 [L]: as given, or the paper's (Sec. 3.3); 0 where there is none."""
+        row = COMPARISONS[self.comparison]
+        of_sizes = row.class_margin if self.level == "class" else row.instance_margin
         if self.margin is not None:
-            default: float | np.ndarray = np.asarray(self.margin)
-        elif self.level == "class":
-            default = CLASS_MARGIN
-        elif self.comparison == "relative":
-            default = 2.0 * math.pi / np.asarray(self.layout.sizes)
+            margin = np.asarray(self.margin)
         else:
-            default = INSTANCE_ABSOLUTE_MARGIN
-        return np.broadcast_to(np.asarray(default, np.float32), [len(self.layout)])
+            margin = of_sizes(np.asarray(self.layout.sizes, np.float64)) if of_sizes else np.zeros(())
+        return np.broadcast_to(margin.astype(np.float32), [len(self.layout)])
 
     def __call__(self, labels: tf.Tensor, inputs: tf.Tensor) -> Rectification:
         """Profile, mine, compare. labels: int32 [B, L]; inputs: log-probabilities [B, L, largest], or features."""
         rectified = minority_mask(class_histogram(labels, self.layout), self.layout, rho=self.rho, scope=self.scope)
         mined = self._mine(labels, rectified, inputs)
-        compared = self._compare(mined)
+        low, high = LEVELS[self.level]
+        scale = Scale(tf.constant(self.margins()), low, high, self.num_bins)
+        compared = COMPARISONS[self.comparison].compare(mined, scale)
         return Rectification(
             _to_samples(compared.by_anchor, mined.anchors.index, batch_size(labels)),
             tf.reduce_sum(tf.cast(rectified, tf.float32), axis=-1),
@@ -98,16 +96,9 @@ class Rectifier:
             probabilities = self.layout.unpad(tf.exp(inputs))
             return mine_class_level(labels, anchors, probabilities, self.layout, kappa=self.kappa)
         features = self.checked_features(inputs)
-        if self.comparison == "distribution":
+        if COMPARISONS[self.comparison].unit_features:
             features = tf.math.l2_normalize(features, axis=-1)
         return mine_instance_level(labels, anchors, features, kappa=self.kappa)
-
-    def _compare(self, mined: MinedPairs) -> Compared:
-        if self.comparison == "distribution":
-            low, high = HISTOGRAM_RANGE[self.level]
-            return compare_distribution(mined, low=low, high=high, num_bins=self.num_bins)
-        compare = {"relative": compare_relative, "absolute": compare_absolute}[self.comparison]
-        return compare(mined, tf.constant(self.margins()))
 
     def checked_features(self, features: tf.Tensor) -> tf.Tensor:
         """float32 [B, L, D] or [B, D], or one clear error."""

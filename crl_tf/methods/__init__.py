@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import keras
 import numpy as np
 from ml_collections import ConfigDict
 
+from crl_tf.losses.comparison import COMPARISONS
 from crl_tf.losses.crl import CRL
 from crl_tf.losses.cross_entropy import MultiLabelCrossEntropy
 
 
 class Method(NamedTuple):
-    """level and comparison of the rectification; both None for cross-entropy alone. title: how tables call it."""
+    """make_loss: (classes per label, training samples per class and label, the `crl` section of a recipe) to its loss."""
 
-    title: str
-    level: str | None = None
-    comparison: str | None = None
+    make_loss: Callable[[list[int], list[list[int]], ConfigDict], keras.losses.Loss]
+
+
+def _cross_entropy(num_classes: list[int], class_counts: list[list[int]], settings: ConfigDict) -> keras.losses.Loss:
+    return MultiLabelCrossEntropy(num_classes)
+
+
+def _rectification(level: str, comparison: str) -> Callable[[list[int], list[list[int]], ConfigDict], keras.losses.Loss]:
+    def make(num_classes: list[int], class_counts: list[list[int]], settings: ConfigDict) -> CRL:
+        given = {name: settings[name] for name in ("alpha", "eta", "kappa", "rho", "scope", "num_bins")}
+        # A recipe's margin is meant for the methods that have one, so that they can be compared with one that has none.
+        margin = settings.margin if COMPARISONS[comparison].class_margin else None
+        return CRL(num_classes, level=level, comparison=comparison, class_counts=class_counts, margin=margin, **given)
+
+    return make
 
 
 METHODS: dict[str, Method] = {
-    "ce": Method("cross-entropy"),
-    "class_rel": Method("CRL class level, relative", "class", "relative"),
-    "class_abs": Method("CRL class level, absolute", "class", "absolute"),
-    "class_dis": Method("CRL class level, distribution", "class", "distribution"),
-    "instance_rel": Method("CRL instance level, relative", "instance", "relative"),
-    "instance_abs": Method("CRL instance level, absolute", "instance", "absolute"),
-    "instance_dis": Method("CRL instance level, distribution", "instance", "distribution"),
+    "ce": Method(_cross_entropy),
+    "class_rel": Method(_rectification("class", "relative")),
+    "class_abs": Method(_rectification("class", "absolute")),
+    "class_dis": Method(_rectification("class", "distribution")),
+    "instance_rel": Method(_rectification("instance", "relative")),
+    "instance_abs": Method(_rectification("instance", "absolute")),
+    "instance_dis": Method(_rectification("instance", "distribution")),
 }
 
 
@@ -49,20 +62,4 @@ def make_loss(
         settings: the `crl` section of a recipe.
     """
     check_method(name)
-    method = METHODS[name]
-    if method.level is None:
-        return MultiLabelCrossEntropy(list(num_classes))
-    return CRL(
-        list(num_classes),
-        level=method.level,
-        comparison=method.comparison,
-        class_counts=[counts.tolist() for counts in class_counts],
-        alpha=settings.alpha,
-        eta=settings.eta,
-        kappa=settings.kappa,
-        rho=settings.rho,
-        # A recipe's margin is meant for the methods that have one, so that they can be compared with one that has none.
-        margin=None if method.comparison == "distribution" else settings.margin,
-        scope=settings.scope,
-        num_bins=settings.num_bins,
-    )
+    return METHODS[name].make_loss(list(num_classes), [counts.tolist() for counts in class_counts], settings)

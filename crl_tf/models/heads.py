@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from crl_tf.layout import Layout
+from crl_tf.layout import Layout, plain_sizes
 
 
 @keras.saving.register_keras_serializable(package="crl_tf")
@@ -24,7 +24,7 @@ class LabelLogits(layers.Layer):
 
     def __init__(self, num_classes: int | Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.num_classes = num_classes
+        self.num_classes = plain_sizes(num_classes)
         self._layout = Layout.of(num_classes)
 
     def build(self, input_shape: Sequence[int | None]) -> None:

@@ -4,5 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-VARIANTS = [(level, comparison) for level in ("class", "instance") for comparison in ("relative", "absolute", "distribution")]
+from crl_tf.losses.comparison import COMPARISONS
+from crl_tf.losses.rectification import LEVELS
+
+VARIANTS = [(level, comparison) for level in LEVELS for comparison in COMPARISONS]
 every_variant = pytest.mark.parametrize(("level", "comparison"), VARIANTS, ids=["-".join(variant) for variant in VARIANTS])
