@@ -7,7 +7,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from crl_tf.losses.crl import CRL
+from crl_tf.losses.crl import CRL, Objective
+from crl_tf.losses.cross_entropy import per_sample_weight
+
+BATCH_COUNTS = ("minority_classes", "triplets", "active_triplets")
 
 
 @keras.saving.register_keras_serializable(package="crl_tf")
@@ -17,7 +20,7 @@ class CRLModel(keras.Model):
     `compile(loss=CRL(...))` trains with eq. 8 at either level; any other Keras loss is given the logits. Metrics see the
     logits as well. With a CRL, each step adds to the logs, as running means of the epoch: `L_ce` and `L_crl` (summed over
     labels, before weighting), `minority_classes` and `triplets` (of a batch, over all labels) and `active_triplets` (the share
-    that pulls on the model).
+    that pulls on the model); validation logs the first two.
 
     Args:
         network: a keras.Model with output {"features": [B, L, D] or [B, D], "logits": [B, sum(num_classes)]}, or the pair
@@ -33,9 +36,7 @@ class CRLModel(keras.Model):
     def __init__(self, network: keras.Model, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.network = network
-        self._logged = [
-            keras.metrics.Mean(name=name) for name in ("L_ce", "L_crl", "minority_classes", "triplets", "active_triplets")
-        ]
+        self._logged = [keras.metrics.Mean(name=name) for name in ("L_ce", "L_crl", *BATCH_COUNTS)]
         if network.built and getattr(network, "inputs", None):
             self.build(network.inputs[0].shape)
 
@@ -69,40 +70,56 @@ class CRLModel(keras.Model):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
             loss, logits = self._loss_and_logits(x, y, sample_weight, training=True)
-            # Gradients of the replicas are summed: each contributes its share of the mean.
-            share = loss / tf.cast(tf.distribute.get_strategy().num_replicas_in_sync, loss.dtype)
-            scaled = self.optimizer.scale_loss(share)
+            scaled = self.optimizer.scale_loss(loss)
         variables = self.trainable_variables
-        self.optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables, strict=True))
+        if variables:
+            self.optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables, strict=True))
         return self.compute_metrics(x, y, logits, sample_weight=sample_weight)
 
     def test_step(self, data: Any) -> dict[str, Any]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         _, logits = self._loss_and_logits(x, y, sample_weight, training=False)
-        return self.compute_metrics(x, y, logits, sample_weight=sample_weight)
+        logs = self.compute_metrics(x, y, logits, sample_weight=sample_weight)
+        return {name: value for name, value in logs.items() if name not in BATCH_COUNTS}
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> tf.Tensor:
+        """The loss of logits `y_pred`; the instance level runs the network on `x` for its features.
+
+        Keras asks for it outside of a step when it builds a model under a strategy.
+        """
+        if not isinstance(self.loss, CRL):
+            return super().compute_loss(x, y, y_pred, sample_weight, training=training)
+        features = self._features_and_logits(x, training)[0] if self.loss.level == "instance" else None
+        return self._share_of_mean(self.loss.objective(y, y_pred, features), sample_weight)
 
     def _loss_and_logits(self, x: Any, y: Any, sample_weight: Any, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         features, logits = self._features_and_logits(x, training)
         if isinstance(self.loss, CRL):
             objective = self.loss.objective(y, logits, features)
-            per_sample = objective.per_sample
-            if sample_weight is not None:
-                per_sample *= tf.reshape(tf.cast(sample_weight, per_sample.dtype), [-1])
-            loss = tf.reduce_mean(per_sample)
-            self._log(objective)
+            loss = self._share_of_mean(objective, sample_weight)
+            if training:
+                self._log_counts(objective)
+            for metric, value in zip(self._logged, (objective.cross_entropy, objective.rectification), strict=False):
+                metric.update_state(value)
         else:
-            loss = self.loss(y, logits, sample_weight=sample_weight)
-        if self.losses:
-            loss += tf.add_n([tf.cast(extra, loss.dtype) for extra in self.losses])
+            loss = super().compute_loss(x, y, logits, sample_weight, training=training)
         for metric in self.metrics:
             if metric.name == "loss":
-                metric.update_state(loss, sample_weight=tf.shape(logits)[0])
+                metric.update_state(loss * _replicas(), sample_weight=tf.shape(logits)[0])
         return loss, logits
 
-    def _log(self, objective: Any) -> None:
-        cross_entropy, rectification, classes, triplets, active = self._logged
-        cross_entropy.update_state(objective.cross_entropy)
-        rectification.update_state(objective.rectification)
+    def _share_of_mean(self, objective: Objective, sample_weight: Any) -> tf.Tensor:
+        """Eq. 8 and the network's own losses, scaled as Keras scales a loss under a strategy: the replicas' gradients add up."""
+        per_sample = objective.per_sample
+        if sample_weight is not None:
+            per_sample *= per_sample_weight(sample_weight)
+        extra = [tf.cast(term, per_sample.dtype) for term in self.losses]
+        return tf.add_n([tf.reduce_mean(per_sample), *extra]) / _replicas()
+
+    def _log_counts(self, objective: Objective) -> None:
+        classes, triplets, active = self._logged[2:]
         classes.update_state(objective.minority_classes)
         triplets.update_state(objective.triplets)
         active.update_state(tf.math.divide_no_nan(objective.active, objective.triplets), sample_weight=objective.triplets)
@@ -114,3 +131,7 @@ class CRLModel(keras.Model):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> CRLModel:
         network = keras.saving.deserialize_keras_object(config["network"], custom_objects=custom_objects)
         return cls(network, name=config["name"])
+
+
+def _replicas() -> float:
+    return float(tf.distribute.get_strategy().num_replicas_in_sync)

@@ -66,12 +66,16 @@ def test_the_logs_say_what_rectification_did():
     inputs = keras.Input((2,))
     identity = keras.layers.Rescaling(1.0)(inputs)
     model = CRLModel(keras.Model(inputs, {"features": identity, "logits": identity}))
-    model.compile(loss=CRL(2, alpha=0.5))
-    logs = model.test_on_batch(logits, y, return_dict=True)
+    model.compile(keras.optimizers.SGD(0.0), loss=CRL(2, alpha=0.5))
+    logs = model.train_on_batch(logits, y, return_dict=True)
     assert (logs["minority_classes"], logs["triplets"], logs["active_triplets"]) == (1, 8, 0)
-    logs = model.test_on_batch(np.zeros_like(logits), y, return_dict=True)
+    model.reset_metrics()
+    logs = model.train_on_batch(np.zeros_like(logits), y, return_dict=True)
     assert (logs["triplets"], logs["active_triplets"]) == (8, 1)
     assert logs["L_ce"] == pytest.approx(np.log(2)) and logs["L_crl"] == pytest.approx(0.5)
+    assert set(model.test_on_batch(logits, y, return_dict=True)) == {"loss", "L_ce", "L_crl"}
+    history = model.fit(logits, y, validation_data=(logits, y), verbose=0).history
+    assert {name for name in history if name.startswith("val_")} == {"val_loss", "val_L_ce", "val_L_crl"}
 
 
 def test_only_crl_adds_to_the_logs_and_sample_weights_count():
@@ -81,6 +85,8 @@ def test_only_crl_adds_to_the_logs_and_sample_weights_count():
     assert set(model.test_on_batch(x, y, return_dict=True)) == {"loss"}
     for loss in (MultiLabelCrossEntropy(SIZES), CRL(SIZES, alpha=0.3)):
         model.compile(loss=loss)
+        with pytest.raises(ValueError, match="sample_weight must hold one weight per sample"):
+            model.test_on_batch(x, y, sample_weight=np.ones((len(x), 2)))
         weight = np.linspace(0, 2, len(x)).astype(np.float32)
         per_sample = loss.call(y, model(x)).numpy()
         got = model.test_on_batch(x, y, sample_weight=weight, return_dict=True)["loss"]
@@ -100,6 +106,32 @@ def test_saves_and_loads_without_custom_objects(tmp_path):
     assert model.train_on_batch(x, y) == pytest.approx(loaded.train_on_batch(x, y))
     for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-7)
+
+
+def test_keras_losses_by_name_see_the_logits():
+    x, _ = batch()
+    model = CRLModel(network())
+    model.compile(loss="mse")
+    logits = model.predict(x, verbose=0)
+    assert model.test_on_batch(x, np.zeros_like(logits), return_dict=True)["loss"] == pytest.approx((logits**2).mean(), rel=1e-5)
+
+
+def test_num_classes_given_as_an_array_still_saves(tmp_path):
+    sizes = np.array(SIZES)
+    model = CRLModel(network())
+    model.compile(loss=CRL(sizes, alpha=0.5), metrics=[ClassBalancedAccuracy(sizes)])
+    model.save(tmp_path / "model.keras")
+    assert keras.saving.load_model(tmp_path / "model.keras").loss.get_config()["num_classes"] == SIZES
+    assert MultiLabelCrossEntropy(sizes).get_config()["num_classes"] == SIZES
+
+
+def test_early_stopping_knows_which_way_is_up():
+    x, y = batch()
+    model = CRLModel(network())
+    model.compile(loss=CRL(SIZES, alpha=0.5), metrics=[ClassBalancedAccuracy(SIZES)])
+    stop = keras.callbacks.EarlyStopping("val_balanced_accuracy")
+    model.fit(x, y, validation_data=(x, y), callbacks=[stop], verbose=0)
+    assert stop.best == pytest.approx(model.evaluate(x, y, verbose=0, return_dict=True)["balanced_accuracy"])
 
 
 def test_a_network_without_features_is_refused():

@@ -20,7 +20,7 @@ from crl_tf.layout import (
     plain_sizes,
     split_features,
 )
-from crl_tf.losses.cross_entropy import cross_entropy_by_sample
+from crl_tf.losses.cross_entropy import cross_entropy_by_sample, per_sample_weight
 from crl_tf.losses.rectification import Rectification, Rectifier
 
 
@@ -122,6 +122,9 @@ class CRL(keras.losses.Loss):
     @property
     def level(self) -> str:
         return self._rectifier.level
+
+    def __call__(self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None) -> tf.Tensor:
+        return super().__call__(y_true, y_pred, None if sample_weight is None else per_sample_weight(sample_weight))
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         features, logits = split_features(tf.convert_to_tensor(y_pred), self._layout, self._feature_shape)

@@ -27,6 +27,19 @@ def cross_entropy_by_sample(labels: tf.Tensor, log_probability: tf.Tensor, layou
     return tf.where(annotated, -of_class, 0.0) / tf.maximum(count, 1.0)
 
 
+def per_sample_weight(sample_weight: tf.Tensor) -> tf.Tensor:
+    """float32 [B] from [B] or [B, 1]; a weight per label has no meaning for terms that pair samples, and is refused."""
+    weight = tf.cast(tf.convert_to_tensor(sample_weight), tf.float32)
+    if weight.shape.rank == 2 and weight.shape[1] == 1:
+        weight = weight[:, 0]
+    if weight.shape.rank not in (1, None):
+        raise ValueError(
+            f"sample_weight must hold one weight per sample, [B] or [B, 1], received shape {weight.shape}; to leave a label of"
+            " a sample out, give it the class -1"
+        )
+    return weight
+
+
 @keras.saving.register_keras_serializable(package="crl_tf")
 class MultiLabelCrossEntropy(keras.losses.Loss):
     """Sum over the labels of their mean cross-entropy (eq. 2): the baseline, on the same targets and outputs as `CRL`.
@@ -61,6 +74,9 @@ class MultiLabelCrossEntropy(keras.losses.Loss):
         log_probability = log_probabilities(class_logits(y_pred, self._layout, self.from_logits), self._layout)
         by_sample = tf.reduce_sum(cross_entropy_by_sample(labels, log_probability, self._layout), axis=1)
         return by_sample * tf.cast(tf.shape(labels)[0], tf.float32)
+
+    def __call__(self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None) -> tf.Tensor:
+        return super().__call__(y_true, y_pred, None if sample_weight is None else per_sample_weight(sample_weight))
 
     def get_config(self) -> dict[str, Any]:
         return {
