@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,14 @@ from crl_tf.datasets.source import Dataset
 from crl_tf.evaluation import confusion_matrices, measure
 from crl_tf.export import export_saved_model
 from crl_tf.files import read_json, write_json, write_whole
-from crl_tf.imbalance import class_counts
+from crl_tf.imbalance import class_counts, imbalance_ratio
 from crl_tf.losses.crl import CRL
 from crl_tf.losses.warmup import AlphaWarmup
 from crl_tf.methods import check_method, make_loss
 from crl_tf.metrics import ClassBalancedAccuracy
 from crl_tf.models import build_network
 from crl_tf.recipe import flattened, from_json
-from crl_tf.training import fit, make_optimizer
+from crl_tf.training import fit, make_optimizer, seconds_trained
 
 CONFIG, RESULT, COMPARISON, MODEL = "config.json", "result.json", "comparison.json", "model.keras"
 
@@ -55,15 +54,14 @@ def run(
     keras.utils.set_random_seed(config.seed)
     dataset = dataset or load(config)
     counts = class_counts(dataset.splits["train"].labels, dataset.schema.num_classes)
+    print(_summary(dataset, counts), flush=True)
     model, loss, data = assemble(config, dataset, counts)
     write_json(workdir / CONFIG, _description(config, dataset))
 
     callbacks = []
     if isinstance(loss, CRL) and config.crl.alpha_warmup_epochs:
         callbacks.append(AlphaWarmup(loss, config.crl.alpha_warmup_epochs))
-    started = time.monotonic()
     fit(model, data["train"], data["validation"], epochs=config.train.epochs, workdir=workdir, callbacks=callbacks)
-    seconds = time.monotonic() - started
 
     write_whole(workdir / MODEL, model.save)
     if export:
@@ -74,7 +72,7 @@ def run(
         "loss": config.loss,
         "seed": config.seed,
         "epochs": config.train.epochs,
-        "seconds": round(seconds, 1),
+        "seconds": round(seconds_trained(workdir), 1),
         **measure(dataset.schema, confusion_matrices(model, data["test"], dataset.schema.num_classes), counts),
     }
     save_figures([result], workdir)
@@ -201,6 +199,16 @@ def _open_workdir(config: ConfigDict, workdir: Path, resume: bool) -> dict[str, 
         raise ValueError(f"resume: epochs must be {before.train.epochs} or more, as started, received {config.train.epochs}")
     (workdir / RESULT).unlink(missing_ok=True)
     return None
+
+
+def _summary(dataset: Dataset, counts: Sequence[np.ndarray]) -> str:
+    """One line on what is learned from, so that a column mistaken for a label is seen before hours of training."""
+    images = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
+    labels = f"{len(counts)} labels" if len(counts) > 1 else "1 label"
+    untrained = sum(int((c == 0).sum()) for c in counts)
+    note = f" ({untrained} without a training image)" if untrained else ""
+    worst = max(imbalance_ratio(c) for c in counts if c.any())
+    return f"{labels}, {sum(map(len, counts)):,} classes{note}, imbalance to 1:{worst:,.0f}; images: {images}"
 
 
 def _description(config: ConfigDict, dataset: Dataset) -> dict[str, Any]:

@@ -17,19 +17,22 @@ from crl_tf.schema import AttributeSchema
 def export_saved_model(model: keras.Model, schema: AttributeSchema, image_size: Sequence[int], path: Path) -> None:
     """Writes a SavedModel with two signatures.
 
-    serving_default: `images` float32 [B, H, W, 3] in [0, 255] to, per label under its name, the probabilities float32 [B, C].
+    serving_default: `images` float32 [B, any H, any W, 3] in [0, 255], resized as the training pipeline does, to, per label
+    under its name, the probabilities float32 [B, C].
     class_names: nothing to, per label under its name, the names of these C classes, string [C].
     The names stand in `assets.extra/schema.json` as well, for whoever reads rather than runs.
 
     Args:
-        model: maps images to concatenated logits [B, sum(num_classes)].
+        model: maps images [B, *image_size, 3] to concatenated logits [B, sum(num_classes)].
+        image_size: (height, width) that the model was trained with.
     """
     layout = Layout(schema.num_classes)
     module = tf.Module()
     module.model = model
 
-    @tf.function(input_signature=[tf.TensorSpec([None, *image_size, 3], tf.float32, name="images")])
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="images")])
     def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        images = tf.ensure_shape(tf.image.resize(images, image_size, antialias=True), [None, *image_size, 3])
         probabilities = layout.unpad(tf.exp(log_probabilities(model(images, training=False), layout)))
         return {name: probabilities[:, schema.columns(name)] for name in schema.names}
 

@@ -14,6 +14,7 @@ Settings come from the recipe (configs/<dataset>.py unless --config names anothe
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -110,7 +111,8 @@ def given_settings() -> dict[str, Any]:
             raise ValueError(f"kappa must be an integer >= 1, or none, received {values['crl.kappa']!r}")
         values["crl.kappa"] = None if kappa == "none" else int(kappa)
     if "data.dir" in values:
-        values["data.dir"] = str(Path(values["data.dir"]).expanduser())
+        # Absolute, so that the run can be evaluated and resumed from elsewhere.
+        values["data.dir"] = str(Path(values["data.dir"]).expanduser().absolute())
     return values
 
 
@@ -118,26 +120,35 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"flags only, received {argv[1:]}")
     if flags.FLAGS["verbosity"].using_default_value:
-        logging.set_verbosity(logging.WARNING)  # TensorFlow tells of every file it saves
+        # TensorFlow tells of every file it saves, through both loggers.
+        logging.set_verbosity(logging.WARNING)
+        tf.get_logger().setLevel("WARNING")
     try:
-        results = _results()
-    except (ValueError, OSError, tf.errors.OpError) as error:
+        results, workdir = _results()
+    except (ValueError, OSError) as error:
         logging.debug("where it came from", exc_info=True)
         sys.exit(f"crl_tf: {error}")
+    except tf.errors.OpError as error:
+        logging.debug("where it came from", exc_info=True)
+        # What an assertion in the graph says stands between TensorFlow's own words.
+        said = re.search(r"assertion failed: (.+)", error.message)
+        sys.exit(f"crl_tf: {said[1] if said else error.message}")
     console = Console()
     console.print()
     console.print(report.comparison_table(results))
     if len(results[0]["labels"]) > 1:
         console.print(report.label_table(results))
+    if _MODE.value == "train":
+        console.print(f"models, SavedModels, figures, logs: {workdir}", highlight=False, soft_wrap=True)
 
 
-def _results() -> list[dict[str, Any]]:
+def _results() -> tuple[list[dict[str, Any]], Path]:
     workdir = _WORKDIR.value and Path(_WORKDIR.value).expanduser()
     if workdir is None and (_RESUME.value or _MODE.value == "evaluate"):
         raise ValueError("workdir must be given: the folder of the run to resume or to evaluate")
     if _MODE.value == "evaluate":
-        return experiment.evaluate(workdir)
-    losses = _COMPARE.value
+        return experiment.evaluate(workdir), workdir
+    losses = _COMPARE.value and [loss.strip() for loss in _COMPARE.value]
     if _RESUME.value:
         config, started_losses = experiment.started_with(workdir)
         losses = losses or started_losses
@@ -148,8 +159,8 @@ def _results() -> list[dict[str, Any]]:
         name = "-".join([config.dataset, *(losses or [config.loss]), time.strftime("%Y%m%d-%H%M%S")])
         workdir = Path("runs") / name
     if losses:
-        return experiment.compare(config, losses, workdir, resume=_RESUME.value, export=_EXPORT.value)
-    return [experiment.run(config, workdir, resume=_RESUME.value, export=_EXPORT.value)]
+        return experiment.compare(config, losses, workdir, resume=_RESUME.value, export=_EXPORT.value), workdir
+    return [experiment.run(config, workdir, resume=_RESUME.value, export=_EXPORT.value)], workdir
 
 
 if __name__ == "__main__":

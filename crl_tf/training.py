@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,9 +56,25 @@ def fit(
         validation_data=validation,
         epochs=epochs,
         shuffle=False,  # the pipeline has shuffled
-        callbacks=[_StopAtNaN(), *callbacks, *recorders],
+        callbacks=[_StopAtNaN(), *callbacks, _EpochSeconds(), *recorders],
         verbose=1 if sys.stdout.isatty() else 2,
     )
+
+
+def seconds_trained(workdir: Path) -> float:
+    """Seconds of all epochs in `history.csv`, those before a resume included; of an epoch run twice, the last time."""
+    with open(workdir / "history.csv", newline="") as file:
+        return sum({row["epoch"]: float(row["seconds"]) for row in csv.DictReader(file)}.values())
+
+
+class _EpochSeconds(keras.callbacks.Callback):
+    """Adds `seconds`, training and validation, to the logs that the recorders behind it write."""
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._started = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        logs["seconds"] = time.monotonic() - self._started
 
 
 class _StopAtNaN(keras.callbacks.Callback):

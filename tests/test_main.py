@@ -30,16 +30,21 @@ def test_train_compare_evaluate_resume(on_shop, tmp_path):
     run = "--workdir=run"
     code, out, err = command(*on_shop, "--compare=ce,class_rel", "--epochs=1", "--kappa=none", "--noexport", run, cwd=tmp_path)
     assert code == 0, err
-    assert "class_rel" in out and "attribute_csv · cifarnet · 1 epochs · seed 0" in out
+    assert "class_rel" in out and "attribute_csv · cifarnet · 1 epoch · seed 0" in out
     recipe = json.loads((tmp_path / "run/class_rel/config.json").read_text())["recipe"]
     assert recipe["crl"]["kappa"] is None and recipe["data"]["image_size"] == [16, 16] and recipe["train"]["epochs"] == 1
-    table = out[out.index("attribute_csv · cifarnet · 1 epochs") :]
+    table = out[out.index("attribute_csv · cifarnet · 1 epoch") : out.index("models, SavedModels, figures, logs: run")]
     code, out, err = command("--mode=evaluate", run, cwd=tmp_path)
     assert code == 0, err
     assert out.strip() == table.strip()
     code, out, err = command("--resume", run, "--epochs=2", "--noexport", cwd=tmp_path)
     assert code == 0, err
-    assert [json.loads((tmp_path / f"run/{loss}/result.json").read_text())["epochs"] for loss in ("ce", "class_rel")] == [2, 2]
+    results = [json.loads((tmp_path / f"run/{loss}/result.json").read_text()) for loss in ("ce", "class_rel")]
+    assert [result["epochs"] for result in results] == [2, 2]
+    # The seconds are those of both sittings.
+    rows = (tmp_path / "run/ce/history.csv").read_text().splitlines()
+    at = rows[0].split(",").index("seconds")
+    assert results[0]["seconds"] == pytest.approx(sum(float(row.split(",")[at]) for row in rows[1:]), abs=0.05)
 
 
 @pytest.mark.parametrize(

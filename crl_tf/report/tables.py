@@ -65,7 +65,7 @@ def label_table(results: Sequence[Mapping[str, Any]]) -> Table:
     number of classes and imbalance is shown, in the order of the runs. The best run of a label is bold.
     """
     check_results("label_table", results)
-    table = Table(title=_title(results, SETTING))
+    table = Table(title=Text("class-balanced accuracy % by label\n").append(_title(results, SETTING)))
     table.add_column("label", overflow="fold")
     for heading in ("classes", "imbalance", *_run_names(results)):
         table.add_column(Text(heading), justify="right", overflow="fold")
@@ -111,16 +111,20 @@ def seeds_table(results: Sequence[Mapping[str, Any]]) -> Table:
 
 def _title(results: Sequence[Mapping[str, Any]], fields: Sequence[str]) -> Text:
     """The fields all runs agree on; a Text, because a name may hold brackets that rich would read as markup."""
-    form = {"epochs": "{} epochs", "seed": "seed {}"}
     shared = [field for field in fields if field not in differing_fields(results, fields)]
-    return Text(" · ".join(form.get(field, "{}").format(results[0][field]) for field in shared))
+    return Text(" · ".join(_named(field, results[0][field]) for field in shared))
 
 
 def _run_names(results: Sequence[Mapping[str, Any]]) -> list[str]:
     """Each run by its loss and, in the order of the title, what else tells it from the others."""
-    form = {"epochs": "{} epochs", "seed": "seed {}"}
     differing = differing_fields(results, SETTING)
-    return ["\n".join([str(r["loss"]), *(form.get(f, "{}").format(r[f]) for f in differing)]) for r in results]
+    return ["\n".join([str(r["loss"]), *(_named(field, r[field]) for field in differing)]) for r in results]
+
+
+def _named(field: str, value: Any) -> str:
+    if field == "epochs":
+        return "1 epoch" if value == 1 else f"{value} epochs"
+    return f"seed {value}" if field == "seed" else str(value)
 
 
 def _measured(share: float | None) -> bool:
