@@ -54,6 +54,7 @@ def run(
     keras.utils.set_random_seed(config.seed)
     dataset = dataset or load(config)
     counts = class_counts(dataset.splits["train"].labels, dataset.schema.num_classes)
+    _check_annotated(dataset, counts)
     print(_summary(dataset, counts), flush=True)
     model, loss, data = assemble(config, dataset, counts)
     write_json(workdir / CONFIG, _description(config, dataset))
@@ -173,12 +174,26 @@ def _check_numbers(config: ConfigDict) -> None:
     for name, value in (("epochs", config.train.epochs), ("batch_size", config.train.batch_size)):
         if value < 1:
             raise ValueError(f"{name} must be >= 1, received {value}")
+    if not 0 <= config.seed < 2**32:
+        raise ValueError(f"seed must lie in [0, 2^32 - 1], received {config.seed}")
     if config.crl.alpha_warmup_epochs < 0:
         raise ValueError(f"alpha_warmup_epochs must be >= 0, received {config.crl.alpha_warmup_epochs}")
 
 
+def _check_annotated(dataset: Dataset, counts: Sequence[np.ndarray]) -> None:
+    """There must be something to learn of every label, and something to measure."""
+    empty = [name for name, count in zip(dataset.schema.names, counts, strict=True) if not count.any()]
+    if empty:
+        raise ValueError(f"dataset {dataset.name}: no training image is annotated for {', '.join(map(repr, empty))}")
+    if (dataset.splits["test"].labels < 0).all():
+        raise ValueError(f"dataset {dataset.name}: no test image is annotated")
+
+
 def _open_workdir(config: ConfigDict, workdir: Path, resume: bool) -> dict[str, Any] | None:
     """Refuses to mix two runs in one folder. The result, where there is nothing left to do."""
+    blocking = next((path for path in (workdir, *workdir.parents) if path.exists() and not path.is_dir()), None)
+    if blocking is not None:
+        raise ValueError(f"workdir must be a folder, but {blocking} is a file")
     occupied = workdir.is_dir() and any(workdir.iterdir())
     if occupied and not resume:
         raise ValueError(f"workdir {workdir} is not empty: pass --resume to go on with the run in it, or another --workdir")

@@ -82,8 +82,10 @@ def parse(argv: Sequence[str]) -> list[str]:
             at, width, name = named
             argv[at : at + width] = [f"--config={recipe.recipe_path(name)}"]
         return app.parse_flags_with_usage(argv)
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
-        sys.exit(f"crl_tf: {error}")
+    except (ValueError, AttributeError, TypeError, SyntaxError, ImportError) as error:
+        sys.exit(f"crl_tf: config: {error}" if not str(error).startswith("config") else f"crl_tf: {error}")
+    except KeyError as error:
+        sys.exit(f"crl_tf: config has no setting {error.args[0]}")
 
 
 def _dataset(argv: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """The one way through, on a folder of tiny images: what a run leaves, and that it can be resumed and measured again."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -156,6 +157,24 @@ def test_class_counts_of_the_loss_are_the_training_split(tiny_recipe):
     large = sum(1 for i in range(36) if i % 5 == 0)
     small = 36 - large - sum(1 for i in range(36) if i % 10 == 3)
     np.testing.assert_allclose(loss.alpha, [0.5 * 0.5, 0.5 * (small - large) / (2 * small)], rtol=1e-6)
+
+
+def test_labels_nobody_annotated_are_named_before_training(tiny_recipe, tmp_path, shop):
+    with open(shop / "attributes.csv", newline="") as file:
+        header, *rows = csv.reader(file)
+    # Emptied from this column on: the second label of the training images, both labels of the test images.
+    for split, column, complaint in (("train", 3, "no training image is annotated for 'size'"), ("test", 2, "no test image")):
+        table = tmp_path / f"{split}.csv"
+        with open(table, "w", newline="") as file:
+            csv.writer(file).writerow(header)
+            for path, *cells in rows:
+                cells = [path, *cells]
+                cells = [*cells[:column], *[""] * (4 - column)] if cells[1] == split else cells
+                csv.writer(file).writerow([shop / path, *cells[1:]])
+        tiny_recipe.data.dir = str(table)
+        with pytest.raises(ValueError, match=complaint):
+            experiment.run(tiny_recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name, value", [("train.epochs", 0), ("train.batch_size", 0), ("loss", "nonsense"), ("model", "vgg")])

@@ -59,6 +59,9 @@ def test_train_compare_evaluate_resume(on_shop, tmp_path):
         (["--learing_rate=1"], "Did you mean: learning_rate"),
         (["--config=nonsense"], "config must be a file ending in .py or one of"),
         (["--config.train.epoch=3"], "epoch"),
+        (["--config=broken.py"], "config: invalid syntax (broken.py, line 1)"),
+        (["--seed=-1"], "seed must lie in [0, 2^32 - 1], received -1"),
+        (["--workdir=broken.py/run"], "workdir must be a folder, but broken.py is a file"),
         (["--config.train.optimizer=lion"], "train.optimizer must be one of ('sgd', 'adam'), received 'lion'"),
         (["--mode=evaluate"], "workdir must be given"),
         (["--mode=evaluate", "--workdir=nowhere"], "nowhere lacks config.json, model.keras, result.json"),
@@ -69,6 +72,7 @@ def test_train_compare_evaluate_resume(on_shop, tmp_path):
     ],
 )
 def test_every_mistake_gets_one_clear_line(flags, complaint, tmp_path):
+    (tmp_path / "broken.py").write_text("def get_config(:\n")
     code, out, err = command(*flags, cwd=tmp_path)
     assert code != 0 and complaint in err + out
     assert "Traceback" not in err + out
