@@ -5,7 +5,7 @@ import sys
 
 if sys.orig_argv[1:3] == ["-m", "crl_tf.main"]:
     # Only as a command, and only before TensorFlow is imported: what it tells of its kernels would bury the first epochs.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from crl_tf.crl_model import CRLModel
 from crl_tf.imbalance import imbalance_measure

@@ -121,7 +121,7 @@ def given_settings() -> dict[str, Any]:
 def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"flags only, received {argv[1:]}")
-    if flags.FLAGS["verbosity"].using_default_value:
+    if not flags.FLAGS["verbosity"].present:
         # TensorFlow tells of every file it saves, through both loggers.
         logging.set_verbosity(logging.WARNING)
         tf.get_logger().setLevel("WARNING")
