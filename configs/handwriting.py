@@ -1,8 +1,8 @@
 """The embedded default: composed digits, five labels, imbalance from 1:1 to past 1:1,000.
 
 Aims at no table of the paper: it shows, in about a minute on two cores and without any download, how cross-entropy fails on
-the rare classes, and CRL beside it. eta and the ramp were chosen on the validation images (seed 0: 51.9 %; cross-entropy 51.7 %;
-eta = 1: 50.3 %): with so few steps, and most rare classes less than twice in a batch, there is little to gain.
+the rare classes, and CRL beside it. eta is the best of 0.1, 0.2 and 0.5 on the validation images (seed 0: 55.1, 54.8 and 54.3 %;
+cross-entropy 55.2 %): with 480 steps, and most rare classes less than twice in a batch, there is nothing to gain here.
 
     python -m crl_tf.main --compare=ce,class_rel
 """
@@ -21,6 +21,6 @@ def get_config() -> ConfigDict:
     config.train.batch_size = 256
     config.train.optimizer = "adam"
     config.train.learning_rate = 0.002
-    config.crl.eta = 0.5
-    config.crl.alpha_warmup_epochs = 12
+    config.crl.eta = 0.1
+    config.crl.alpha_warmup_epochs = 2
     return config
