@@ -20,7 +20,7 @@ class CRLModel(keras.Model):
     `compile(loss=CRL(...))` trains with eq. 8 at either level; any other Keras loss is given the logits. Metrics see the
     logits as well. With a CRL, each step adds to the logs, as running means of the epoch: `L_ce` and `L_crl` (summed over
     labels, before weighting), `minority_classes` and `triplets` (of a batch, over all labels) and `active_triplets` (the share
-    that pulls on the model); validation logs the first two.
+    that pulls on the model); validation logs the first two. `loss_weights` have no effect on a CRL.
 
     Args:
         network: a keras.Model with output {"features": [B, L, D] or [B, D], "logits": [B, sum(num_classes)]}, or the pair
@@ -38,7 +38,8 @@ class CRLModel(keras.Model):
         self.network = network
         self._logged = [keras.metrics.Mean(name=name) for name in ("L_ce", "L_crl", *BATCH_COUNTS)]
         if network.built and getattr(network, "inputs", None):
-            self.build(network.inputs[0].shape)
+            # The steps call the network itself; Keras exports and saves only what it has seen called.
+            self(network.inputs[0] if isinstance(network, keras.Sequential) else network.input)
 
     def build(self, input_shape: Any) -> None:
         self.built = True
@@ -112,11 +113,15 @@ class CRLModel(keras.Model):
 
     def _share_of_mean(self, objective: Objective, sample_weight: Any) -> tf.Tensor:
         """Eq. 8 and the network's own losses, scaled as Keras scales a loss under a strategy: the replicas' gradients add up."""
+        if self.loss.reduction not in ("sum_over_batch_size", "mean"):
+            raise ValueError(f"CRLModel takes a loss with reduction='sum_over_batch_size', received {self.loss.reduction!r}")
         per_sample = objective.per_sample
         if sample_weight is not None:
             per_sample *= per_sample_weight(sample_weight)
         extra = [tf.cast(term, per_sample.dtype) for term in self.losses]
-        return tf.add_n([tf.reduce_mean(per_sample), *extra]) / _replicas()
+        # A replica's share of the last batch may be empty, and the mean over nothing is 0 here.
+        mean = tf.math.divide_no_nan(tf.reduce_sum(per_sample), tf.cast(tf.size(per_sample), per_sample.dtype))
+        return tf.add_n([mean, *extra]) / _replicas()
 
     def _log_counts(self, objective: Objective) -> None:
         classes, triplets, active = self._logged[2:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def run(
     _check_annotated(dataset, counts)
     print(_summary(dataset, counts), flush=True)
     model, loss, data = assemble(config, dataset, counts)
+    (workdir / RESULT).unlink(missing_ok=True)  # not sooner: until here nothing has been lost
     write_json(workdir / CONFIG, _description(config, dataset))
 
     callbacks = []
@@ -91,17 +93,21 @@ def compare(
         check_method(loss)
     if len(set(losses)) != len(losses):
         raise ValueError(f"compare must name each loss once, received {list(losses)}")
-    if workdir.is_dir() and any(workdir.iterdir()) and not resume:
-        raise ValueError(f"workdir {workdir} is not empty: pass --resume to go on with the runs in it, or another --workdir")
+    if _occupied(workdir, resume):
+        started = read_json(workdir / COMPARISON).get("losses") if (workdir / COMPARISON).is_file() else None
+        if started != list(losses):
+            what = f"the comparison of {started}" if started else "no comparison"
+            raise ValueError(f"resume: {workdir} holds {what}, not of {list(losses)}: pass another --workdir")
     dataset = load(config)
-    write_json(workdir / COMPARISON, {"losses": list(losses)})
+    plan = {"losses": list(losses), "recipe": config.to_dict()}
+    write_json(workdir / COMPARISON, plan)
     results = []
     for loss in losses:
         of_loss = config.copy_and_resolve_references()
         of_loss.loss = loss
         results.append(run(of_loss, workdir / loss, resume=resume, export=export, dataset=dataset))
     save_figures(results, workdir)
-    write_json(workdir / COMPARISON, {"losses": list(losses), "results": results})
+    write_json(workdir / COMPARISON, {**plan, "results": results})
     return results
 
 
@@ -113,7 +119,7 @@ def evaluate(workdir: Path) -> list[dict[str, Any]]:
     missing = [name for name in (CONFIG, MODEL, RESULT) if not (workdir / name).is_file()]
     if missing:
         raise ValueError(f"workdir must hold a finished run; {workdir} lacks {', '.join(missing)}")
-    config = from_json(read_json(workdir / CONFIG)["recipe"])
+    config = _recipe_in(workdir, CONFIG)
     before = read_json(workdir / RESULT)
     dataset = load(config)
     counts = class_counts(dataset.splits["train"].labels, dataset.schema.num_classes)
@@ -125,11 +131,10 @@ def evaluate(workdir: Path) -> list[dict[str, Any]]:
 def started_with(workdir: Path) -> tuple[ConfigDict, list[str] | None]:
     """What `--resume` goes on with: the recipe in `workdir`, and the losses if it is a comparison."""
     workdir = Path(workdir)
-    losses = read_json(workdir / COMPARISON)["losses"] if (workdir / COMPARISON).is_file() else None
-    folders = [workdir / loss for loss in losses] if losses else [workdir]
-    for folder in folders:
-        if (folder / CONFIG).is_file():
-            return from_json(read_json(folder / CONFIG)["recipe"]), losses
+    if (workdir / COMPARISON).is_file():
+        return _recipe_in(workdir, COMPARISON), read_json(workdir / COMPARISON)["losses"]
+    if (workdir / CONFIG).is_file():
+        return _recipe_in(workdir, CONFIG), None
     raise ValueError(f"workdir {workdir} holds no run to resume ({CONFIG} is missing)")
 
 
@@ -194,14 +199,12 @@ def _open_workdir(config: ConfigDict, workdir: Path, resume: bool) -> dict[str, 
     blocking = next((path for path in (workdir, *workdir.parents) if path.exists() and not path.is_dir()), None)
     if blocking is not None:
         raise ValueError(f"workdir must be a folder, but {blocking} is a file")
-    occupied = workdir.is_dir() and any(workdir.iterdir())
-    if occupied and not resume:
-        raise ValueError(f"workdir {workdir} is not empty: pass --resume to go on with the run in it, or another --workdir")
+    occupied = _occupied(workdir, resume)
     if occupied and not (workdir / CONFIG).is_file():
         raise ValueError(f"workdir {workdir} holds no run to resume ({CONFIG} is missing): pass another --workdir")
     if not occupied:
         return None
-    before = from_json(read_json(workdir / CONFIG)["recipe"])
+    before = _recipe_in(workdir, CONFIG)
     same_length = before.copy_and_resolve_references()
     same_length.train.epochs = config.train.epochs
     if same_length.to_json() != config.to_json():
@@ -212,8 +215,25 @@ def _open_workdir(config: ConfigDict, workdir: Path, resume: bool) -> dict[str, 
         return read_json(workdir / RESULT)
     if config.train.epochs < before.train.epochs:
         raise ValueError(f"resume: epochs must be {before.train.epochs} or more, as started, received {config.train.epochs}")
-    (workdir / RESULT).unlink(missing_ok=True)
     return None
+
+
+def _occupied(workdir: Path, resume: bool) -> bool:
+    """Whether there is anything in a folder, as only a resumed run may find; what a killed one left half-written goes."""
+    found = list(workdir.iterdir()) if workdir.is_dir() else []
+    if found and not resume:
+        raise ValueError(f"workdir {workdir} is not empty: pass --resume to go on with what is in it, or another --workdir")
+    partial = [path for path in found if path.name.startswith(".partial-")]
+    for path in partial:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return len(found) > len(partial)
+
+
+def _recipe_in(workdir: Path, name: str) -> ConfigDict:
+    content = read_json(workdir / name)
+    if not isinstance(content, dict) or not isinstance(content.get("recipe"), dict):
+        raise ValueError(f"{workdir / name} must hold a recipe, as a run writes it; it does not")
+    return from_json(content["recipe"])
 
 
 def _summary(dataset: Dataset, counts: Sequence[np.ndarray]) -> str:

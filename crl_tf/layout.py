@@ -115,32 +115,32 @@ def integer_labels(targets: tf.Tensor, layout: Layout, name: str = "y_true") -> 
     Raises:
         ValueError: neither of these shapes.
         tf.errors.InvalidArgumentError: a value outside [-1, num_classes - 1], or one-hot columns that are not 0 or 1 with
-            at most one 1 per label. XLA drops such checks; there an out-of-range label makes the cross-entropy NaN.
+            at most one 1 per label. XLA drops such checks; there a wrong target makes the cross-entropy NaN.
     """
     targets = tf.convert_to_tensor(targets)
     if targets.shape.rank == 1 and len(layout) == 1:
         targets = targets[:, None]
     width = targets.shape[1] if targets.shape.rank == 2 else None
+    sizes = np.asarray(layout.sizes, np.int32)
     if width == len(layout):
         labels = tf.cast(targets, tf.int32)
-        whole = tf.reduce_all(tf.cast(labels, targets.dtype) == targets)
-        legal = tf.reduce_all((labels >= -1) & (labels < np.asarray(layout.sizes, np.int32)))
+        legal = (labels >= -1) & (labels < sizes) & (tf.cast(labels, targets.dtype) == targets)
         rule = f"class values must be whole numbers in [-1, num_classes - 1] (-1 = not annotated), num_classes={layout.sizes}"
-        extremes = [tf.reduce_min(targets), "to", tf.reduce_max(targets)]
-        check = tf.debugging.Assert(whole & legal, [f"{name}: {rule}; received values from", *extremes])
     elif width == layout.width:
         hot = layout.pad(tf.cast(targets, tf.float32), 0.0)
         annotated = tf.reduce_max(hot, axis=-1) > 0
         labels = tf.where(annotated, tf.argmax(hot, axis=-1, output_type=tf.int32), -1)
-        legal = tf.reduce_all((hot == 0) | (hot == 1)) & tf.reduce_all(tf.reduce_sum(hot, axis=-1) <= 1)
+        legal = tf.reduce_all((hot == 0) | (hot == 1), axis=-1) & (tf.reduce_sum(hot, axis=-1) <= 1)
         rule = "one-hot targets must be 0 or 1 with at most one 1 per label (soft targets have no class to rectify)"
-        check = tf.debugging.Assert(legal, [f"{name}: {rule}; received", targets], summarize=16)
     else:
         forms = f"[B, {len(layout)}] integers or [B, {layout.width}] one-hot" + (", or [B] integers" if len(layout) == 1 else "")
         raise ValueError(f"{name} must be {forms} for num_classes={layout.sizes}, received shape {targets.shape}")
+    received = ["received values from", tf.reduce_min(targets), "to", tf.reduce_max(targets)]
+    check = tf.debugging.Assert(tf.reduce_all(legal), [f"{name}: {rule};", *received])
     # In eager mode the check has raised by now and is None.
     with tf.control_dependencies([check] if check is not None else []):
-        return tf.identity(labels)
+        # Out of range is what cross-entropy answers with NaN, where XLA has dropped the check.
+        return tf.where(legal, labels, sizes)
 
 
 def class_logits(outputs: tf.Tensor, layout: Layout, from_logits: bool, name: str = "y_pred") -> tf.Tensor:

@@ -5,6 +5,7 @@
   python -m crl_tf.main --dataset=celeba --data_dir=~/celeba --loss=class_rel
   python -m crl_tf.main --dataset=attribute_csv --data_dir=~/shop --loss=class_rel --epochs=20
   python -m crl_tf.main --config=celeba_paper --data_dir=~/celeba          a recipe of configs/ by name, or a file
+  python -m crl_tf.main --config=runs/mine/config.json           the same run again
   python -m crl_tf.main --dataset=celeba --config.train.schedule=cosine    any setting of the recipe
   python -m crl_tf.main --resume --workdir=runs/mine             go on after a crash
   python -m crl_tf.main --mode=evaluate --workdir=runs/mine      the same numbers again
@@ -127,7 +128,7 @@ def main(argv: Sequence[str]) -> None:
         tf.get_logger().setLevel("WARNING")
     try:
         results, workdir = _results()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         logging.debug("where it came from", exc_info=True)
         sys.exit(f"crl_tf: {error}")
     except tf.errors.OpError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,11 +59,18 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in recipe_folder().glob("*.py"))
 
 
-def recipe_path(name: str) -> Path:
-    """The file of a recipe given by name or by path."""
+def get_config(path: str) -> ConfigDict:
+    """The recipe that a run has written to its config.json: this file is a recipe too, with the run as its argument."""
+    return from_json(json.loads(Path(path).read_text(encoding="utf-8"))["recipe"])
+
+
+def recipe_path(name: str) -> Path | str:
+    """The file of a recipe given by name or by path; for the config.json of a run, this file with it as its argument."""
+    if name.endswith(".json") and Path(name).is_file():
+        return f"{__file__}:{name}"
     path = Path(name) if name.endswith(".py") else recipe_folder() / f"{name}.py"
     if not path.is_file():
-        raise ValueError(f"config must be a file ending in .py or one of {recipe_names()}, received {name!r}")
+        raise ValueError(f"config must be a file (.py, or a run's config.json) or one of {recipe_names()}, received {name!r}")
     return path
 
 

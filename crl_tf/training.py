@@ -12,6 +12,8 @@ import keras
 import tensorflow as tf
 from ml_collections import ConfigDict
 
+from crl_tf.files import write_whole
+
 OPTIMIZERS = ("sgd", "adam")
 SCHEDULES = ("constant", "cosine")
 
@@ -47,13 +49,14 @@ def fit(
     ValueError; the last whole checkpoint stays.
     """
     recorders = [
-        keras.callbacks.BackupAndRestore(workdir / "checkpoint", double_checkpoint=True, delete_checkpoint=False),
+        _Checkpoints(workdir / "checkpoint"),
         keras.callbacks.TensorBoard(workdir / "logs", write_graph=False),
         keras.callbacks.CSVLogger(workdir / "history.csv", append=True),
     ]
     return model.fit(
         train,
         validation_data=validation,
+        initial_epoch=restore(model, workdir / "checkpoint"),
         epochs=epochs,
         shuffle=False,  # the pipeline has shuffled
         callbacks=[_StopAtNaN(), *callbacks, _EpochSeconds(), *recorders],
@@ -65,6 +68,35 @@ def seconds_trained(workdir: Path) -> float:
     """Seconds of all epochs in `history.csv`, those before a resume included; of an epoch run twice, the last time."""
     with open(workdir / "history.csv", newline="") as file:
         return sum({row["epoch"]: float(row["seconds"]) for row in csv.DictReader(file)}.values())
+
+
+def restore(model: keras.Model, folder: Path) -> int:
+    """Loads the newest checkpoint that can be read, weights and optimizer, and returns how many epochs it has behind it."""
+    for path in sorted(folder.glob("epoch-*.weights.h5"), reverse=True):
+        try:
+            model.optimizer.build(model.trainable_variables)
+            model.load_weights(path)
+            return int(path.name.removeprefix("epoch-").removesuffix(".weights.h5"))
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            print(f"{path} cannot be read ({error}); trying the one before", flush=True)
+    return 0
+
+
+class _Checkpoints(keras.callbacks.Callback):
+    """Weights and optimizer after each epoch, whole or not at all, the last two kept.
+
+    In place of Keras's BackupAndRestore, which writes over its file: a run killed or out of disk while it did so could not be
+    resumed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        write_whole(self._folder / f"epoch-{epoch + 1:06}.weights.h5", self.model.save_weights)
+        for old in sorted(self._folder.glob("epoch-*.weights.h5"))[:-2]:
+            old.unlink()
 
 
 class _EpochSeconds(keras.callbacks.Callback):

@@ -135,9 +135,26 @@ def test_early_stopping_knows_which_way_is_up():
 
 
 def test_a_network_without_features_is_refused():
-    model = CRLModel(keras.Sequential([keras.Input((6,)), keras.layers.Dense(5)]))
     with pytest.raises(ValueError, match="network must yield"):
-        model(np.zeros((2, 6), np.float32))
+        CRLModel(keras.Sequential([keras.Input((6,)), keras.layers.Dense(5)]))
+
+
+def test_keras_exports_a_model_that_was_only_fitted(tmp_path):
+    x, y = batch()
+    model = CRLModel(network())
+    model.compile(loss=CRL(SIZES, alpha=0.5))
+    model.fit(x, y, verbose=0)
+    model.export(tmp_path / "export", verbose=False)
+    served = tf.saved_model.load(tmp_path / "export")
+    np.testing.assert_allclose(served.serve(x), model.predict(x, verbose=0), atol=1e-6)
+
+
+def test_a_sum_over_the_batch_is_refused():
+    x, y = batch()
+    model = CRLModel(network())
+    model.compile(loss=CRL(SIZES, alpha=0.5, reduction="sum"))
+    with pytest.raises(ValueError, match="reduction='sum_over_batch_size', received 'sum'"):
+        model.train_on_batch(x, y)
 
 
 def test_instance_level_in_plain_compile_without_features_says_what_to_do():
@@ -209,3 +226,14 @@ def test_networks_refuse_what_is_too_small_or_unknown():
         build_network("deepid2", image_size=(16, 64), num_classes=[2])
     with pytest.raises(ValueError, match=r"model must be one of .*'vgg'"):
         build_network("vgg", image_size=(32, 32), num_classes=[2])
+
+
+@pytest.mark.parametrize("wrong", [[[3, 0]], [[-2, 0]], [[0.5, 0]], [[1, 1, 0, 0, 1]], [[0.5, 0.5, 0, 0, 1]]])
+def test_under_xla_a_wrong_target_is_nan_and_elsewhere_an_error(wrong):
+    loss = CRL(SIZES, alpha=0.5)
+    wrong, logits = np.array(wrong, np.float32), np.zeros((1, 5), np.float32)
+    assert np.isnan(tf.function(loss, jit_compile=True)(wrong, logits))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="y_true"):
+        loss(wrong, logits)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="y_true"):
+        tf.function(loss)(tf.constant(wrong), tf.constant(logits))

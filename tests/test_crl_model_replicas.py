@@ -53,6 +53,12 @@ for name, loss in (("class", CRL([2, 3], alpha=0.4)), ("instance", CRL([2, 3], l
         "loss": [logs["loss"][0], float(total)],
         "balanced_accuracy": [logs["balanced_accuracy"][0], float(metric.result())],
     }
+# 9 samples in batches of 8: the second batch leaves one replica nothing.
+for level in ("class", "instance"):
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        model = build()
+        model.compile(keras.optimizers.SGD(0.1), loss=CRL([2, 3], level=level, alpha=0.4))
+    report[f"empty share, {level}"] = model.fit(x[:9], y[:9], batch_size=8, verbose=0).history["loss"][0]
 print(json.dumps(report))
 """
 
@@ -70,3 +76,8 @@ def test_two_replicas_take_the_step_of_their_averaged_losses(report, loss):
     assert measured["moved"] > 1e-3 and measured["step"] < 1e-6
     np.testing.assert_allclose(*measured["loss"], rtol=1e-5)
     np.testing.assert_allclose(*measured["balanced_accuracy"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("level", ["class", "instance"])
+def test_a_replica_may_get_nothing_of_the_last_batch(report, level):
+    assert np.isfinite(report[f"empty share, {level}"])

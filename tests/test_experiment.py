@@ -126,6 +126,43 @@ def test_resume_goes_on_from_the_checkpoint(tiny_recipe, tmp_path):
     assert int(before.optimizer.iterations) == 6 and int(after.optimizer.iterations) == 9
 
 
+def test_a_checkpoint_cut_short_costs_one_epoch(tiny_recipe, tmp_path):
+    experiment.run(tiny_recipe, tmp_path / "run", export=False)
+    newest, older = sorted((tmp_path / "run" / "checkpoint").iterdir(), reverse=True)
+    assert (newest.name, older.name) == ("epoch-000002.weights.h5", "epoch-000001.weights.h5")
+    whole = keras.saving.load_model(tmp_path / "run" / "model.keras").get_weights()
+    newest.write_bytes(newest.read_bytes()[:5000])
+    (tmp_path / "run" / "result.json").unlink()
+    (tmp_path / "run" / ".partial-1-model.keras").write_text("half a mod")
+    experiment.run(tiny_recipe, tmp_path / "run", resume=True, export=False)
+    rows = (tmp_path / "run" / "history.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["epoch", "0", "1", "1"]  # epoch 2 (from 0: 1) again
+    model = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    assert int(model.optimizer.iterations) == 6 and len(model.get_weights()) == len(whole)
+    assert not list((tmp_path / "run").glob(".partial-*"))
+
+
+def test_what_stands_is_not_lost_when_resuming_fails(tiny_recipe, tmp_path, shop):
+    experiment.run(tiny_recipe, tmp_path / "run", export=False)
+    tiny_recipe.train.epochs = 3
+    shop.rename(shop.with_name("moved"))
+    try:
+        with pytest.raises(FileNotFoundError):
+            experiment.run(tiny_recipe, tmp_path / "run", resume=True)
+    finally:
+        shop.with_name("moved").rename(shop)
+    assert read_json(tmp_path / "run" / "result.json")["epochs"] == 2
+
+
+def test_another_comparison_does_not_mix_in(finished, tiny_recipe, tmp_path):
+    workdir, results = finished
+    with pytest.raises(ValueError, match=r"holds the comparison of \['ce', 'class_rel'\], not of \['ce', 'class_abs'\]"):
+        experiment.compare(tiny_recipe, ["ce", "class_abs"], workdir, resume=True)
+    assert len(read_json(workdir / "comparison.json")["results"]) == len(results)
+    with pytest.raises(ValueError, match="holds no comparison"):
+        experiment.compare(tiny_recipe, ["ce", "class_abs"], workdir / "ce", resume=True)
+
+
 def test_resume_refuses_another_recipe(tiny_recipe, tmp_path):
     experiment.run(tiny_recipe, tmp_path / "run", export=False)
     tiny_recipe.crl.kappa = 7

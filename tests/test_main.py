@@ -37,6 +37,10 @@ def test_train_compare_evaluate_resume(on_shop, tmp_path):
     code, out, err = command("--mode=evaluate", run, cwd=tmp_path)
     assert code == 0, err
     assert out.strip() == table.strip()
+    code, out, err = command("--config=run/ce/config.json", "--loss=class_abs", "--noexport", "--workdir=again", cwd=tmp_path)
+    assert code == 0, err
+    again = json.loads((tmp_path / "again/config.json").read_text())["recipe"]
+    assert again == {**recipe, "loss": "class_abs"}
     code, out, err = command("--resume", run, "--epochs=2", "--noexport", cwd=tmp_path)
     assert code == 0, err
     results = [json.loads((tmp_path / f"run/{loss}/result.json").read_text()) for loss in ("ce", "class_rel")]
@@ -57,7 +61,7 @@ def test_train_compare_evaluate_resume(on_shop, tmp_path):
         (["--kappa=-3"], "kappa must be an integer >= 1, or none, received '-3'"),
         (["--rho=1.5"], "rho must lie in (0, 1], received 1.5"),
         (["--learing_rate=1"], "Did you mean: learning_rate"),
-        (["--config=nonsense"], "config must be a file ending in .py or one of"),
+        (["--config=nonsense"], "config must be a file (.py, or a run's config.json) or one of"),
         (["--config.train.epoch=3"], "epoch"),
         (["--config=broken.py"], "config: invalid syntax (broken.py, line 1)"),
         (["--seed=-1"], "seed must lie in [0, 2^32 - 1], received -1"),

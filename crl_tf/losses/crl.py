@@ -234,6 +234,8 @@ def crl_losses(
 
 def _by_label(class_counts: Sequence[Any], layout: Layout) -> list[Sequence[int]]:
     """One sequence per label; for a single label the flat sequence is unambiguous too."""
+    if isinstance(class_counts, Mapping) or any(isinstance(counts, Mapping) for counts in class_counts):
+        raise ValueError(f"class_counts must be sequences in the order of the classes, received {class_counts!r}")
     if len(layout) == 1 and all(np.ndim(c) == 0 for c in class_counts):
         return [class_counts]
     if len(class_counts) != len(layout) or any(np.ndim(c) != 1 for c in class_counts):

@@ -56,9 +56,10 @@ def _batch_size(labels: tf.Tensor) -> int | tf.Tensor:
 
 
 def _at_least_one(batch: int | tf.Tensor, rho: float) -> int | tf.Tensor:
+    # A replica's share of the last batch may be empty: then no row at all.
     if isinstance(batch, int):
-        return max(1, int(batch * rho + 1e-9))
-    return tf.maximum(1, tf.cast(tf.cast(batch, tf.float64) * rho + 1e-9, tf.int32))
+        return min(batch, max(1, int(batch * rho + 1e-9)))
+    return tf.minimum(batch, tf.maximum(1, tf.cast(tf.cast(batch, tf.float64) * rho + 1e-9, tf.int32)))
 
 
 def _clipped(kappa: int | None, batch: int | tf.Tensor) -> int | tf.Tensor:
@@ -143,5 +144,5 @@ def _squared_distances(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
 def safe_norm(vectors: tf.Tensor) -> tf.Tensor:
     """Euclidean length over the last axis, with gradient 0 where the vector is 0 (the plain norm's is NaN there)."""
     squared = tf.reduce_sum(vectors * vectors, axis=-1)
-    positive = squared > 0
-    return tf.where(positive, tf.sqrt(tf.where(positive, squared, 1.0)), 0.0)
+    zero = squared == 0  # not "> 0": a NaN must stay one
+    return tf.where(zero, 0.0, tf.sqrt(tf.where(zero, 1.0, squared)))

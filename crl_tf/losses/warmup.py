@@ -10,7 +10,8 @@ from crl_tf.losses.crl import CRL
 
 
 class AlphaWarmup(keras.callbacks.Callback):
-    """Scales alpha linearly from 0 at the first step to its full value after `epochs` epochs, step by step.
+    """Scales alpha linearly from 0 at the first step to its full value after `epochs` epochs, step by step (epoch by epoch
+    while Keras does not know how many steps an epoch has).
 
     A DeepID2 without normalisation was seen to stay at chance with alpha near 0.25 from the first step on: while all
     probabilities are alike, rectification pulls harder than cross-entropy, and towards nothing.

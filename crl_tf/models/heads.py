@@ -59,6 +59,10 @@ class JoinFeatures(layers.Layer):
     (4, 21)
     """
 
+    def __init__(self, **kwargs: Any) -> None:
+        # float32 under every policy, as the loss that it feeds.
+        super().__init__(**{"dtype": "float32", **kwargs})
+
     def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         features, logits = inputs
         columns = 1
