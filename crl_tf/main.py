@@ -15,10 +15,11 @@ Settings come from the recipe (configs/<dataset>.py unless --config names anothe
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,15 +120,11 @@ def given_settings() -> dict[str, Any]:
     return values
 
 
-def main(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"flags only, received {argv[1:]}")
-    if not flags.FLAGS["verbosity"].present:
-        # TensorFlow tells of every file it saves, through both loggers.
-        logging.set_verbosity(logging.WARNING)
-        tf.get_logger().setLevel("WARNING")
+@contextlib.contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Ends the program with what went wrong and no traceback (--verbosity=1 shows it)."""
     try:
-        results, workdir = _results()
+        yield
     except (ValueError, OSError, RuntimeError) as error:
         logging.debug("where it came from", exc_info=True)
         sys.exit(f"crl_tf: {error}")
@@ -136,6 +133,17 @@ def main(argv: Sequence[str]) -> None:
         # What an assertion in the graph says stands between TensorFlow's own words.
         said = re.search(r"assertion failed: (.+)", error.message)
         sys.exit(f"crl_tf: {said[1] if said else error.message}")
+
+
+def main(argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"flags only, received {argv[1:]}")
+    if not flags.FLAGS["verbosity"].present:
+        # TensorFlow tells of every file it saves, through both loggers.
+        logging.set_verbosity(logging.WARNING)
+        tf.get_logger().setLevel("WARNING")
+    with errors_in_one_line():
+        results, workdir = _results()
     console = Console()
     console.print()
     console.print(report.comparison_table(results))

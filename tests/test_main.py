@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +50,19 @@ def test_train_compare_evaluate_resume(on_shop, tmp_path):
     rows = (tmp_path / "run/ce/history.csv").read_text().splitlines()
     at = rows[0].split(",").index("seconds")
     assert results[0]["seconds"] == pytest.approx(sum(float(row.split(",")[at]) for row in rows[1:]), abs=0.05)
+
+
+def test_seeds_tool_averages_over_seeds(on_shop, tmp_path):
+    tool = str(Path(__file__).parent.parent / "tools" / "seeds.py")
+    flags = [*on_shop, "--epochs=1", "--noexport", "--compare=ce", "--seeds=3,4", "--workdir=many"]
+    ran = subprocess.run([sys.executable, tool, *flags], capture_output=True, text=True, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    results = json.loads((tmp_path / "many/seeds.json").read_text())
+    assert [r["seed"] for r in results] == [3, 4] and (tmp_path / "many/seed4/ce/result.json").exists()
+    mean = 50 * (results[0]["balanced_accuracy"] + results[1]["balanced_accuracy"])
+    assert f"{mean:.1f} ±" in ran.stdout
+    ran = subprocess.run([sys.executable, tool, *on_shop, "--compare=foo", "--workdir=x"], capture_output=True, text=True)
+    assert ran.returncode == 1 and "loss must be one of" in ran.stderr and "Traceback" not in ran.stderr
 
 
 @pytest.mark.parametrize(

@@ -27,12 +27,13 @@ def run(argv: Sequence[str]) -> None:
     given = flags.FLAGS
     if not given.compare or not given.workdir:
         sys.exit("seeds: give --compare (the losses) and --workdir")
-    workdir = Path(given.workdir)
+    workdir = Path(given.workdir).expanduser()
     results = []
-    for seed in map(int, _SEEDS.value):
-        config = recipe.override(given.config, {**main.given_settings(), "seed": seed})
-        folder = workdir / f"seed{seed}"
-        results += experiment.compare(config, given.compare, folder, resume=given.resume, export=given.export)
+    with main.errors_in_one_line():
+        for seed in map(int, _SEEDS.value):
+            config = recipe.override(given.config, {**main.given_settings(), "seed": seed})
+            folder = workdir / f"seed{seed}"
+            results += experiment.compare(config, given.compare, folder, resume=given.resume, export=given.export)
     write_json(workdir / "seeds.json", results)
     Console().print(report.seeds_table(results))
 
