@@ -37,7 +37,7 @@ setup(
     package_dir={"": "."},
     cmdclass={"build_py": BuildWithRecipes},
     install_requires=[
-        "tensorflow>=2.18,<3",
+        "tensorflow>=2.21,<3",
         "tensorflow-datasets>=4.9.7",
         "importlib_resources",  # tensorflow-datasets 4.9.10 imports it and does not say so
         "keras>=3.15,<4",
