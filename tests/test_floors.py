@@ -1,6 +1,8 @@
 """The floors of the house (WORKSPACE.md): imports run downwards only, no file does too much, none is a cellar for leftovers."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,12 @@ def test_no_file_over_400_lines_and_no_utils(folder):
     for path in (ROOT / folder).rglob("*.py"):
         assert len(path.read_text().splitlines()) <= 400, path
         assert not any(word in path.stem for word in ("util", "helper", "common", "misc")), path
+
+
+def test_ruff_is_clean():
+    for command in (["check"], ["format", "--check"]):
+        ran = subprocess.run([sys.executable, "-m", "ruff", *command, ROOT], capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stdout
 
 
 def test_only_the_settled_names_stand_at_the_top():

@@ -13,7 +13,7 @@ from crl_tf.layout import Layout, class_logits, integer_labels, log_probabilitie
 
 
 def cross_entropy_by_sample(labels: tf.Tensor, log_probability: tf.Tensor, layout: Layout) -> tf.Tensor:
-    """-log p[i, j, a] over the annotated samples of each label: [B, L] whose sum over B is L_ce per label (eq. 2, its per-label term).
+    """-log p[i, j, a] over the annotated samples of each label: [B, L] whose sum over B is L_ce per label (eq. 2).
 
     Args:
         labels: int32 [B, L], -1 = not annotated.
