@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 import time
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -72,12 +73,12 @@ def seconds_trained(workdir: Path) -> float:
 
 def restore(model: keras.Model, folder: Path) -> int:
     """Loads the newest checkpoint that can be read, weights and optimizer, and returns how many epochs it has behind it."""
-    for path in sorted(folder.glob("epoch-*.weights.h5"), reverse=True):
+    for path in sorted(folder.glob("epoch-*.keras"), reverse=True):
         try:
             model.optimizer.build(model.trainable_variables)
             model.load_weights(path)
-            return int(path.name.removeprefix("epoch-").removesuffix(".weights.h5"))
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            return int(path.name.removeprefix("epoch-").removesuffix(".keras"))
+        except (OSError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
             print(f"{path} cannot be read ({error}); trying the one before", flush=True)
     return 0
 
@@ -86,7 +87,7 @@ class _Checkpoints(keras.callbacks.Callback):
     """Weights and optimizer after each epoch, whole or not at all, the last two kept.
 
     In place of Keras's BackupAndRestore, which writes over its file: a run killed or out of disk while it did so could not be
-    resumed.
+    resumed. As .keras, which is put together in memory: HDF5 that meets a full disk takes the process down as it exits.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -94,8 +95,8 @@ class _Checkpoints(keras.callbacks.Callback):
         self._folder = folder
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        write_whole(self._folder / f"epoch-{epoch + 1:06}.weights.h5", self.model.save_weights)
-        for old in sorted(self._folder.glob("epoch-*.weights.h5"))[:-2]:
+        write_whole(self._folder / f"epoch-{epoch + 1:06}.keras", self.model.save)
+        for old in sorted(self._folder.glob("epoch-*.keras"))[:-2]:
             old.unlink()
 
 

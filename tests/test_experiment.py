@@ -129,7 +129,7 @@ def test_resume_goes_on_from_the_checkpoint(tiny_recipe, tmp_path):
 def test_a_checkpoint_cut_short_costs_one_epoch(tiny_recipe, tmp_path):
     experiment.run(tiny_recipe, tmp_path / "run", export=False)
     newest, older = sorted((tmp_path / "run" / "checkpoint").iterdir(), reverse=True)
-    assert (newest.name, older.name) == ("epoch-000002.weights.h5", "epoch-000001.weights.h5")
+    assert (newest.name, older.name) == ("epoch-000002.keras", "epoch-000001.keras")
     whole = keras.saving.load_model(tmp_path / "run" / "model.keras").get_weights()
     newest.write_bytes(newest.read_bytes()[:5000])
     (tmp_path / "run" / "result.json").unlink()
