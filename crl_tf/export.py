@@ -33,7 +33,7 @@ def export_saved_model(model: keras.Model, schema: AttributeSchema, image_size: 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="images")])
     def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
         images = tf.ensure_shape(tf.image.resize(images, image_size, antialias=True), [None, *image_size, 3])
-        probabilities = layout.unpad(tf.exp(log_probabilities(model(images, training=False), layout)))
+        probabilities = tf.exp(tf.transpose(log_probabilities(model(images, training=False), layout)))
         return {name: probabilities[:, schema.columns(name)] for name in schema.names}
 
     @tf.function(input_signature=[])

@@ -7,7 +7,7 @@ Inside the program there is one form: integer labels [B, L] with -1 = not annota
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,17 +92,37 @@ def plain_sizes(num_classes: int | Sequence[int]) -> int | list[int]:
     return int(num_classes) if isinstance(num_classes, (int, np.integer)) else [int(size) for size in num_classes]
 
 
-def batch_size(tensor: tf.Tensor) -> int | tf.Tensor:
-    """The first dimension: an int where the graph knows it, else a scalar tensor."""
-    return tensor.shape[0] if tensor.shape[0] is not None else tf.shape(tensor)[0]
-
-
 def log_probabilities(logits: tf.Tensor, layout: Layout) -> tf.Tensor:
-    """Log of eq. 1, the softmax over the classes of each label: [B, sum(num_classes)] to float32 [B, L, largest].
+    """Log of eq. 1, the softmax over the classes of each label, a row per class: [B, sum(num_classes)] to float32 [columns, B].
 
-    Columns that pad a label hold a very low finite number: the probability there is exactly 0.
+    A row per class, because mining looks for the hardest samples of a class.
     """
-    return tf.nn.log_softmax(layout.pad(tf.cast(logits, tf.float32), PADDING_LOGIT), axis=-1)
+    logits = tf.cast(logits, tf.float32)
+    if layout.all_binary:
+        return _two_way_log_softmax(tf.transpose(logits))
+    return tf.transpose(layout.unpad(tf.nn.log_softmax(layout.pad(logits, PADDING_LOGIT), axis=-1)))
+
+
+@tf.custom_gradient
+def _two_way_log_softmax(columns: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+    """log_softmax over pairs of rows, [2 L, B]: the same numbers in a third of the time that reductions of length 2 take."""
+    pairs = tf.reshape(columns, [columns.shape[0] // 2, 2, -1])
+    lead = pairs[:, 1] - pairs[:, 0]
+    rest = tf.math.log1p(tf.exp(-tf.abs(lead)))
+    shape = tf.shape(columns)
+
+    def gradient(upstream: tf.Tensor) -> tf.Tensor:
+        upstream = tf.reshape(upstream, tf.shape(pairs))
+        second = tf.sigmoid(lead)
+        to_lead = upstream[:, 1] - second * (upstream[:, 0] + upstream[:, 1])
+        return tf.reshape(tf.stack([-to_lead, to_lead], axis=1), shape)
+
+    return tf.reshape(tf.stack([-tf.nn.relu(lead) - rest, tf.minimum(lead, 0.0) - rest], axis=1), shape), gradient
+
+
+def rows_of_labels(labels: tf.Tensor) -> tf.Tensor:
+    """int32 [B, L] to [L, B]. As floats: TensorFlow logs an error for transposing integers on CPUs without AVX-512."""
+    return tf.cast(tf.transpose(tf.cast(labels, tf.float32)), tf.int32)
 
 
 def integer_labels(targets: tf.Tensor, layout: Layout, name: str = "y_true") -> tf.Tensor:

@@ -18,6 +18,7 @@ from crl_tf.layout import (
     integer_labels,
     log_probabilities,
     plain_sizes,
+    rows_of_labels,
     split_features,
 )
 from crl_tf.losses.cross_entropy import cross_entropy_by_sample, per_sample_weight
@@ -137,14 +138,14 @@ class CRL(keras.losses.Loss):
             y_true, logits: as for the loss.
             features: float [B, L, D] or [B, D]; needed at the instance level only.
         """
-        labels = integer_labels(y_true, self._layout)
+        labels = rows_of_labels(integer_labels(y_true, self._layout))
         log_probability = log_probabilities(class_logits(logits, self._layout, self.from_logits), self._layout)
         cross_entropy = cross_entropy_by_sample(labels, log_probability, self._layout)
         rectification = self._rectify(labels, log_probability, features)
-        alpha = self._alpha * tf.convert_to_tensor(self.alpha_scale)
+        alpha = self._alpha[:, None] * tf.convert_to_tensor(self.alpha_scale)
         by_label = alpha * rectification.by_sample + (1.0 - alpha) * cross_entropy
         return Objective(
-            tf.reduce_sum(by_label, axis=1) * tf.cast(tf.shape(labels)[0], tf.float32),
+            tf.reduce_sum(by_label, axis=0) * tf.cast(tf.shape(labels)[1], tf.float32),
             tf.reduce_sum(cross_entropy),
             tf.reduce_sum(rectification.by_sample),
             tf.reduce_sum(rectification.minority_classes),

@@ -44,8 +44,7 @@ def select_anchors(labels: tf.Tensor, rectified: tf.Tensor, *, rho: float, scope
         labels: int32 [L, B].
         rectified: bool [L, largest], from `profiling.minority_mask`.
     """
-    batch = _batch_size(labels)
-    rows = batch if scope == "all" else _at_least_one(batch, rho)
+    rows = anchor_rows(_batch_size(labels), rho, scope)
     is_anchor = tf.gather(rectified, tf.maximum(labels, 0), batch_dims=1) & (labels >= 0)
     valid, index = tf.math.top_k(tf.cast(is_anchor, tf.float32), rows)
     return Anchors(index, tf.maximum(tf.gather(labels, index, batch_dims=1), 0), valid > 0)
@@ -55,7 +54,10 @@ def _batch_size(labels: tf.Tensor) -> int | tf.Tensor:
     return labels.shape[1] if labels.shape[1] is not None else tf.shape(labels)[1]
 
 
-def _at_least_one(batch: int | tf.Tensor, rho: float) -> int | tf.Tensor:
+def anchor_rows(batch: int | tf.Tensor, rho: float, scope: str) -> int | tf.Tensor:
+    """How many anchors a label can have: what eq. 3 admits of the batch."""
+    if scope == "all":
+        return batch
     # A replica's share of the last batch may be empty: then no row at all.
     if isinstance(batch, int):
         return min(batch, max(1, int(batch * rho + 1e-9)))
@@ -76,12 +78,12 @@ def mine_class_level(
 
     Args:
         labels: int32 [L, B].
-        probabilities: float32 [B, sum(num_classes)].
+        probabilities: float32 [sum(num_classes), B].
     Returns:
         distances |p_a - p_+| and p_a - p_- (signed), all on the anchor's class. An anchor inside the mined set is not its
         own positive.
     """
-    scores = tf.transpose(probabilities)  # [columns, B]: a column is a class of a label
+    scores = probabilities
     batch = _batch_size(labels)
     column_labels = tf.gather(labels, layout.column_label)
     member = column_labels == layout.column_class[:, None]
@@ -124,7 +126,7 @@ def mine_instance_level(labels: tf.Tensor, anchors: Anchors, features: tf.Tensor
     def pairs(index: tf.Tensor, valid: tf.Tensor) -> Pairs:
         # From the differences, not from the expanded square above: that loses small distances to cancellation.
         difference = anchor_features[:, :, None, :] - tf.gather(features, index, batch_dims=1)
-        return Pairs(safe_norm(difference), valid & anchors.valid[..., None])
+        return Pairs(safe_root(tf.reduce_sum(tf.square(difference), axis=-1)), valid & anchors.valid[..., None])
 
     return MinedPairs(anchors, pairs(positive, positive_valid), pairs(negative, negative_valid))
 
@@ -141,8 +143,7 @@ def _squared_distances(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     return norms - 2.0 * tf.matmul(a, b, transpose_b=True)
 
 
-def safe_norm(vectors: tf.Tensor) -> tf.Tensor:
-    """Euclidean length over the last axis, with gradient 0 where the vector is 0 (the plain norm's is NaN there)."""
-    squared = tf.reduce_sum(vectors * vectors, axis=-1)
+def safe_root(squared: tf.Tensor) -> tf.Tensor:
+    """The square root, with gradient 0 at 0 (the plain one's is infinite there, and times 0 that is NaN)."""
     zero = squared == 0  # not "> 0": a NaN must stay one
     return tf.where(zero, 0.0, tf.sqrt(tf.where(zero, 1.0, squared)))

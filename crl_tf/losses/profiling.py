@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
-from crl_tf.layout import Layout, integer_labels
+from crl_tf.layout import Layout, integer_labels, rows_of_labels
 
 SCOPES = ("minority", "all")
 
 
 def class_histogram(labels: tf.Tensor, layout: Layout) -> tf.Tensor:
-    """h_j[k], samples of the batch per class: int32 labels [B, L] (-1 = not annotated) to int32 [L, largest]."""
-    return tf.reduce_sum(tf.one_hot(labels, layout.largest, dtype=tf.int32), axis=0)
+    """h_j[k], samples of the batch per class: int32 labels [L, B] (-1 = not annotated) to int32 [L, largest]."""
+    # Negative and, where XLA has dropped the check, too high labels must count nowhere.
+    known = (labels >= 0) & (labels < np.asarray(layout.sizes, np.int32)[:, None])
+    cell = tf.where(known, labels + layout.largest * tf.range(len(layout))[:, None], -1)
+    counts = tf.math.unsorted_segment_sum(tf.ones_like(labels), cell, len(layout) * layout.largest)
+    return tf.reshape(counts, [len(layout), layout.largest])
 
 
 def minority_mask(histogram: tf.Tensor, layout: Layout, *, rho: float, scope: str) -> tf.Tensor:
@@ -25,16 +30,15 @@ def minority_mask(histogram: tf.Tensor, layout: Layout, *, rho: float, scope: st
     usable = (histogram >= 2) & layout.is_class
     if scope == "all":
         return usable
-    classes = tf.range(layout.largest)
     # One integer orders by count, then by class index; padding comes last.
-    key = tf.where(layout.is_class, histogram * layout.largest + classes, tf.int32.max)
-    order = tf.argsort(key, axis=-1, stable=True)
-    cumulative = tf.cumsum(tf.gather(histogram, order, batch_dims=1), axis=-1)
+    key = tf.where(layout.is_class, histogram * layout.largest + tf.range(layout.largest), tf.int32.max)
+    ordered = tf.sort(key, axis=-1)
+    cumulative = tf.cumsum(tf.where(ordered < tf.int32.max, ordered // layout.largest, 0), axis=-1)
     annotated = tf.cast(tf.reduce_sum(histogram, axis=-1, keepdims=True), tf.float64)
     # float64 and a hair of tolerance, so that 0.29 * 100 admits the 29 samples it means.
     budget = tf.cast(tf.floor(annotated * tf.constant(rho, tf.float64) + 1e-9), tf.int32)
-    in_prefix = tf.gather(cumulative <= budget, tf.argsort(order, axis=-1), batch_dims=1)
-    return usable & in_prefix
+    last = tf.reduce_max(tf.where(cumulative <= budget, ordered, -1), axis=-1, keepdims=True)
+    return usable & (key <= last)
 
 
 def minority_classes(
@@ -59,7 +63,8 @@ def minority_classes(
     labels = tf.convert_to_tensor(labels)
     if not labels.dtype.is_integer:
         raise ValueError(f"labels must be integers, received {labels.dtype.name} of shape {labels.shape}")
-    return minority_mask(class_histogram(integer_labels(labels, layout, "labels"), layout), layout, rho=rho, scope=scope)
+    histogram = class_histogram(rows_of_labels(integer_labels(labels, layout, "labels")), layout)
+    return minority_mask(histogram, layout, rho=rho, scope=scope)
 
 
 def check_rho(rho: float) -> None:

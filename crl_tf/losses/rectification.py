@@ -9,17 +9,20 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from crl_tf.layout import Layout, batch_size, integer_labels, log_probabilities
+from crl_tf.layout import Layout, integer_labels, log_probabilities, rows_of_labels
 from crl_tf.losses.comparison import COMPARISONS, Scale, triplet_count
-from crl_tf.losses.mining import MinedPairs, mine_class_level, mine_instance_level, select_anchors
+from crl_tf.losses.fast_comparison import FAST_COMPARISONS
+from crl_tf.losses.fast_mining import mine_class_rows, mine_instance_rows, profile, share_of_collapsed
+from crl_tf.losses.mining import mine_class_level, mine_instance_level, select_anchors
 from crl_tf.losses.profiling import check_rho, check_scope, class_histogram, minority_mask
 
 # By level, where the distances of eq. 16 lie: differences of probabilities, and distances of unit vectors.
+FORMS = ("fast", "readable")
 LEVELS = {"class": (-1.0, 1.0), "instance": (0.0, 2.0)}
 
 
 class Rectification(NamedTuple):
-    """by_sample: float32 [B, L], the share of each anchor; its sum over B is L_crl per label.
+    """by_sample: float32 [L, B], the share of each anchor; its sum over B is L_crl per label.
 
     minority_classes, triplets, active: float32 [L], how many there were in the batch; active triplets pull on the model.
     """
@@ -42,6 +45,7 @@ class Rectifier:
     margin: float | Sequence[float] | None
     scope: str
     num_bins: int
+    readable: bool = False
 
     def __post_init__(self) -> None:
         for name, value, known in (("level", self.level, LEVELS), ("comparison", self.comparison, COMPARISONS)):
@@ -75,30 +79,48 @@ class Rectifier:
         return np.broadcast_to(margin.astype(np.float32), [len(self.layout)])
 
     def __call__(self, labels: tf.Tensor, inputs: tf.Tensor) -> Rectification:
-        """Profile, mine, compare. labels: int32 [B, L]; inputs: log-probabilities [B, L, largest], or features."""
-        rectified = minority_mask(class_histogram(labels, self.layout), self.layout, rho=self.rho, scope=self.scope)
-        mined = self._mine(labels, rectified, inputs)
+        """Profile, mine, compare. labels: int32 [L, B]; inputs: log-probabilities [sum(num_classes), B], or features."""
+        if self.level == "instance":
+            inputs = self.checked_features(inputs)
+            if COMPARISONS[self.comparison].unit_features:
+                inputs = tf.math.l2_normalize(inputs, axis=-1)
+        histogram = class_histogram(labels, self.layout)
+        rectified = minority_mask(histogram, self.layout, rho=self.rho, scope=self.scope)
         low, high = LEVELS[self.level]
         scale = Scale(tf.constant(self.margins()), low, high, self.num_bins)
-        compared = COMPARISONS[self.comparison].compare(mined, scale)
-        return Rectification(
-            _to_samples(compared.by_anchor, mined.anchors.index, batch_size(labels)),
-            tf.reduce_sum(tf.cast(rectified, tf.float32), axis=-1),
-            triplet_count(mined.positive.valid, mined.negative.valid),
-            compared.active,
-        )
+        form = self._readable if self.readable else self._fast
+        by_sample, triplets, active = form(labels, histogram, rectified, inputs, scale)
+        return Rectification(by_sample, tf.reduce_sum(tf.cast(rectified, tf.float32), axis=-1), triplets, active)
 
-    def _mine(self, labels: tf.Tensor, rectified: tf.Tensor, inputs: tf.Tensor) -> MinedPairs:
-        # As floats: TensorFlow logs an error for transposing integers on CPUs without AVX-512.
-        labels = tf.cast(tf.transpose(tf.cast(labels, tf.float32)), tf.int32)
+    def _readable(
+        self, labels: tf.Tensor, histogram: tf.Tensor, rectified: tf.Tensor, inputs: tf.Tensor, scale: Scale
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Every triplet, one by one, as the equations have them."""
         anchors = select_anchors(labels, rectified, rho=self.rho, scope=self.scope)
         if self.level == "class":
-            probabilities = self.layout.unpad(tf.exp(inputs))
-            return mine_class_level(labels, anchors, probabilities, self.layout, kappa=self.kappa)
-        features = self.checked_features(inputs)
-        if COMPARISONS[self.comparison].unit_features:
-            features = tf.math.l2_normalize(features, axis=-1)
-        return mine_instance_level(labels, anchors, features, kappa=self.kappa)
+            mined = mine_class_level(labels, anchors, tf.exp(inputs), self.layout, kappa=self.kappa)
+        else:
+            mined = mine_instance_level(labels, anchors, inputs, kappa=self.kappa)
+        compared = COMPARISONS[self.comparison].compare(mined, scale)
+        by_sample = _to_samples(compared.by_anchor, tf.range(len(self.layout))[:, None], anchors.index, labels)
+        return by_sample, triplet_count(mined.positive.valid, mined.negative.valid), compared.active
+
+    def _fast(
+        self, labels: tf.Tensor, histogram: tf.Tensor, rectified: tf.Tensor, inputs: tf.Tensor, scale: Scale
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The same from sorted prefix sums, on as few anchors as there are."""
+        profiled = profile(labels, histogram, rectified, rho=self.rho, scope=self.scope)
+        collapse = self.level == "class" and self.comparison == "relative"
+        if self.level == "class":
+            mined = mine_class_rows(profiled, inputs, self.layout, kappa=self.kappa, collapse=collapse)
+        else:
+            mined = mine_instance_rows(profiled, inputs, self.layout, kappa=self.kappa)
+        compared = FAST_COMPARISONS[self.comparison](mined, scale)
+        rows = mined.rows
+        by_sample = _to_samples(tf.where(rows.weight > 0, compared.by_row, 0.0), rows.label, rows.sample, labels)
+        if collapse:
+            by_sample += share_of_collapsed(profiled, rows, compared.by_row, self.layout)
+        return by_sample, compared.triplets, compared.active
 
     def checked_features(self, features: tf.Tensor) -> tf.Tensor:
         """float32 [B, L, D] or [B, D], or one clear error."""
@@ -124,6 +146,7 @@ def class_rectification_loss(
     margin: float | Sequence[float] | None = None,
     scope: str = "minority",
     num_bins: int = 100,
+    form: str = "fast",
 ) -> tf.Tensor:
     """L_crl of every label: eqs. 3-7 and 9-16 of Dong, Gong & Zhu.
 
@@ -143,6 +166,7 @@ def class_rectification_loss(
         scope: "minority", or "all" to rectify every class (Table 12).
         num_bins: histogram nodes of the distribution comparison, over [-1, 1] (class) or [0, 2] (instance, on L2-normalised
             features).
+        form: "fast", or "readable": the same numbers from every triplet one by one, the reference for the fast form.
     Returns:
         float32 [L]. A label without a minority class, or whose mined pairs are none, is exactly 0 with a zero gradient; in
         the absolute comparison each of the two means is 0 on its own where it has no pair.
@@ -155,6 +179,8 @@ def class_rectification_loss(
     >>> class_rectification_loss(labels, logits, num_classes=2).numpy()
     array([0.5], dtype=float32)
     """
+    if form not in FORMS:
+        raise ValueError(f"form must be one of {FORMS}, received {form!r}")
     labels = tf.convert_to_tensor(labels)
     if not labels.dtype.is_integer or labels.shape.rank not in (1, 2):
         raise ValueError(f"labels must be integers [B, L] or [B], received {labels.dtype.name} of shape {labels.shape}")
@@ -165,7 +191,7 @@ def class_rectification_loss(
     layout = Layout.of(num_classes)
     if labels.shape[1] != len(layout):
         raise ValueError(f"labels must be [B, {len(layout)}] for num_classes={layout.sizes}, received shape {labels.shape}")
-    rectifier = Rectifier(layout, level, comparison, kappa, rho, margin, scope, num_bins)
+    rectifier = Rectifier(layout, level, comparison, kappa, rho, margin, scope, num_bins, readable=form == "readable")
     labels = integer_labels(labels, layout, "labels")
     inputs = tf.convert_to_tensor(inputs)
     same_batch = labels.shape[:1].is_compatible_with(inputs.shape[:1])
@@ -181,15 +207,14 @@ def class_rectification_loss(
                 f" shape {inputs.shape}"
             )
         inputs = log_probabilities(inputs, layout)
-    return tf.reduce_sum(rectifier(labels, inputs).by_sample, axis=0)
+    return tf.reduce_sum(rectifier(rows_of_labels(labels), inputs).by_sample, axis=1)
 
 
 def _is_int_from(value: object, least: int) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least
 
 
-def _to_samples(by_anchor: tf.Tensor, index: tf.Tensor, batch: int | tf.Tensor) -> tf.Tensor:
-    """[L, A] back to the samples of the batch: [B, L]."""
-    labels = by_anchor.shape[0]
-    slot = index * labels + tf.range(labels)[:, None]
-    return tf.reshape(tf.math.unsorted_segment_sum(by_anchor, slot, batch * labels), [-1, labels])
+def _to_samples(shares: tf.Tensor, label: tf.Tensor, sample: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Shares of anchors, added up at their places in the batch: [L, B]."""
+    count, batch = labels.shape[0], tf.shape(labels)[1]
+    return tf.reshape(tf.math.unsorted_segment_sum(shares, label * batch + sample, count * batch), [count, batch])
