@@ -95,29 +95,47 @@ def plain_sizes(num_classes: int | Sequence[int]) -> int | list[int]:
 def log_probabilities(logits: tf.Tensor, layout: Layout) -> tf.Tensor:
     """Log of eq. 1, the softmax over the classes of each label, a row per class: [B, sum(num_classes)] to float32 [columns, B].
 
-    A row per class, because mining looks for the hardest samples of a class.
+    A row per class, because mining looks for the hardest samples of a class, and because sums over a few neighbouring rows
+    are many times faster than log_softmax over an axis of length 2, or over labels padded to the largest.
     """
-    logits = tf.cast(logits, tf.float32)
-    if layout.all_binary:
-        return _two_way_log_softmax(tf.transpose(logits))
-    return tf.transpose(layout.unpad(tf.nn.log_softmax(layout.pad(logits, PADDING_LOGIT), axis=-1)))
+    label, labels = tf.constant(layout.column_label), len(layout)
+
+    @tf.custom_gradient
+    def log_softmax(columns: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        below_top = columns - tf.gather(tf.math.unsorted_segment_max(columns, label, labels), label)
+        total = tf.math.unsorted_segment_sum(tf.exp(below_top), label, labels)
+        value = below_top - tf.gather(tf.math.log(total), label)
+
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            return upstream - tf.exp(value) * tf.gather(tf.math.unsorted_segment_sum(upstream, label, labels), label)
+
+        return value, gradient
+
+    return log_softmax(tf.transpose(tf.cast(logits, tf.float32)))
 
 
-@tf.custom_gradient
-def _two_way_log_softmax(columns: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-    """log_softmax over pairs of rows, [2 L, B]: the same numbers in a third of the time that reductions of length 2 take."""
-    pairs = tf.reshape(columns, [columns.shape[0] // 2, 2, -1])
-    lead = pairs[:, 1] - pairs[:, 0]
-    rest = tf.math.log1p(tf.exp(-tf.abs(lead)))
-    shape = tf.shape(columns)
+def length(tensor: tf.Tensor, axis: int) -> int | tf.Tensor:
+    """A dimension: an int where the graph knows it, else a scalar tensor."""
+    return tensor.shape[axis] if tensor.shape[axis] is not None else tf.shape(tensor)[axis]
 
-    def gradient(upstream: tf.Tensor) -> tf.Tensor:
-        upstream = tf.reshape(upstream, tf.shape(pairs))
-        second = tf.sigmoid(lead)
-        to_lead = upstream[:, 1] - second * (upstream[:, 0] + upstream[:, 1])
-        return tf.reshape(tf.stack([-to_lead, to_lead], axis=1), shape)
 
-    return tf.reshape(tf.stack([-tf.nn.relu(lead) - rest, tf.minimum(lead, 0.0) - rest], axis=1), shape), gradient
+def pick(table: tf.Tensor, cell: tf.Tensor) -> tf.Tensor:
+    """Single numbers of a table of any shape, by flat indices int32 of any shape.
+
+    What gather does, but of single numbers gather_nd is twice as fast forwards, and a segment sum ten times as fast as the
+    gradient of either (on a CPU).
+    """
+    shape = tf.shape(table)
+
+    @tf.custom_gradient
+    def picked(flat: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            return tf.math.unsorted_segment_sum(upstream, cell, tf.reduce_prod(shape))
+
+        return tf.gather_nd(flat, cell[..., tf.newaxis]), gradient
+
+    flat = tf.reshape(table, [-1])
+    return picked(flat) if flat.dtype.is_floating else tf.gather_nd(flat, cell[..., tf.newaxis])
 
 
 def rows_of_labels(labels: tf.Tensor) -> tf.Tensor:

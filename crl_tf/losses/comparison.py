@@ -81,7 +81,7 @@ def compare_distribution(mined: MinedPairs, scale: Scale) -> Compared:
     sum_t h+[t] cumsum(h-)[t] is the mean, over the positive pairs, of cumsum(h-) read off between the two nodes next to the
     pair; so only the negatives' histogram is ever built. Every triplet is active: there is no hinge.
     """
-    positive_node, positive_share = neighbouring_nodes(mined.positive.distance, scale)
+    positive_node, positive_share = _neighbouring_nodes(mined.positive.distance, scale)
     cumulative = tf.cumsum(_histogram(mined.negative, scale), axis=-1)
     shape = tf.shape(positive_node)
     node = tf.reshape(positive_node, [shape[0], -1])
@@ -91,7 +91,7 @@ def compare_distribution(mined: MinedPairs, scale: Scale) -> Compared:
     return Compared(mean_by_anchor(overlap, mined.positive.valid), triplet_count(mined.positive.valid, mined.negative.valid))
 
 
-def neighbouring_nodes(distance: tf.Tensor, scale: Scale) -> tuple[tf.Tensor, tf.Tensor]:
+def _neighbouring_nodes(distance: tf.Tensor, scale: Scale) -> tuple[tf.Tensor, tf.Tensor]:
     """Index of the node at or below each clipped distance, at most num_bins - 2, and the share of the node above."""
     from_low = tf.clip_by_value(distance, scale.low, scale.high) - scale.low
     position = from_low * ((scale.num_bins - 1) / (scale.high - scale.low))
@@ -101,7 +101,7 @@ def neighbouring_nodes(distance: tf.Tensor, scale: Scale) -> tuple[tf.Tensor, tf
 
 def _histogram(pairs: Pairs, scale: Scale) -> tf.Tensor:
     """Eq. 14 for every label at once: float32 [L, num_bins], each row summing to 1, or all 0 where no pair is valid."""
-    node, share = neighbouring_nodes(pairs.distance, scale)
+    node, share = _neighbouring_nodes(pairs.distance, scale)
     labels, num_bins = node.shape[0], scale.num_bins
     first = num_bins * tf.range(labels)[:, None, None]
     total = tf.zeros([labels * num_bins])

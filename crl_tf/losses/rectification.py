@@ -9,10 +9,12 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from crl_tf.layout import Layout, integer_labels, log_probabilities, rows_of_labels
+from crl_tf.layout import Layout, integer_labels, length, log_probabilities, rows_of_labels
 from crl_tf.losses.comparison import COMPARISONS, Scale, triplet_count
-from crl_tf.losses.fast_comparison import FAST_COMPARISONS
-from crl_tf.losses.fast_mining import mine_class_rows, mine_instance_rows, profile, share_of_collapsed
+from crl_tf.losses.fast_class_level import anchors_of, anchors_that_differ, mine_class_sets, pairs_of, share_of_the_rest
+from crl_tf.losses.fast_comparison import FAST_COMPARISONS, ComparedRows, fast_absolute_of_classes
+from crl_tf.losses.fast_instance_level import mine_instance_rows
+from crl_tf.losses.fast_rows import Rows, profile
 from crl_tf.losses.mining import mine_class_level, mine_instance_level, select_anchors
 from crl_tf.losses.profiling import check_rho, check_scope, class_histogram, minority_mask
 
@@ -110,16 +112,20 @@ class Rectifier:
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """The same from sorted prefix sums, on as few anchors as there are."""
         profiled = profile(labels, histogram, rectified, rho=self.rho, scope=self.scope)
-        collapse = self.level == "class" and self.comparison == "relative"
-        if self.level == "class":
-            mined = mine_class_rows(profiled, inputs, self.layout, kappa=self.kappa, collapse=collapse)
-        else:
+        if self.level == "instance":
             mined = mine_instance_rows(profiled, inputs, self.layout, kappa=self.kappa)
-        compared = FAST_COMPARISONS[self.comparison](mined, scale)
-        rows = mined.rows
-        by_sample = _to_samples(tf.where(rows.weight > 0, compared.by_row, 0.0), rows.label, rows.sample, labels)
-        if collapse:
-            by_sample += share_of_collapsed(profiled, rows, compared.by_row, self.layout)
+            rows, compared = mined.rows, FAST_COMPARISONS[self.comparison](mined, scale)
+            return _samples_of_rows(compared, rows, labels), compared.triplets, compared.active
+        alike = self.comparison == "relative"
+        sets = mine_class_sets(profiled, inputs, self.layout, kappa=self.kappa, one_more=alike)
+        rows, anchors = (anchors_that_differ if alike else anchors_of)(profiled, sets, inputs, self.layout)
+        if self.comparison == "absolute":
+            compared = fast_absolute_of_classes(sets, rows, anchors, scale, length(labels, 1))
+        else:
+            compared = FAST_COMPARISONS[self.comparison](pairs_of(sets, rows, anchors), scale)
+        by_sample = _samples_of_rows(compared, rows, labels)
+        if alike:
+            by_sample += share_of_the_rest(profiled, rows, compared.by_row, self.layout)
         return by_sample, compared.triplets, compared.active
 
     def checked_features(self, features: tf.Tensor) -> tf.Tensor:
@@ -212,6 +218,10 @@ def class_rectification_loss(
 
 def _is_int_from(value: object, least: int) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least
+
+
+def _samples_of_rows(compared: ComparedRows, rows: Rows, labels: tf.Tensor) -> tf.Tensor:
+    return _to_samples(tf.where(rows.weight > 0, compared.by_row, 0.0), rows.label, rows.sample, labels)
 
 
 def _to_samples(shares: tf.Tensor, label: tf.Tensor, sample: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

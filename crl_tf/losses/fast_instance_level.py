@@ -1,0 +1,68 @@
+"""The fast form of the instance level (eqs. 6, 7, 11): a mined set for every anchor, of the distances of one matmul."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from crl_tf.layout import Layout, length, pick
+from crl_tf.losses.fast_distances import Pairing, pair_distances, squares_of_differences
+from crl_tf.losses.fast_rows import Cells, MinedRows, Profile, Rows, at_most, hardest, shapes_are_fixed, true_cells, weight_of
+from crl_tf.losses.mining import Pairs, safe_root
+
+
+def mine_instance_rows(profiled: Profile, features: tf.Tensor, layout: Layout, *, kappa: int | None) -> MinedRows:
+    """Eqs. 6, 7 and 11, as `mining.mine_instance_level` has them.
+
+    Args:
+        features: float32 [B, L, D], or [B, D] shared by all labels.
+    """
+    labels, most = profiled.labels, profiled.most
+    batch = length(labels, 1)
+    shared = features.shape.rank == 2
+    groups = features[None] if shared else tf.transpose(features, [1, 0, 2])
+    groups -= tf.stop_gradient(tf.reduce_mean(groups, axis=1, keepdims=True))  # distances stay, their squares round less
+    fixed = tf.stop_gradient(groups)
+    anchors, group, table, row = _anchors_of_groups(fixed, profiled)
+    label, sample = anchors.row, anchors.column
+    left = fixed if shared else tf.gather(fixed, table, batch_dims=1)
+
+    # Of the square |a|^2 + |b|^2 - 2 a b, the first term is the same for all that an anchor is compared with.
+    products = tf.reshape(tf.matmul(left, fixed, transpose_b=True), [-1, batch])
+    squares = tf.reduce_sum(tf.square(fixed), axis=-1)
+    hardness = tf.gather(squares, group) - 2.0 * tf.gather(products, row)
+    row_class = pick(labels, label * batch + sample)[:, None]
+    row_labels = tf.gather(labels, label)
+    enemy = (row_labels != row_class) & (row_labels >= 0)
+    negative, negative_valid = hardest(-hardness, enemy, at_most(kappa, batch))
+    # All samples of a rectified class are anchors: its positives are among them.
+    candidates = tf.gather(table, group)
+    friend = tf.gather(labels if shared else tf.gather(labels, table, batch_dims=1), label) == row_class
+    of_candidates = pick(hardness, tf.range(length(candidates, 0))[:, None] * batch + candidates)
+    at, positive_valid = hardest(of_candidates, friend & (candidates != sample[:, None]), at_most(kappa, length(table, 1)))
+    positive = pick(table, group[:, None] * length(table, 1) + at)
+    valid = tf.concat([positive_valid, negative_valid], axis=1) & anchors.real[:, None]
+    pairing = Pairing(group * batch + sample, sample, row, tf.concat([positive, negative], axis=1), valid)
+    if shapes_are_fixed() or tf.config.list_logical_devices("GPU"):
+        # XLA fuses the differences into their sum. On a GPU a matmul may round to TensorFloat-32: enough to mine, not to measure.
+        flat = tf.reshape(groups, [-1, groups.shape[-1]])
+        distance = safe_root(squares_of_differences(flat, pairing.first, (group * batch)[:, None] + pairing.second))
+    else:
+        distance = pair_distances(groups, left, pairing, hardness)
+    split = [length(positive, 1), length(negative, 1)]
+    (near, far), (near_valid, far_valid) = (tf.split(t, split, axis=1) for t in (distance, valid))
+    rows = Rows(label, sample, row_class[:, 0] + tf.gather(layout.offsets, label), weight_of(anchors.real, 1))
+    return MinedRows(rows, Pairs(near, near_valid), Pairs(far, far_valid))
+
+
+def _anchors_of_groups(groups: tf.Tensor, profiled: Profile) -> tuple[Cells, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The anchors (label and place in the batch); which of the groups [G, B, D] each looks into; per group the places of those
+    that may be anchors, int32 [G, A]; and where in that table each anchor is, as a row of [G A]."""
+    if groups.shape[0] == 1:
+        anchors = true_cells(profiled.anchors, profiled.most)
+        return anchors, tf.zeros_like(anchors.row), tf.range(length(groups, 1))[None], anchors.column
+    counts = tf.reduce_sum(tf.cast(profiled.anchors, tf.int32), axis=1)
+    width = profiled.most if shapes_are_fixed() else tf.reduce_max(counts)
+    is_anchor, table = tf.math.top_k(tf.cast(profiled.anchors, tf.float32), width)
+    cells = true_cells(is_anchor > 0, None)
+    row = cells.row * length(table, 1) + cells.column
+    return Cells(cells.row, pick(table, row), cells.real), cells.row, table, row

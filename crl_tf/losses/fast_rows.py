@@ -1,0 +1,105 @@
+"""The fast form of the rectification works on one list of anchors over all labels; this is the list.
+
+The readable form (`mining`, `comparison`) has a row for every sample that could be an anchor, and every triplet. The fast form
+(`fast_class_level`, `fast_instance_level`, `fast_comparison`) has as many rows as there are anchors, and no triplets.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+from tensorflow.python.framework import ops
+from tensorflow.python.ops import control_flow_util
+
+from crl_tf.layout import Layout, length, pick
+from crl_tf.losses.mining import NEVER, Pairs, anchor_rows
+
+
+class Profile(NamedTuple):
+    """labels: int32 [L, B]. histogram: int32 [L, largest]. rectified: bool [L, largest]. anchors: bool [L, B]. most: how many
+    anchors a label can have, int or scalar."""
+
+    labels: tf.Tensor
+    histogram: tf.Tensor
+    rectified: tf.Tensor
+    anchors: tf.Tensor
+    most: int | tf.Tensor
+
+
+class Rows(NamedTuple):
+    """label, sample, column: int32 [R], where an anchor is and which class it has. weight: float32 [R], how many anchors of
+    that class the row stands for; 0 where it only fills up a static shape."""
+
+    label: tf.Tensor
+    sample: tf.Tensor
+    column: tf.Tensor
+    weight: tf.Tensor
+
+
+class MinedRows(NamedTuple):
+    """Pairs are [R, P] and [R, N]; the negatives are sorted, nearest first, the valid ones in front."""
+
+    rows: Rows
+    positive: Pairs
+    negative: Pairs
+
+
+class Cells(NamedTuple):
+    """row, column: int32 [R], of the true cells of a mask. real: bool [R], False where a static shape is filled up."""
+
+    row: tf.Tensor
+    column: tf.Tensor
+    real: tf.Tensor
+
+
+def shapes_are_fixed() -> bool:
+    """Whether this graph is traced for XLA, which wants every shape to be known; elsewhere rows are as many as there are."""
+    return control_flow_util.GraphOrParentsInXlaContext(ops.get_default_graph())
+
+
+def profile(labels: tf.Tensor, histogram: tf.Tensor, rectified: tf.Tensor, *, rho: float, scope: str) -> Profile:
+    """Who is an anchor: the samples of the rectified classes."""
+    largest = rectified.shape[1]
+    cell = tf.clip_by_value(labels, 0, largest - 1) + largest * tf.range(rectified.shape[0])[:, None]
+    anchors = pick(rectified, cell) & (labels >= 0)
+    return Profile(labels, histogram, rectified, anchors, anchor_rows(length(labels, 1), rho, scope))
+
+
+def true_cells(mask: tf.Tensor, most_per_row: int | tf.Tensor | None) -> Cells:
+    """The true cells of [X, Y], row by row; with static shapes `most_per_row` of each row (None: all of them), true or not."""
+    if not shapes_are_fixed():
+        cells = tf.cast(tf.where(mask), tf.int32)
+        return Cells(cells[:, 0], cells[:, 1], tf.ones([tf.shape(cells)[0]], tf.bool))
+    count, width = length(mask, 0), length(mask, 1)
+    if most_per_row is None or (isinstance(width, int) and width == most_per_row):
+        column, real = tf.tile(tf.range(width)[None], [count, 1]), mask
+    else:
+        value, column = tf.math.top_k(tf.cast(mask, tf.float32), most_per_row)
+        real = value > 0
+    row = tf.zeros_like(column) + tf.range(count)[:, None]
+    return Cells(*(tf.reshape(t, [-1]) for t in (row, column, real)))
+
+
+def hardest(hardness: tf.Tensor, candidate: tf.Tensor, count: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The `count` hardest candidates of each row, ties by lower index: their indices, and which of them exist."""
+    values, index = tf.math.top_k(tf.where(candidate, hardness, NEVER), count)
+    return index, values != NEVER
+
+
+def weight_of(real: tf.Tensor, anchors: int | tf.Tensor) -> tf.Tensor:
+    """`Rows.weight` of rows that stand for so many anchors."""
+    return tf.where(real, tf.cast(anchors, tf.float32), 0.0)
+
+
+def at_most(count: int | tf.Tensor | None, most: int | tf.Tensor) -> int | tf.Tensor:
+    """top_k refuses a k above the row length; kappa=None mines nothing, that is, takes all."""
+    if count is None:
+        return most
+    return min(count, most) if isinstance(count, int) and isinstance(most, int) else tf.minimum(count, most)
+
+
+def columns_of(labels: tf.Tensor, layout: Layout) -> tf.Tensor:
+    """Column of every sample's class, int32 [L, B]; of one that is not annotated, some column of its label."""
+    largest = tf.constant(layout.sizes)[:, None] - 1
+    return tf.clip_by_value(labels, 0, largest) + tf.constant(layout.offsets)[:, None]
