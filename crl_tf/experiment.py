@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from crl_tf import report
 from crl_tf.crl_model import CRLModel
 from crl_tf.datasets import load_dataset
+from crl_tf.datasets.cache import NONE, cached
 from crl_tf.datasets.pipeline import make_pipeline
 from crl_tf.datasets.source import Dataset
 from crl_tf.evaluation import confusion_matrices, measure
@@ -41,9 +42,10 @@ def run(
     Args:
         config: a recipe (`crl_tf.recipe`).
         workdir: a new or empty folder; with `resume`, also one that an earlier run of the same recipe left, finished or not.
-        resume: go on from its last checkpoint. Only `train.epochs` may differ from the recipe it was started with.
+        resume: go on from its last checkpoint. Only `train.epochs` and `data.cache`, which changes no result, may differ from
+            the recipe it was started with.
         export: write `export/`, the SavedModel.
-        dataset: already loaded, for several runs on the same data.
+        dataset: already loaded, and decoded if it is to be, for several runs on the same data.
     """
     workdir = Path(workdir)
     check_method(config.loss)
@@ -53,10 +55,12 @@ def run(
         return finished
     print(f"\n{config.dataset} · {config.model} · {config.loss} · seed {config.seed} → {workdir}", flush=True)
     keras.utils.set_random_seed(config.seed)
-    dataset = dataset or load(config)
+    given, dataset = dataset, dataset or load(config)
     counts = class_counts(dataset.splits["train"].labels, dataset.schema.num_classes)
     _check_annotated(dataset, counts)
     print(_summary(dataset, counts), flush=True)
+    if given is None:
+        dataset = with_cache(config, dataset)
     model, loss, data = assemble(config, dataset, counts)
     (workdir / RESULT).unlink(missing_ok=True)  # not sooner: until here nothing has been lost
     write_json(workdir / CONFIG, _description(config, dataset))
@@ -98,7 +102,7 @@ def compare(
         if started != list(losses):
             what = f"the comparison of {started}" if started else "no comparison"
             raise ValueError(f"resume: {workdir} holds {what}, not of {list(losses)}: pass another --workdir")
-    dataset = load(config)
+    dataset = with_cache(config, load(config))
     plan = {"losses": list(losses), "recipe": config.to_dict()}
     write_json(workdir / COMPARISON, plan)
     results = []
@@ -112,7 +116,7 @@ def compare(
 
 
 def evaluate(workdir: Path) -> list[dict[str, Any]]:
-    """Measures a finished run (or each run of a comparison) again, from its config and model; writes nothing."""
+    """Measures a finished run (or each run of a comparison) again, from its config and model; writes nothing, no cache either."""
     workdir = Path(workdir)
     if (workdir / COMPARISON).is_file():
         return [result for loss in read_json(workdir / COMPARISON)["losses"] for result in evaluate(workdir / loss)]
@@ -141,6 +145,19 @@ def started_with(workdir: Path) -> tuple[ConfigDict, list[str] | None]:
 def load(config: ConfigDict) -> Dataset:
     """The dataset of a recipe."""
     return load_dataset(config.dataset, data_dir=config.data.dir, seed=config.seed, gamma=config.data.gamma)
+
+
+def with_cache(config: ConfigDict, dataset: Dataset) -> Dataset:
+    """The dataset as `data.cache` wants it, and a line on what became of that."""
+    where, size = config.data.cache, config.data.image_size
+    kept = cached(dataset, tuple(size), where)
+    decoded = [name for name in dataset.splits if kept.splits[name] is not dataset.splits[name]]
+    if decoded:
+        num_bytes = sum(kept.splits[name].images.nbytes for name in decoded)
+        print(f"cache: {', '.join(decoded)} at {size[0]} x {size[1]}, {num_bytes / 1e6:,.2f} MB in {where}", flush=True)
+    elif where != NONE:
+        print(f"cache: nothing to keep, the images are in memory at {size[0]} x {size[1]} already", flush=True)
+    return kept
 
 
 def assemble(
@@ -205,10 +222,10 @@ def _open_workdir(config: ConfigDict, workdir: Path, resume: bool) -> dict[str, 
     if not occupied:
         return None
     before = _recipe_in(workdir, CONFIG)
-    same_length = before.copy_and_resolve_references()
-    same_length.train.epochs = config.train.epochs
-    if same_length.to_json() != config.to_json():
-        mine, theirs = (flattened(c.to_dict()) for c in (config, same_length))
+    comparable = before.copy_and_resolve_references()
+    comparable.train.epochs, comparable.data.cache = config.train.epochs, config.data.cache
+    if comparable.to_json() != config.to_json():
+        mine, theirs = (flattened(c.to_dict()) for c in (config, comparable))
         different = [f"{key}: {theirs[key]!r} there, {mine[key]!r} now" for key in mine if mine[key] != theirs[key]]
         raise ValueError(f"resume: {workdir} was started with another recipe ({'; '.join(different)})")
     if before.train.epochs == config.train.epochs and (workdir / RESULT).is_file():

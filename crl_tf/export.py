@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from crl_tf.datasets.decoding import resized
 from crl_tf.files import write_whole
 from crl_tf.layout import Layout, log_probabilities
 from crl_tf.schema import AttributeSchema
@@ -27,12 +28,16 @@ def export_saved_model(model: keras.Model, schema: AttributeSchema, image_size: 
         image_size: (height, width) that the model was trained with.
     """
     layout = Layout(schema.num_classes)
+    size = (int(image_size[0]), int(image_size[1]))
     module = tf.Module()
     module.model = model
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="images")])
     def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        images = tf.ensure_shape(tf.image.resize(images, image_size, antialias=True), [None, *image_size, 3])
+        # As in the pipeline: what has the size already is taken as it is, anything else is resized and rounded to whole numbers.
+        there = tf.reduce_all(tf.shape(images)[1:3] == size)
+        images = tf.cond(there, lambda: images, lambda: resized(images, size))
+        images = tf.ensure_shape(images, [None, *size, 3])
         probabilities = tf.exp(tf.transpose(log_probabilities(model(images, training=False), layout)))
         return {name: probabilities[:, schema.columns(name)] for name in schema.names}
 

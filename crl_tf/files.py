@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays, because Keras goes by it.
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    # A name of its own: processes in two containers that share a folder may have the same number.
+    partial = path.with_name(f".partial-{uuid.uuid4().hex[:12]}-{path.name}")
     try:
         write(partial)
         if partial.is_dir() and path.is_dir():

@@ -29,7 +29,7 @@ from ml_collections.config_flags import config_flags
 from rich.console import Console
 
 from crl_tf import experiment, recipe, report
-from crl_tf.datasets import DATASETS
+from crl_tf.datasets import DATASETS, cache
 from crl_tf.methods import METHODS
 from crl_tf.models.backbones import BACKBONES
 
@@ -46,6 +46,9 @@ flags.DEFINE_enum("dataset", None, sorted(DATASETS), "what to learn from; defaul
 flags.DEFINE_enum("loss", None, list(METHODS), "cross-entropy, or one of the six rectification losses")
 flags.DEFINE_enum("model", None, sorted(BACKBONES), "the network")
 flags.DEFINE_string("data_dir", None, "folder of the dataset; without it celeba and cifar100 come from tensorflow-datasets")
+flags.DEFINE_string(
+    "cache", None, "keep images decoded and resized: memory, a folder (for later runs too), or none (the default)"
+)
 flags.DEFINE_integer("epochs", None, "passes over the training images", lower_bound=1)
 flags.DEFINE_integer("batch_size", None, "images per step (n_bs of eq. 3)", lower_bound=1)
 flags.DEFINE_float("learning_rate", None, "of the optimizer, at the start", lower_bound=0.0)
@@ -65,6 +68,7 @@ _SETTINGS = {
     "model": "model",
     "seed": "seed",
     "data_dir": "data.dir",
+    "cache": "data.cache",
     "gamma": "data.gamma",
     "epochs": "train.epochs",
     "batch_size": "train.batch_size",
@@ -114,9 +118,11 @@ def given_settings() -> dict[str, Any]:
         if kappa != "none" and not (kappa.isdigit() and int(kappa) > 0):
             raise ValueError(f"kappa must be an integer >= 1, or none, received {values['crl.kappa']!r}")
         values["crl.kappa"] = None if kappa == "none" else int(kappa)
+    # Absolute, so that the run can be evaluated and resumed from elsewhere.
     if "data.dir" in values:
-        # Absolute, so that the run can be evaluated and resumed from elsewhere.
         values["data.dir"] = str(Path(values["data.dir"]).expanduser().absolute())
+    if values.get("data.cache") not in (None, "", cache.NONE, cache.MEMORY):
+        values["data.cache"] = str(Path(values["data.cache"]).expanduser().absolute())
     return values
 
 

@@ -24,6 +24,7 @@ def base_recipe() -> ConfigDict:
     recipe.data.dir = placeholder(str)
     recipe.data.image_size = (32, 32)  # height, width
     recipe.data.augment = ()  # names from datasets.pipeline, for training images
+    recipe.data.cache = "none"  # or "memory", or a folder: keep images decoded and resized
     recipe.data.gamma = 1.0  # power of the class sizes of cifar100_imb and cifar100_bln
 
     recipe.train = ConfigDict()

@@ -80,6 +80,8 @@ def test_seeds_tool_averages_over_seeds(on_shop, tmp_path):
         (["--config=broken.py"], "config: invalid syntax (broken.py, line 1)"),
         (["--seed=-1"], "seed must lie in [0, 2^32 - 1], received -1"),
         (["--workdir=broken.py/run"], "workdir must be a folder, but broken.py is a file"),
+        (["--cache="], "cache must be 'none', 'memory' or a folder, received ''"),
+        (["--cache=broken.py/kept", "--config.data.image_size=(40, 40)"], "broken.py/kept must be writable"),
         (["--config.train.optimizer=lion"], "train.optimizer must be one of ('sgd', 'adam'), received 'lion'"),
         (["--mode=evaluate"], "workdir must be given"),
         (["--mode=evaluate", "--workdir=nowhere"], "nowhere lacks config.json, model.keras, result.json"),
@@ -100,7 +102,7 @@ def test_every_mistake_gets_one_clear_line(flags, complaint, tmp_path):
 def test_help_is_worth_reading(tmp_path):
     _, out, _ = command("--help", cwd=tmp_path)
     out = " ".join(out.split())
-    for word in ("python -m crl_tf.main --compare=ce,class_rel", "--kappa", "eq. 8", "--resume", "configs/"):
+    for word in ("python -m crl_tf.main --compare=ce,class_rel", "--kappa", "eq. 8", "--resume", "--cache", "configs/"):
         assert word in out
 
 

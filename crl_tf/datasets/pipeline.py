@@ -1,19 +1,23 @@
-"""From a split and indices to batches: shuffle indices, gather or decode, resize, batch, augment, prefetch."""
+"""From a split and indices to batches: shuffle indices, batch them, gather or decode, resize, augment, prefetch."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from crl_tf.datasets.decoding import read_images, resized
 from crl_tf.datasets.source import Split
 
 
 def flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Mirrors each image left to right with probability 1/2. Not for what reads differently mirrored (digits, text)."""
-    mirrored = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], seed) < 0.5
-    return tf.where(mirrored, tf.reverse(images, axis=[2]), images)
+    draws = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], seed)
+    mirrored = tf.where(draws[:, 0, 0, 0] < 0.5)
+    # Only what changes is moved: a third of the time of tf.where over all pixels.
+    return tf.tensor_scatter_nd_update(images, mirrored, tf.reverse(tf.gather_nd(images, mirrored), axis=[2]))
 
 
 def crop(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -28,7 +32,10 @@ def crop(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 AUGMENTATIONS: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {"flip": flip, "crop": crop}
-"""Each takes images [B, H, W, 3] and the seed of this batch, int32 [2], and returns images of the same shape."""
+"""Each takes images [B, H, W, 3] and the seed of this batch, int64 [2], and returns images of the same shape and type."""
+
+PREFETCHED = 4
+"""Batches that are ready ahead of the step."""
 
 
 def make_pipeline(
@@ -41,39 +48,61 @@ def make_pipeline(
     indices: np.ndarray | None = None,
     augment: Sequence[str] = (),
 ) -> tf.data.Dataset:
-    """Batches of a split.
+    """Batches of a split, as bytes: the network casts them, on its device.
 
     In training the order is a new full shuffle in every epoch, and `augment` is applied; otherwise samples keep their order
     and `augment` is ignored. Order and augmentation follow from `seed` (and TensorFlow's global seed where one is set),
-    however many threads decode.
+    however many threads decode, and whether the images come from files, from memory or from a cache (`datasets.cache`).
 
     Args:
-        split: images and labels.
-        image_size: height and width that images are resized to, bilinear, antialiased; the aspect ratio is not kept.
+        split: images and labels. An array, memory-mapped or not, is read by the batch and never copied as a whole.
+        image_size: height and width that images are resized to, bilinear, antialiased, rounded; the aspect ratio is not
+            kept. Images of an array that have this size are taken as they are.
         batch_size: samples per batch; the last batch may be smaller.
         training: shuffle and augment.
         seed: of shuffling and augmentation.
         indices: which samples, [m], integers; repeats are welcome (this is how resampling comes in). None: all, once.
         augment: names in `AUGMENTATIONS`, applied in this order.
     Returns:
-        a dataset of known cardinality with elements images float32 [B, H, W, 3] in [0, 255], labels int32 [B, L].
+        a dataset of known cardinality with elements images uint8 [B, H, W, 3], labels int32 [B, L].
     Raises:
         ValueError: for an argument out of its range.
         tf.errors.InvalidArgumentError: while iterating, with the file's name, for an image that cannot be decoded.
+
+    >>> split = Split(np.zeros((5, 8, 8, 3), np.uint8), np.zeros((5, 2), np.int32))
+    >>> for images, labels in make_pipeline(split, image_size=(4, 4), batch_size=3, training=False):
+    ...     print(images.shape, images.dtype.name, labels.shape)
+    (3, 4, 4, 3) uint8 (3, 2)
+    (2, 4, 4, 3) uint8 (2, 2)
     """
     indices = _check_arguments(len(split), image_size, batch_size, indices, augment)
+    image_size = (int(image_size[0]), int(image_size[1]))
     # Captured by the functions below: on the host, and never copied into the graph.
     with tf.device("/cpu:0"):
-        images, labels = tf.constant(split.images), tf.constant(split.labels, tf.int32)
+        labels = tf.constant(split.labels, tf.int32)
         positions = tf.data.Dataset.from_tensor_slices(tf.constant(indices))
+        read = _reader(split.images, image_size)
     if training:
         positions = positions.shuffle(len(indices), seed=seed, reshuffle_each_iteration=True)
-    batches = (_read_files if images.dtype == tf.string else _gather)(positions, images, labels, image_size, batch_size)
+
+    def load(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return read(index), tf.gather(labels, index)
+
+    # Whole batches at once: per sample, the overhead of the map costs more than the work on a small image.
+    batches = positions.batch(batch_size).map(load, num_parallel_calls=usable_cores())
     if training and augment:
         batches = _augmented(batches, seed, augment)
     options = tf.data.Options()
     options.deterministic = True
-    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
+    # Not AUTOTUNE: the end of an epoch waits for its tuner to wake, which sleeps twice as long each time. Measured on one core:
+    # 0.3 to 2.4 s lost after epochs of 2.2 to 2.8 s.
+    options.autotune.enabled = False
+    return batches.prefetch(PREFETCHED).with_options(options)
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may use, which in a container can be fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check_arguments(
@@ -99,43 +128,20 @@ def _check_arguments(
     return indices.astype(np.int64)
 
 
-def _gather(
-    positions: tf.data.Dataset, images: tf.Tensor, labels: tf.Tensor, image_size: tuple[int, int], batch_size: int
-) -> tf.data.Dataset:
-    # Whole batches at once: per sample, the overhead of the map costs more than its work.
-    def gather(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return _resize(tf.gather(images, index), image_size), tf.gather(labels, index)
+def _reader(images: np.ndarray, image_size: tuple[int, int]) -> Callable[[tf.Tensor], tf.Tensor]:
+    """From the indices of a batch, int64 [B], to its images, uint8 [B, *image_size, 3]."""
+    if images.dtype.kind == "U":
+        paths = tf.constant(images)
+        return lambda index: read_images(tf.gather(paths, index), image_size)
+    # By NumPy, because a tensor would be a copy of the whole array: twice the memory, or all of a file on disk.
+    rows = np.asarray(images)
 
-    return positions.batch(batch_size).map(gather, num_parallel_calls=tf.data.AUTOTUNE)
+    def gather(index: tf.Tensor) -> tf.Tensor:
+        batch = tf.numpy_function(lambda i: rows.take(i, axis=0), [index], tf.uint8, stateful=False)
+        batch = tf.ensure_shape(batch, [None, *rows.shape[1:]])
+        return batch if rows.shape[1:3] == image_size else tf.cast(resized(batch, image_size), tf.uint8)
 
-
-def _read_files(
-    positions: tf.data.Dataset, paths: tf.Tensor, labels: tf.Tensor, image_size: tuple[int, int], batch_size: int
-) -> tf.data.Dataset:
-    def read(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return _resize(_decode(tf.gather(paths, index)), image_size), tf.gather(labels, index)
-
-    return positions.map(read, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
-
-
-def _resize(images: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
-    return tf.image.resize(tf.cast(images, tf.float32), image_size, method="bilinear", antialias=True)
-
-
-def _decode(path: tf.Tensor) -> tf.Tensor:
-    """The JPEG or PNG at `path`, uint8 [H, W, 3]."""
-
-    def decode(content: tf.Tensor) -> tf.Tensor:
-        image = tf.io.decode_image(content, channels=3, expand_animations=False)
-        return tf.ensure_shape(image, [None, None, 3])
-
-    # TensorFlow's own error does not say which file is broken. Inside a dataset the error can be caught: nothing comes out,
-    # and the empty image behind it is taken for the answer. Measured: not slower than decoding without.
-    decoded = tf.data.Dataset.from_tensors(tf.io.read_file(path)).map(decode).ignore_errors()
-    nothing = tf.data.Dataset.from_tensors(tf.zeros([0, 0, 3], tf.uint8))
-    image = decoded.concatenate(nothing).take(1).get_single_element()
-    with tf.control_dependencies([tf.debugging.Assert(tf.size(image) > 0, ["not a readable JPEG or PNG image:", path])]):
-        return tf.identity(image)
+    return gather
 
 
 def _augmented(batches: tf.data.Dataset, seed: int, augment: Sequence[str]) -> tf.data.Dataset:
@@ -149,4 +155,4 @@ def _augmented(batches: tf.data.Dataset, seed: int, augment: Sequence[str]) -> t
             images = AUGMENTATIONS[name](images, tf.stack([number, tf.constant(place, tf.int64)]))
         return images, labels
 
-    return tf.data.Dataset.zip((batches, numbers)).map(apply, num_parallel_calls=tf.data.AUTOTUNE)
+    return tf.data.Dataset.zip((batches, numbers)).map(apply, num_parallel_calls=usable_cores())

@@ -19,7 +19,8 @@ def build_network(name: str, *, image_size: Sequence[int], num_classes: Sequence
         image_size: (height, width) of its images.
         num_classes: one int per label.
     Returns:
-        a keras.Model from images float [B, H, W, 3] in [0, 255] to {"features": [B, L, 64], "logits": [B, sum(num_classes)]}.
+        a keras.Model from images [B, H, W, 3] in [0, 255], uint8 or float, to {"features": [B, L, 64], "logits":
+        [B, sum(num_classes)]}.
 
     >>> network = build_network("cifarnet", image_size=(32, 32), num_classes=[2, 3])
     >>> {k: tuple(v.shape) for k, v in network.output.items()}
@@ -32,6 +33,7 @@ def build_network(name: str, *, image_size: Sequence[int], num_classes: Sequence
         raise ValueError(
             f"image_size must be (height, width), each {backbone.smallest_side} or more for {name}, received {tuple(image_size)}"
         )
-    images = keras.Input((*image_size, 3), name="images")
+    # Keras casts what it is given to the type of this input, inside the step: bytes stay bytes until they are on the device.
+    images = keras.Input((*image_size, 3), dtype="float32", name="images")
     x = layers.Rescaling(1 / 127.5, offset=-1.0)(images)
     return keras.Model(images, multi_task_head(backbone.build(x), num_classes), name=name)

@@ -1,0 +1,100 @@
+"""What a run is fed: bytes, from files or from a cache, to the same result; and serving sees what training saw."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from crl_tf import experiment
+from crl_tf.datasets import Split
+from crl_tf.datasets.pipeline import make_pipeline
+from crl_tf.export import export_saved_model
+from crl_tf.files import read_json
+from crl_tf.models import build_network
+from crl_tf.recipe import from_json
+from crl_tf.schema import Attribute, AttributeSchema
+
+
+@pytest.fixture
+def shrinking_recipe(tiny_recipe):
+    """The shop's images, 16 x 16, at 12 x 12: there is something to decode and to resize."""
+    tiny_recipe.data.image_size = (12, 12)
+    tiny_recipe.data.augment = ("flip",)
+    return tiny_recipe
+
+
+def test_a_cache_changes_no_result(shrinking_recipe, tmp_path, capsys):
+    weights, folder = {}, tmp_path / "cache"
+    for place, cache in enumerate(("none", "memory", str(folder), str(folder))):
+        shrinking_recipe.data.cache = cache
+        experiment.run(shrinking_recipe, tmp_path / str(place), export=False)
+        weights[place] = keras.saving.load_model(tmp_path / str(place) / "model.keras").get_weights()
+        assert read_json(tmp_path / str(place) / "config.json")["recipe"]["data"]["cache"] == cache
+        said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("cache: ")]
+        # 60 images of 12 * 12 * 3 bytes.
+        assert said == ([] if place == 0 else [f"cache: train, validation, test at 12 x 12, 0.03 MB in {cache}"])
+    for other in (1, 2, 3):
+        for a, b in zip(weights[0], weights[other], strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_a_comparison_decodes_once(shrinking_recipe, tmp_path, capsys):
+    shrinking_recipe.data.cache = "memory"
+    shrinking_recipe.train.epochs = 1
+    experiment.compare(shrinking_recipe, ["ce", "class_rel"], tmp_path / "both", export=False)
+    assert capsys.readouterr().out.count("cache: ") == 1
+
+
+def test_images_in_memory_need_none_and_it_says_so(tmp_path, capsys):
+    recipe = from_json({"data": {"cache": "memory"}})
+    dataset = experiment.load(recipe)
+    assert experiment.with_cache(recipe, dataset) is dataset
+    assert "cache: nothing to keep, the images are in memory at 32 x 32 already" in capsys.readouterr().out
+
+
+def test_resume_may_change_the_cache_and_evaluate_writes_none(shrinking_recipe, tmp_path):
+    shrinking_recipe.train.epochs = 1
+    experiment.run(shrinking_recipe, tmp_path / "run", export=False)
+    shrinking_recipe.train.epochs, shrinking_recipe.data.cache = 2, str(tmp_path / "cache")
+    assert experiment.run(shrinking_recipe, tmp_path / "run", resume=True, export=False)["epochs"] == 2
+    for path in (tmp_path / "cache").iterdir():
+        path.unlink()
+    assert experiment.evaluate(tmp_path / "run")[0]["epochs"] == 2
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_a_config_from_before_there_was_a_cache_loads():
+    settings = from_json({}).to_dict()
+    del settings["data"]["cache"]
+    assert from_json(settings).data.cache == "none"
+
+
+@pytest.mark.parametrize("name, size", [("cifarnet", (12, 10)), ("deepid2", (34, 33))])
+def test_networks_take_bytes_and_floats_alike(name, size):
+    network = build_network(name, image_size=size, num_classes=[2, 3])
+    images = np.random.default_rng(0).integers(0, 256, (4, *size, 3), dtype=np.uint8)
+    images[0] = 255  # in eight bits, anything added to it would be lost
+    for call in (network, tf.function(network)):
+        from_bytes, from_floats = call(tf.constant(images)), call(tf.constant(images, tf.float32))
+        for key, value in from_bytes.items():
+            np.testing.assert_array_equal(value, from_floats[key])
+        assert value.dtype == tf.float32
+
+
+def test_serving_sees_what_training_saw(tmp_path):
+    """Whole-size images, served, give the probabilities of the pipeline's bytes; images of the right size are left alone."""
+    schema = AttributeSchema((Attribute("colour", ("red", "green", "blue")),))
+    network = build_network("cifarnet", image_size=(12, 10), num_classes=[3])
+    model = keras.Model(network.input, network.output["logits"])
+    export_saved_model(model, schema, (12, 10), tmp_path / "export")
+    serve = tf.saved_model.load(tmp_path / "export").signatures["serving_default"]
+    images = np.random.default_rng(0).integers(0, 256, (5, 31, 17, 3), dtype=np.uint8)
+    split = Split(images, np.zeros((5, 1), np.int32))
+    ((seen, _),) = make_pipeline(split, image_size=(12, 10), batch_size=5, training=False)
+    served = serve(images=tf.constant(images, tf.float32))["colour"]
+    np.testing.assert_array_equal(served, serve(images=tf.cast(seen, tf.float32))["colour"])
+    np.testing.assert_allclose(served, tf.nn.softmax(model(seen)), atol=1e-6)
+    # Not rounded where nothing was resized: these are the caller's own values.
+    half = tf.cast(seen, tf.float32) + 0.4
+    np.testing.assert_allclose(serve(images=half)["colour"], tf.nn.softmax(model(half)), atol=1e-6)
