@@ -114,6 +114,11 @@ def log_probabilities(logits: tf.Tensor, layout: Layout) -> tf.Tensor:
     return log_softmax(tf.transpose(tf.cast(logits, tf.float32)))
 
 
+def class_members(labels: tf.Tensor, layout: Layout) -> tf.Tensor:
+    """Which samples are of which class: int32 labels [L, B] to bool [sum(num_classes), B]."""
+    return tf.gather(labels, layout.column_label) == tf.constant(layout.column_class)[:, None]
+
+
 def length(tensor: tf.Tensor, axis: int) -> int | tf.Tensor:
     """A dimension: an int where the graph knows it, else a scalar tensor."""
     return tensor.shape[axis] if tensor.shape[axis] is not None else tf.shape(tensor)[axis]

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from crl_tf.layout import Layout, class_logits, integer_labels, log_probabilities, pick, plain_sizes, rows_of_labels
+from crl_tf.layout import Layout, class_logits, class_members, integer_labels, log_probabilities, plain_sizes, rows_of_labels
 
 
 def cross_entropy_by_sample(labels: tf.Tensor, log_probability: tf.Tensor, layout: Layout) -> tf.Tensor:
@@ -21,9 +21,8 @@ def cross_entropy_by_sample(labels: tf.Tensor, log_probability: tf.Tensor, layou
     """
     annotated = labels >= 0
     sizes = np.asarray(layout.sizes, np.int32)[:, None]
-    batch = tf.shape(labels)[1]
-    column = layout.offsets[:, None] + tf.clip_by_value(labels, 0, sizes - 1)
-    of_class = pick(log_probability, column * batch + tf.range(batch))
+    of_class = tf.where(class_members(labels, layout), log_probability, 0.0)
+    of_class = tf.math.unsorted_segment_sum(of_class, layout.column_label, len(layout))
     # Where XLA has dropped the check of the labels, a wrong one must still not pass for a number.
     of_class = tf.where(labels < sizes, of_class, float("nan"))
     count = tf.reduce_sum(tf.cast(annotated, tf.float32), axis=1, keepdims=True)

@@ -34,12 +34,12 @@ def squares_of_differences(flat: tf.Tensor, first: tf.Tensor, second: tf.Tensor)
     return tf.reduce_sum(tf.square(difference), axis=-1)
 
 
-def pair_distances(groups: tf.Tensor, left: tf.Tensor, pairing: Pairing, hardness: tf.Tensor) -> tf.Tensor:
+def pair_distances(groups: tf.Tensor, table: tf.Tensor, pairing: Pairing, hardness: tf.Tensor) -> tf.Tensor:
     """Euclidean distances [R, K], 0 where not valid; the gradient at distance 0 is 0.
 
     Args:
         groups: float32 [G, B, D], features.
-        left: float32 [G, A, D], those of the anchors.
+        table: int32 [G, A], places in the batch of those that may be anchors.
         hardness: float32 [R, B], |b|^2 - 2 a b of every anchor a with every b of its group.
     """
     batch = length(groups, 1)
@@ -62,14 +62,15 @@ def pair_distances(groups: tf.Tensor, left: tf.Tensor, pairing: Pairing, hardnes
             pull = tf.math.divide_no_nan(upstream, distance)
             apart = tf.gather_nd(pull, close)[:, None] * difference
             pull = tf.tensor_scatter_nd_update(pull, close, tf.zeros_like(close[:, 0], pull.dtype))
-            samples, anchors = tf.shape(flat)[0], tf.reduce_prod(tf.shape(left)[:2])
-            weights = tf.math.unsorted_segment_sum(pull, row[:, None] * batch + second, anchors * batch)
-            weights = tf.reshape(weights, [-1, length(left, 1), batch])
+            samples, ends_of_table = tf.shape(flat)[0], tf.reshape(table + tf.range(length(table, 0))[:, None] * batch, [-1])
+            weights = tf.math.unsorted_segment_sum(pull, row[:, None] * batch + second, tf.size(table) * batch)
+            weights = tf.reshape(weights, [-1, length(table, 1), batch])
+            left = tf.gather(groups, table, batch_dims=1)
             pulled = tf.reshape(tf.matmul(weights, groups), [-1, groups.shape[-1]])
             degree = tf.math.unsorted_segment_sum(pull, second_row, samples)
             degree += tf.math.unsorted_segment_sum(tf.reduce_sum(pull, axis=1), first, samples)
             total = degree[:, None] * flat - tf.reshape(tf.matmul(weights, left, transpose_a=True), tf.shape(flat))
-            total -= tf.math.unsorted_segment_sum(tf.gather(pulled, row), first, samples)
+            total -= tf.math.unsorted_segment_sum(pulled, ends_of_table, samples)
             near = tf.concat([apart, -apart], axis=0), tf.concat(ends, axis=0)
             total = tf.cond(tf.size(close) > 0, lambda: total + tf.math.unsorted_segment_sum(*near, samples), lambda: total)
             return tf.reshape(total, tf.shape(groups))

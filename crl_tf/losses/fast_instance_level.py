@@ -6,7 +6,19 @@ import tensorflow as tf
 
 from crl_tf.layout import Layout, length, pick
 from crl_tf.losses.fast_distances import Pairing, pair_distances, squares_of_differences
-from crl_tf.losses.fast_rows import Cells, MinedRows, Profile, Rows, at_most, hardest, shapes_are_fixed, true_cells, weight_of
+from crl_tf.losses.fast_rows import (
+    FAR,
+    Cells,
+    MinedRows,
+    Profile,
+    Rows,
+    anchor_mask,
+    at_most,
+    hardest,
+    shapes_are_fixed,
+    true_cells,
+    weight_of,
+)
 from crl_tf.losses.mining import Pairs, safe_root
 
 
@@ -16,13 +28,13 @@ def mine_instance_rows(profiled: Profile, features: tf.Tensor, layout: Layout, *
     Args:
         features: float32 [B, L, D], or [B, D] shared by all labels.
     """
-    labels, most = profiled.labels, profiled.most
+    labels = profiled.labels
     batch = length(labels, 1)
     shared = features.shape.rank == 2
     groups = features[None] if shared else tf.transpose(features, [1, 0, 2])
     groups -= tf.stop_gradient(tf.reduce_mean(groups, axis=1, keepdims=True))  # distances stay, their squares round less
     fixed = tf.stop_gradient(groups)
-    anchors, group, table, row = _anchors_of_groups(fixed, profiled)
+    anchors, group, table, row = _anchors_of_groups(fixed, profiled, layout)
     label, sample = anchors.row, anchors.column
     left = fixed if shared else tf.gather(fixed, table, batch_dims=1)
 
@@ -47,22 +59,24 @@ def mine_instance_rows(profiled: Profile, features: tf.Tensor, layout: Layout, *
         flat = tf.reshape(groups, [-1, groups.shape[-1]])
         distance = safe_root(squares_of_differences(flat, pairing.first, (group * batch)[:, None] + pairing.second))
     else:
-        distance = pair_distances(groups, left, pairing, hardness)
+        distance = pair_distances(groups, table, pairing, hardness)
     split = [length(positive, 1), length(negative, 1)]
     (near, far), (near_valid, far_valid) = (tf.split(t, split, axis=1) for t in (distance, valid))
     rows = Rows(label, sample, row_class[:, 0] + tf.gather(layout.offsets, label), weight_of(anchors.real, 1))
-    return MinedRows(rows, Pairs(near, near_valid), Pairs(far, far_valid))
+    counts = (tf.reduce_sum(tf.cast(mask, tf.float32), axis=1) for mask in (near_valid, far_valid))
+    return MinedRows(rows, Pairs(near, near_valid), Pairs(tf.where(far_valid, far, FAR), far_valid), *counts)
 
 
-def _anchors_of_groups(groups: tf.Tensor, profiled: Profile) -> tuple[Cells, tf.Tensor, tf.Tensor, tf.Tensor]:
+def _anchors_of_groups(groups: tf.Tensor, profiled: Profile, layout: Layout) -> tuple[Cells, tf.Tensor, tf.Tensor, tf.Tensor]:
     """The anchors (label and place in the batch); which of the groups [G, B, D] each looks into; per group the places of those
     that may be anchors, int32 [G, A]; and where in that table each anchor is, as a row of [G A]."""
+    mask = anchor_mask(profiled, layout)
     if groups.shape[0] == 1:
-        anchors = true_cells(profiled.anchors, profiled.most)
+        anchors = true_cells(mask, profiled.most)
         return anchors, tf.zeros_like(anchors.row), tf.range(length(groups, 1))[None], anchors.column
-    counts = tf.reduce_sum(tf.cast(profiled.anchors, tf.int32), axis=1)
-    width = profiled.most if shapes_are_fixed() else tf.reduce_max(counts)
-    is_anchor, table = tf.math.top_k(tf.cast(profiled.anchors, tf.float32), width)
+    counts = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
+    width = profiled.most if shapes_are_fixed() else at_most(tf.maximum(tf.reduce_max(counts), 1), length(mask, 1))
+    is_anchor, table = tf.math.top_k(tf.cast(mask, tf.float32), width)
     cells = true_cells(is_anchor > 0, None)
     row = cells.row * length(table, 1) + cells.column
     return Cells(cells.row, pick(table, row), cells.real), cells.row, table, row

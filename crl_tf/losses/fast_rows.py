@@ -12,18 +12,20 @@ import tensorflow as tf
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import control_flow_util
 
-from crl_tf.layout import Layout, length, pick
+from crl_tf.layout import Layout, class_members, length, pick
 from crl_tf.losses.mining import NEVER, Pairs, anchor_rows
+
+# Farther than any threshold, yet finite: times 0 it is 0.
+FAR = 1e30
 
 
 class Profile(NamedTuple):
-    """labels: int32 [L, B]. histogram: int32 [L, largest]. rectified: bool [L, largest]. anchors: bool [L, B]. most: how many
-    anchors a label can have, int or scalar."""
+    """labels: int32 [L, B]. members: bool [sum(num_classes), B]. rectified: bool [sum(num_classes)]. most: how many anchors a
+    label can have, int or scalar."""
 
     labels: tf.Tensor
-    histogram: tf.Tensor
+    members: tf.Tensor
     rectified: tf.Tensor
-    anchors: tf.Tensor
     most: int | tf.Tensor
 
 
@@ -38,11 +40,14 @@ class Rows(NamedTuple):
 
 
 class MinedRows(NamedTuple):
-    """Pairs are [R, P] and [R, N]; the negatives are sorted, nearest first, the valid ones in front."""
+    """positive, negative: [R, P] and [R, N]; the negatives are sorted, nearest first, and those not valid lie `FAR` away.
+    positives, negatives: float32 [R], how many are valid."""
 
     rows: Rows
     positive: Pairs
     negative: Pairs
+    positives: tf.Tensor
+    negatives: tf.Tensor
 
 
 class Cells(NamedTuple):
@@ -58,12 +63,15 @@ def shapes_are_fixed() -> bool:
     return control_flow_util.GraphOrParentsInXlaContext(ops.get_default_graph())
 
 
-def profile(labels: tf.Tensor, histogram: tf.Tensor, rectified: tf.Tensor, *, rho: float, scope: str) -> Profile:
-    """Who is an anchor: the samples of the rectified classes."""
-    largest = rectified.shape[1]
-    cell = tf.clip_by_value(labels, 0, largest - 1) + largest * tf.range(rectified.shape[0])[:, None]
-    anchors = pick(rectified, cell) & (labels >= 0)
-    return Profile(labels, histogram, rectified, anchors, anchor_rows(length(labels, 1), rho, scope))
+def profile(labels: tf.Tensor, rectified: tf.Tensor, layout: Layout, *, rho: float, scope: str) -> Profile:
+    """What both levels need to know of labels int32 [L, B] and the rectified classes, bool [L, largest]."""
+    columns = pick(rectified, tf.constant(layout.column_label * layout.largest + layout.column_class))
+    return Profile(labels, class_members(labels, layout), columns, anchor_rows(length(labels, 1), rho, scope))
+
+
+def anchor_mask(profiled: Profile, layout: Layout) -> tf.Tensor:
+    """Who is an anchor, bool [L, B]: the samples of the rectified classes."""
+    return pick(profiled.rectified, columns_of(profiled.labels, layout)) & (profiled.labels >= 0)
 
 
 def true_cells(mask: tf.Tensor, most_per_row: int | tf.Tensor | None) -> Cells:

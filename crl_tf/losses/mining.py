@@ -116,6 +116,8 @@ def mine_instance_level(labels: tf.Tensor, anchors: Anchors, features: tf.Tensor
         features = tf.repeat(features[None], labels.shape[0], axis=0)
     else:
         features = tf.transpose(features, [1, 0, 2])  # [L, B, D]
+    # Far from the origin the squares below would lose the digits that tell distances apart.
+    features -= tf.stop_gradient(tf.reduce_mean(features, axis=1, keepdims=True))
     anchor_features = tf.gather(features, anchors.index, batch_dims=1)
     squared = tf.stop_gradient(_squared_distances(anchor_features, features))
     same = labels[:, None, :] == anchors.label[..., None]

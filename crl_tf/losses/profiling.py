@@ -7,18 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from crl_tf.layout import Layout, integer_labels, rows_of_labels
+from crl_tf.layout import Layout, class_members, integer_labels, pick, rows_of_labels
 
 SCOPES = ("minority", "all")
 
 
 def class_histogram(labels: tf.Tensor, layout: Layout) -> tf.Tensor:
     """h_j[k], samples of the batch per class: int32 labels [L, B] (-1 = not annotated) to int32 [L, largest]."""
-    # Negative and, where XLA has dropped the check, too high labels must count nowhere.
-    known = (labels >= 0) & (labels < np.asarray(layout.sizes, np.int32)[:, None])
-    cell = tf.where(known, labels + layout.largest * tf.range(len(layout))[:, None], -1)
-    counts = tf.math.unsorted_segment_sum(tf.ones_like(labels), cell, len(layout) * layout.largest)
-    return tf.reshape(counts, [len(layout), layout.largest])
+    counts = tf.reduce_sum(tf.cast(class_members(labels, layout), tf.int32), axis=1)
+    column = np.where(layout.is_class, layout.offsets[:, None] + np.arange(layout.largest), layout.width)
+    return pick(tf.pad(counts, [[0, 1]]), tf.constant(column, tf.int32))
 
 
 def minority_mask(histogram: tf.Tensor, layout: Layout, *, rho: float, scope: str) -> tf.Tensor:

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from crl_tf.layout import Layout, integer_labels, length, log_probabilities, rows_of_labels
+from crl_tf.layout import Layout, integer_labels, log_probabilities, rows_of_labels
 from crl_tf.losses.comparison import COMPARISONS, Scale, triplet_count
-from crl_tf.losses.fast_class_level import anchors_of, anchors_that_differ, mine_class_sets, pairs_of, share_of_the_rest
-from crl_tf.losses.fast_comparison import FAST_COMPARISONS, ComparedRows, fast_absolute_of_classes
+from crl_tf.losses.fast_class_level import anchors_of, anchors_that_differ, mine_class_sets, pairs_of, shares_of_samples
+from crl_tf.losses.fast_comparison import FAST_COMPARISONS, fast_absolute_of_classes
 from crl_tf.losses.fast_instance_level import mine_instance_rows
-from crl_tf.losses.fast_rows import Rows, profile
+from crl_tf.losses.fast_rows import profile
 from crl_tf.losses.mining import mine_class_level, mine_instance_level, select_anchors
 from crl_tf.losses.profiling import check_rho, check_scope, class_histogram, minority_mask
 
@@ -86,16 +86,15 @@ class Rectifier:
             inputs = self.checked_features(inputs)
             if COMPARISONS[self.comparison].unit_features:
                 inputs = tf.math.l2_normalize(inputs, axis=-1)
-        histogram = class_histogram(labels, self.layout)
-        rectified = minority_mask(histogram, self.layout, rho=self.rho, scope=self.scope)
+        rectified = minority_mask(class_histogram(labels, self.layout), self.layout, rho=self.rho, scope=self.scope)
         low, high = LEVELS[self.level]
         scale = Scale(tf.constant(self.margins()), low, high, self.num_bins)
         form = self._readable if self.readable else self._fast
-        by_sample, triplets, active = form(labels, histogram, rectified, inputs, scale)
+        by_sample, triplets, active = form(labels, rectified, inputs, scale)
         return Rectification(by_sample, tf.reduce_sum(tf.cast(rectified, tf.float32), axis=-1), triplets, active)
 
     def _readable(
-        self, labels: tf.Tensor, histogram: tf.Tensor, rectified: tf.Tensor, inputs: tf.Tensor, scale: Scale
+        self, labels: tf.Tensor, rectified: tf.Tensor, inputs: tf.Tensor, scale: Scale
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Every triplet, one by one, as the equations have them."""
         anchors = select_anchors(labels, rectified, rho=self.rho, scope=self.scope)
@@ -108,25 +107,24 @@ class Rectifier:
         return by_sample, triplet_count(mined.positive.valid, mined.negative.valid), compared.active
 
     def _fast(
-        self, labels: tf.Tensor, histogram: tf.Tensor, rectified: tf.Tensor, inputs: tf.Tensor, scale: Scale
+        self, labels: tf.Tensor, rectified: tf.Tensor, inputs: tf.Tensor, scale: Scale
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """The same from sorted prefix sums, on as few anchors as there are."""
-        profiled = profile(labels, histogram, rectified, rho=self.rho, scope=self.scope)
+        profiled = profile(labels, rectified, self.layout, rho=self.rho, scope=self.scope)
         if self.level == "instance":
             mined = mine_instance_rows(profiled, inputs, self.layout, kappa=self.kappa)
-            rows, compared = mined.rows, FAST_COMPARISONS[self.comparison](mined, scale)
-            return _samples_of_rows(compared, rows, labels), compared.triplets, compared.active
+            compared = FAST_COMPARISONS[self.comparison](mined, scale)
+            shares = tf.where(mined.rows.weight > 0, compared.by_row, 0.0)
+            return _to_samples(shares, mined.rows.label, mined.rows.sample, labels), compared.triplets, compared.active
         alike = self.comparison == "relative"
         sets = mine_class_sets(profiled, inputs, self.layout, kappa=self.kappa, one_more=alike)
-        rows, anchors = (anchors_that_differ if alike else anchors_of)(profiled, sets, inputs, self.layout)
+        anchors = (anchors_that_differ if alike else anchors_of)(profiled, sets, inputs, self.layout)
         if self.comparison == "absolute":
-            compared = fast_absolute_of_classes(sets, rows, anchors, scale, length(labels, 1))
+            compared = fast_absolute_of_classes(sets, anchors, scale)
         else:
-            compared = FAST_COMPARISONS[self.comparison](pairs_of(sets, rows, anchors), scale)
-        by_sample = _samples_of_rows(compared, rows, labels)
-        if alike:
-            by_sample += share_of_the_rest(profiled, rows, compared.by_row, self.layout)
-        return by_sample, compared.triplets, compared.active
+            compared = FAST_COMPARISONS[self.comparison](pairs_of(sets, anchors), scale)
+        shares = tf.where(anchors.rows.weight > 0, compared.by_row, 0.0)
+        return shares_of_samples(sets, anchors, shares, labels), compared.triplets, compared.active
 
     def checked_features(self, features: tf.Tensor) -> tf.Tensor:
         """float32 [B, L, D] or [B, D], or one clear error."""
@@ -218,10 +216,6 @@ def class_rectification_loss(
 
 def _is_int_from(value: object, least: int) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least
-
-
-def _samples_of_rows(compared: ComparedRows, rows: Rows, labels: tf.Tensor) -> tf.Tensor:
-    return _to_samples(tf.where(rows.weight > 0, compared.by_row, 0.0), rows.label, rows.sample, labels)
 
 
 def _to_samples(shares: tf.Tensor, label: tf.Tensor, sample: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

@@ -1,0 +1,164 @@
+"""The fast form of the rectification against the readable one: the same loss, share by share, and the same counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from oracle import oracle_crl
+from rectification_cases import CASES, GRADIENT_TOLERANCE, VALUE_TOLERANCE, XDOMAIN_SIZES, random_case, value_and_gradient
+from variants import every_variant
+
+from crl_tf import class_rectification_loss
+from crl_tf.layout import Layout, log_probabilities, rows_of_labels
+from crl_tf.losses.fast_rows import shapes_are_fixed
+from crl_tf.losses.rectification import Rectifier
+
+
+def inputs_of(case, level):
+    return case.logits if level == "class" else case.features
+
+
+def assert_same(seen, expected, gradient=True):
+    np.testing.assert_allclose(seen[0], expected[0], **VALUE_TOLERANCE)
+    assert np.isfinite(seen[1]).all()
+    if gradient:
+        largest = np.abs(expected[1]).max()
+        np.testing.assert_allclose(seen[1], expected[1], rtol=0, atol=GRADIENT_TOLERANCE * largest + 1e-7)
+
+
+@every_variant
+@pytest.mark.parametrize("name", CASES)
+def test_both_forms_agree_on_every_case(name, level, comparison):
+    case = CASES[name]()
+    weights = 1.0 + 0.37 * np.arange(len(case.num_classes))
+    options = {"num_classes": case.num_classes, "level": level, "comparison": comparison, **case.options}
+    fast, readable = (
+        value_and_gradient(case.labels, inputs_of(case, level), weights, form=form, **options) for form in ("fast", "readable")
+    )
+    # At a tie each form may take another subgradient.
+    assert_same(fast, readable, gradient=case.gradient != "finite")
+
+
+SHAPES = {
+    "many-binary": ([2] * 12, 64, 9),
+    "many-small-classes": (XDOMAIN_SIZES, 48, 5),
+    "one-label": ([40], 90, 6),
+    "large-classes": ([2, 3], 120, 25),
+    "all-samples": ([2, 5], 60, None),
+}
+
+
+@every_variant
+@pytest.mark.parametrize("scope", ["minority", "all"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_graph_and_xla_agree_with_the_readable_form(shape, scope, level, comparison):
+    """Rows are as many as there are in a graph, padded under XLA, and an anchor may stand for others: the sum is the same."""
+    num_classes, batch, kappa = SHAPES[shape]
+    case = random_case(301, batch, num_classes, dim=7)
+    case.labels[np.random.default_rng(0).random(case.labels.shape) < 0.06] = -1
+    options = {"num_classes": num_classes, "level": level, "comparison": comparison, "kappa": kappa, "scope": scope}
+    expected = value_and_gradient(case.labels, inputs_of(case, level), form="readable", **options)
+    assert (expected[0] > 0).any()
+
+    def step(labels, inputs):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            value = class_rectification_loss(labels, inputs, **options)
+        return value, tape.gradient(value, inputs)
+
+    for compiled in (tf.function(step), tf.function(step, jit_compile=True)):
+        seen = compiled(tf.constant(case.labels), tf.constant(inputs_of(case, level)))
+        assert_same([t.numpy() for t in seen], expected)
+
+
+@every_variant
+@pytest.mark.parametrize("scope", ["minority", "all"])
+def test_every_sample_gets_its_own_share(scope, level, comparison):
+    """Also those for which another row stands; and the counts of classes, triplets and active triplets are the same."""
+    case = random_case(302, 80, [2, 3, 6])
+    layout = Layout.of(case.num_classes)
+    labels = rows_of_labels(tf.constant(case.labels))
+    inputs = log_probabilities(case.logits, layout) if level == "class" else tf.constant(case.features)
+    seen = []
+    for readable in (False, True):
+        rectifier = Rectifier(layout, level, comparison, 5, 0.5, None, scope, 20, readable)
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            result = rectifier(labels, inputs)
+            # Unequal weights of the samples, as sample_weight gives them.
+            total = tf.reduce_sum(result.by_sample * tf.linspace(0.5, 2.0, 80))
+        seen.append([*result, tape.gradient(total, inputs)])
+    fast, readable = seen
+    assert (np.count_nonzero(readable[0], axis=1) > 6).all()  # more anchors than the 5 + 1 that have a row
+    for a, b in zip(fast[:-1], readable[:-1], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(fast[-1], readable[-1], rtol=0, atol=GRADIENT_TOLERANCE * np.abs(readable[-1]).max())
+
+
+@pytest.mark.parametrize("comparison", ["relative", "absolute", "distribution"])
+def test_features_shared_by_all_labels(comparison):
+    case = random_case(303, 50, [2, 4, 3], dim=6)
+    shared = case.features[:, 0]
+    options = {"num_classes": case.num_classes, "level": "instance", "comparison": comparison, "kappa": 6}
+    expected = oracle_crl(case.labels, np.repeat(shared[:, None], 3, axis=1), case.num_classes, "instance", comparison, kappa=6)
+    fast = value_and_gradient(case.labels, shared, **options)
+    np.testing.assert_allclose(fast[0], expected, **VALUE_TOLERANCE)
+    assert_same(fast, value_and_gradient(case.labels, shared, form="readable", **options))
+
+
+@pytest.mark.parametrize("offset", [0.0, 300.0])
+@pytest.mark.parametrize("spacing", [1e-2, 1e-3, 1e-4])
+def test_close_pairs_keep_their_digits(spacing, offset):
+    """Pairs of samples a hair apart, all far from the origin: |a|^2 + |b|^2 - 2 a b has no digits left for them.
+
+    Against the oracle on the same float32 numbers, so that what rounds is the loss alone. The gradient with kappa=None: which
+    of two samples a hair apart is mined is not to be told in float32.
+    """
+    rng = np.random.default_rng(304)
+    centres = np.repeat(rng.standard_normal((12, 1, 4)), 2, axis=0)
+    features = (centres + spacing * rng.standard_normal(centres.shape) + offset).astype(np.float32)
+    labels = np.tile([[1], [0], [0], [0], [1], [0]], (4, 1)).astype(np.int32)
+    for kappa in (1, 4, None):
+        for comparison in ("relative", "absolute"):
+            options = {"num_classes": [2], "level": "instance", "comparison": comparison, "kappa": kappa}
+            fast = value_and_gradient(labels, features, **options)
+            expected = oracle_crl(labels, features, [2], "instance", comparison, kappa=kappa)
+            np.testing.assert_allclose(fast[0], expected, **VALUE_TOLERANCE)
+            if kappa is None:
+                assert_same(fast, value_and_gradient(labels, features, form="readable", **options))
+
+
+def test_a_running_sum_over_more_negatives_than_a_triangle_is_worth():
+    case = random_case(305, 400, [3], skew=0.3)
+    options = {"num_classes": [3], "kappa": None}
+    expected = value_and_gradient(case.labels, case.logits, form="readable", **options)
+    assert_same(value_and_gradient(case.labels, case.logits, **options), expected)
+
+    # Nor does an unknown batch size change a thing, on either side of the length where the two sums change places.
+    @tf.function(input_signature=[tf.TensorSpec([None, 1], tf.int32), tf.TensorSpec([None, 3], tf.float32)])
+    def loss(labels, logits):
+        return class_rectification_loss(labels, logits, **options)
+
+    for batch in (400, 60):
+        rows = slice(batch)
+        readable = class_rectification_loss(case.labels[rows], case.logits[rows], form="readable", **options)
+        np.testing.assert_allclose(loss(case.labels[rows], case.logits[rows]), readable, **VALUE_TOLERANCE)
+
+
+def test_shapes_are_fixed_where_xla_compiles_and_only_there():
+    def seen():
+        found.append(shapes_are_fixed())
+        return tf.zeros([])
+
+    found = []
+    seen()
+    tf.function(seen)()
+    tf.function(lambda: tf.function(seen)(), jit_compile=True)()
+    tf.function(lambda: tf.while_loop(lambda i: i < 1, lambda i: (seen(), i + 1)[1:], [0]), jit_compile=True)()
+    assert found == [False, False, True, True]
+
+
+def test_form_must_be_known():
+    with pytest.raises(ValueError, match=r"form must be one of \('fast', 'readable'\), received 'quick'"):
+        class_rectification_loss([0, 0, 1], np.zeros((3, 2), np.float32), num_classes=2, form="quick")
