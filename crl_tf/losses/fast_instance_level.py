@@ -30,11 +30,11 @@ def mine_instance_rows(profiled: Profile, features: tf.Tensor, layout: Layout, *
     """
     labels = profiled.labels
     batch = length(labels, 1)
-    shared = features.shape.rank == 2
-    groups = features[None] if shared else tf.transpose(features, [1, 0, 2])
+    groups = features[None] if features.shape.rank == 2 else tf.transpose(features, [1, 0, 2])
+    shared = groups.shape[0] < len(layout)
     groups -= tf.stop_gradient(tf.reduce_mean(groups, axis=1, keepdims=True))  # distances stay, their squares round less
     fixed = tf.stop_gradient(groups)
-    anchors, group, table, row = _anchors_of_groups(fixed, profiled, layout)
+    anchors, group, table, row = _anchors_of_groups(fixed, profiled, layout, shared)
     label, sample = anchors.row, anchors.column
     left = fixed if shared else tf.gather(fixed, table, batch_dims=1)
 
@@ -50,7 +50,8 @@ def mine_instance_rows(profiled: Profile, features: tf.Tensor, layout: Layout, *
     candidates = tf.gather(table, group)
     friend = tf.gather(labels if shared else tf.gather(labels, table, batch_dims=1), label) == row_class
     of_candidates = pick(hardness, tf.range(length(candidates, 0))[:, None] * batch + candidates)
-    at, positive_valid = hardest(of_candidates, friend & (candidates != sample[:, None]), at_most(kappa, length(table, 1)))
+    friend &= candidates != sample[:, None]
+    at, positive_valid = hardest(of_candidates, friend, at_most(kappa, length(table, 1)), in_order=False)
     positive = pick(table, group[:, None] * length(table, 1) + at)
     valid = tf.concat([positive_valid, negative_valid], axis=1) & anchors.real[:, None]
     pairing = Pairing(group * batch + sample, sample, row, tf.concat([positive, negative], axis=1), valid)
@@ -67,11 +68,13 @@ def mine_instance_rows(profiled: Profile, features: tf.Tensor, layout: Layout, *
     return MinedRows(rows, Pairs(near, near_valid), Pairs(tf.where(far_valid, far, FAR), far_valid), *counts)
 
 
-def _anchors_of_groups(groups: tf.Tensor, profiled: Profile, layout: Layout) -> tuple[Cells, tf.Tensor, tf.Tensor, tf.Tensor]:
+def _anchors_of_groups(
+    groups: tf.Tensor, profiled: Profile, layout: Layout, shared: bool
+) -> tuple[Cells, tf.Tensor, tf.Tensor, tf.Tensor]:
     """The anchors (label and place in the batch); which of the groups [G, B, D] each looks into; per group the places of those
     that may be anchors, int32 [G, A]; and where in that table each anchor is, as a row of [G A]."""
     mask = anchor_mask(profiled, layout)
-    if groups.shape[0] == 1:
+    if shared:
         anchors = true_cells(mask, profiled.most)
         return anchors, tf.zeros_like(anchors.row), tf.range(length(groups, 1))[None], anchors.column
     counts = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)

@@ -89,9 +89,11 @@ def true_cells(mask: tf.Tensor, most_per_row: int | tf.Tensor | None) -> Cells:
     return Cells(*(tf.reshape(t, [-1]) for t in (row, column, real)))
 
 
-def hardest(hardness: tf.Tensor, candidate: tf.Tensor, count: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def hardest(
+    hardness: tf.Tensor, candidate: tf.Tensor, count: int | tf.Tensor, in_order: bool = True
+) -> tuple[tf.Tensor, tf.Tensor]:
     """The `count` hardest candidates of each row, ties by lower index: their indices, and which of them exist."""
-    values, index = tf.math.top_k(tf.where(candidate, hardness, NEVER), count)
+    values, index = tf.math.top_k(tf.where(candidate, hardness, NEVER), count, sorted=in_order)
     return index, values != NEVER
 
 

@@ -18,8 +18,8 @@ from crl_tf.losses.fast_rows import profile
 from crl_tf.losses.mining import mine_class_level, mine_instance_level, select_anchors
 from crl_tf.losses.profiling import check_rho, check_scope, class_histogram, minority_mask
 
-# By level, where the distances of eq. 16 lie: differences of probabilities, and distances of unit vectors.
 FORMS = ("fast", "readable")
+# By level, where the distances of eq. 16 lie: differences of probabilities, and distances of unit vectors.
 LEVELS = {"class": (-1.0, 1.0), "instance": (0.0, 2.0)}
 
 
