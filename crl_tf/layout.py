@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework import ops
+from tensorflow.python.ops import control_flow_util
 
 # Far below every real logit, and still finite: -inf would turn 0 * inf into NaN in a gradient.
 PADDING_LOGIT = -1e30
@@ -119,6 +121,14 @@ def class_members(labels: tf.Tensor, layout: Layout) -> tf.Tensor:
     return tf.gather(labels, layout.column_label) == tf.constant(layout.column_class)[:, None]
 
 
+def compiled_by_xla() -> bool:
+    """Whether this graph is traced for XLA, which wants every shape to be known and drops checks.
+
+    TensorFlow has no public name for the question; its own Keras layers asked it in the same way.
+    """
+    return control_flow_util.GraphOrParentsInXlaContext(ops.get_default_graph())
+
+
 def length(tensor: tf.Tensor, axis: int) -> int | tf.Tensor:
     """A dimension: an int where the graph knows it, else a scalar tensor."""
     return tensor.shape[axis] if tensor.shape[axis] is not None else tf.shape(tensor)[axis]
@@ -167,7 +177,9 @@ def integer_labels(targets: tf.Tensor, layout: Layout, name: str = "y_true") -> 
     sizes = np.asarray(layout.sizes, np.int32)
     if width == len(layout):
         labels = tf.cast(targets, tf.int32)
-        legal = (labels >= -1) & (labels < sizes) & (tf.cast(labels, targets.dtype) == targets)
+        legal = (labels >= -1) & (labels < sizes)
+        if not targets.dtype.is_integer:
+            legal &= tf.cast(labels, targets.dtype) == targets
         rule = f"class values must be whole numbers in [-1, num_classes - 1] (-1 = not annotated), num_classes={layout.sizes}"
     elif width == layout.width:
         hot = layout.pad(tf.cast(targets, tf.float32), 0.0)
@@ -178,12 +190,16 @@ def integer_labels(targets: tf.Tensor, layout: Layout, name: str = "y_true") -> 
     else:
         forms = f"[B, {len(layout)}] integers or [B, {layout.width}] one-hot" + (", or [B] integers" if len(layout) == 1 else "")
         raise ValueError(f"{name} must be {forms} for num_classes={layout.sizes}, received shape {targets.shape}")
-    received = ["received values from", tf.reduce_min(targets), "to", tf.reduce_max(targets)]
-    check = tf.debugging.Assert(tf.reduce_all(legal), [f"{name}: {rule};", *received])
-    # In eager mode the check has raised by now and is None.
-    with tf.control_dependencies([check] if check is not None else []):
-        # Out of range is what cross-entropy answers with NaN, where XLA has dropped the check.
+
+    def complain() -> tf.Tensor:
+        received = ["received values from", tf.reduce_min(targets), "to", tf.reduce_max(targets)]
+        with tf.control_dependencies([tf.debugging.Assert(False, [f"{name}: {rule};", *received])]):
+            return tf.identity(labels)
+
+    if compiled_by_xla():
+        # Out of range is what cross-entropy answers with NaN.
         return tf.where(legal, labels, sizes)
+    return tf.cond(tf.reduce_all(legal), lambda: labels, complain)
 
 
 def class_logits(outputs: tf.Tensor, layout: Layout, from_logits: bool, name: str = "y_pred") -> tf.Tensor:

@@ -9,7 +9,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from crl_tf.layout import Layout, class_logits, class_members, integer_labels, log_probabilities, plain_sizes, rows_of_labels
+from crl_tf.layout import (
+    Layout,
+    class_logits,
+    class_members,
+    compiled_by_xla,
+    integer_labels,
+    log_probabilities,
+    plain_sizes,
+    rows_of_labels,
+)
 
 
 def cross_entropy_by_sample(labels: tf.Tensor, log_probability: tf.Tensor, layout: Layout) -> tf.Tensor:
@@ -20,11 +29,11 @@ def cross_entropy_by_sample(labels: tf.Tensor, log_probability: tf.Tensor, layou
         log_probability: float32 [sum(num_classes), B], from `layout.log_probabilities`.
     """
     annotated = labels >= 0
-    sizes = np.asarray(layout.sizes, np.int32)[:, None]
     of_class = tf.where(class_members(labels, layout), log_probability, 0.0)
     of_class = tf.math.unsorted_segment_sum(of_class, layout.column_label, len(layout))
-    # Where XLA has dropped the check of the labels, a wrong one must still not pass for a number.
-    of_class = tf.where(labels < sizes, of_class, float("nan"))
+    if compiled_by_xla():
+        # XLA has dropped the check of the labels: a wrong one must still not pass for a number.
+        of_class = tf.where(labels < np.asarray(layout.sizes, np.int32)[:, None], of_class, float("nan"))
     count = tf.reduce_sum(tf.cast(annotated, tf.float32), axis=1, keepdims=True)
     return tf.where(annotated, -of_class, 0.0) / tf.maximum(count, 1.0)
 

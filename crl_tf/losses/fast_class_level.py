@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from crl_tf.layout import Layout, length, pick
+from crl_tf.layout import Layout, compiled_by_xla, length, pick
 from crl_tf.losses.fast_rows import (
     FAR,
     MinedRows,
@@ -15,7 +15,6 @@ from crl_tf.losses.fast_rows import (
     anchor_mask,
     at_most,
     columns_of,
-    shapes_are_fixed,
     true_cells,
     weight_of,
 )
@@ -100,7 +99,7 @@ def anchors_that_differ(profiled: Profile, sets: ClassSets, log_probability: tf.
     `sets` must be mined with `one_more`.
     """
     slots, depth = length(sets.lowest, 0), length(sets.lowest, 1)
-    if shapes_are_fixed() and isinstance(profiled.most, int) and len(layout) * profiled.most < slots * depth:
+    if compiled_by_xla() and isinstance(profiled.most, int) and len(layout) * profiled.most < slots * depth:
         return anchors_of(profiled, sets, log_probability, layout)  # many small classes: there are fewer anchors than this
     cells = true_cells(tf.range(depth) < sets.size[:, None], None)
     slot, place = cells.row, cells.row * depth + cells.column
@@ -115,7 +114,7 @@ def pairs_of(sets: ClassSets, anchors: ClassRows) -> MinedRows:
     rank, negatives = tf.range(sets.mined), length(sets.high_scores, 1)
     exists = (rank < tf.gather(sets.size, slot)[:, None]) & (rank != anchors.rank[:, None])
     there = tf.range(negatives) < tf.gather(sets.others, slot)[:, None]
-    if shapes_are_fixed():
+    if compiled_by_xla():
         exists, there = exists & real[:, None], there & real[:, None]
     positives, others = counts_of(sets, anchors)
     return MinedRows(

@@ -34,13 +34,14 @@ def squares_of_differences(flat: tf.Tensor, first: tf.Tensor, second: tf.Tensor)
     return tf.reduce_sum(tf.square(difference), axis=-1)
 
 
-def pair_distances(groups: tf.Tensor, table: tf.Tensor, pairing: Pairing, hardness: tf.Tensor) -> tf.Tensor:
+def pair_distances(groups: tf.Tensor, left: tf.Tensor, table: tf.Tensor, pairing: Pairing, nearness: tf.Tensor) -> tf.Tensor:
     """Euclidean distances [R, K], 0 where not valid; the gradient at distance 0 is 0.
 
     Args:
         groups: float32 [G, B, D], features.
+        left: float32 [G, A, D], those of the anchors, no gradient.
         table: int32 [G, A], places in the batch of those that may be anchors.
-        hardness: float32 [R, B], |b|^2 - 2 a b of every anchor a with every b of its group.
+        nearness: float32 [R, B], 2 a b - |b|^2 of every anchor a with every b of its group.
     """
     batch = length(groups, 1)
     first, place, row, second, valid = pairing
@@ -50,7 +51,7 @@ def pair_distances(groups: tf.Tensor, table: tf.Tensor, pairing: Pairing, hardne
     def distances(groups: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
         flat = tf.reshape(groups, [-1, groups.shape[-1]])
         own = tf.reduce_sum(tf.square(tf.gather(flat, first)), axis=-1)[:, None]
-        squared = own + pick(hardness, tf.range(length(second, 0))[:, None] * batch + second)
+        squared = own - pick(nearness, tf.range(length(second, 0))[:, None] * batch + second)
         close = tf.cast(tf.where(valid & (squared < CLOSE * own)), tf.int32)
         ends = tf.gather(first, close[:, 0]), tf.gather_nd(second_row, close)
         difference = tf.gather(flat, ends[0]) - tf.gather(flat, ends[1])
@@ -65,7 +66,6 @@ def pair_distances(groups: tf.Tensor, table: tf.Tensor, pairing: Pairing, hardne
             samples, ends_of_table = tf.shape(flat)[0], tf.reshape(table + tf.range(length(table, 0))[:, None] * batch, [-1])
             weights = tf.math.unsorted_segment_sum(pull, row[:, None] * batch + second, tf.size(table) * batch)
             weights = tf.reshape(weights, [-1, length(table, 1), batch])
-            left = tf.gather(groups, table, batch_dims=1)
             pulled = tf.reshape(tf.matmul(weights, groups), [-1, groups.shape[-1]])
             degree = tf.math.unsorted_segment_sum(pull, second_row, samples)
             degree += tf.math.unsorted_segment_sum(tf.reduce_sum(pull, axis=1), first, samples)

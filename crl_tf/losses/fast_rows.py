@@ -9,10 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import tensorflow as tf
-from tensorflow.python.framework import ops
-from tensorflow.python.ops import control_flow_util
 
-from crl_tf.layout import Layout, class_members, length, pick
+from crl_tf.layout import Layout, class_members, compiled_by_xla, length, pick
 from crl_tf.losses.mining import NEVER, Pairs, anchor_rows
 
 # Farther than any threshold, yet finite: times 0 it is 0.
@@ -58,11 +56,6 @@ class Cells(NamedTuple):
     real: tf.Tensor
 
 
-def shapes_are_fixed() -> bool:
-    """Whether this graph is traced for XLA, which wants every shape to be known; elsewhere rows are as many as there are."""
-    return control_flow_util.GraphOrParentsInXlaContext(ops.get_default_graph())
-
-
 def profile(labels: tf.Tensor, rectified: tf.Tensor, layout: Layout, *, rho: float, scope: str) -> Profile:
     """What both levels need to know of labels int32 [L, B] and the rectified classes, bool [L, largest]."""
     columns = pick(rectified, tf.constant(layout.column_label * layout.largest + layout.column_class))
@@ -76,7 +69,7 @@ def anchor_mask(profiled: Profile, layout: Layout) -> tf.Tensor:
 
 def true_cells(mask: tf.Tensor, most_per_row: int | tf.Tensor | None) -> Cells:
     """The true cells of [X, Y], row by row; with static shapes `most_per_row` of each row (None: all of them), true or not."""
-    if not shapes_are_fixed():
+    if not compiled_by_xla():
         cells = tf.cast(tf.where(mask), tf.int32)
         return Cells(cells[:, 0], cells[:, 1], tf.ones([tf.shape(cells)[0]], tf.bool))
     count, width = length(mask, 0), length(mask, 1)

@@ -112,7 +112,8 @@ class Rectifier:
         """The same from sorted prefix sums, on as few anchors as there are."""
         profiled = profile(labels, rectified, self.layout, rho=self.rho, scope=self.scope)
         if self.level == "instance":
-            mined = mine_instance_rows(profiled, inputs, self.layout, kappa=self.kappa)
+            in_order = self.comparison == "relative"
+            mined = mine_instance_rows(profiled, inputs, self.layout, kappa=self.kappa, in_order=in_order)
             compared = FAST_COMPARISONS[self.comparison](mined, scale)
             shares = tf.where(mined.rows.weight > 0, compared.by_row, 0.0)
             return _to_samples(shares, mined.rows.label, mined.rows.sample, labels), compared.triplets, compared.active

@@ -10,8 +10,7 @@ from rectification_cases import CASES, GRADIENT_TOLERANCE, VALUE_TOLERANCE, XDOM
 from variants import every_variant
 
 from crl_tf import class_rectification_loss
-from crl_tf.layout import Layout, log_probabilities, rows_of_labels
-from crl_tf.losses.fast_rows import shapes_are_fixed
+from crl_tf.layout import Layout, compiled_by_xla, log_probabilities, rows_of_labels
 from crl_tf.losses.rectification import Rectifier
 
 
@@ -146,9 +145,9 @@ def test_a_running_sum_over_more_negatives_than_a_triangle_is_worth():
         np.testing.assert_allclose(loss(case.labels[rows], case.logits[rows]), readable, **VALUE_TOLERANCE)
 
 
-def test_shapes_are_fixed_where_xla_compiles_and_only_there():
+def test_compiled_by_xla_where_xla_compiles_and_only_there():
     def seen():
-        found.append(shapes_are_fixed())
+        found.append(compiled_by_xla())
         return tf.zeros([])
 
     found = []
