@@ -193,7 +193,7 @@ def integer_labels(targets: tf.Tensor, layout: Layout, name: str = "y_true") -> 
 
     def complain() -> tf.Tensor:
         received = ["received values from", tf.reduce_min(targets), "to", tf.reduce_max(targets)]
-        with tf.control_dependencies([tf.debugging.Assert(False, [f"{name}: {rule};", *received])]):
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(legal), [f"{name}: {rule};", *received])]):
             return tf.identity(labels)
 
     if compiled_by_xla():

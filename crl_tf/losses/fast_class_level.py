@@ -66,6 +66,8 @@ def mine_class_sets(
     members = tf.gather(profiled.members, column)
     other = ~members & (tf.gather(profiled.labels, label) >= 0)
     scores = tf.stop_gradient(tf.gather(log_probability, column))
+    # A class that is masked out has a logit, and so a score, of -inf: still more of a candidate than what is none.
+    scores = tf.where(scores < 0.5 * NEVER, 0.5 * NEVER, scores)
     mined = at_most(kappa, profiled.most)
     depth = at_most(mined + 1, profiled.most) if one_more else mined
     lowest = tf.math.top_k(tf.where(members, -scores, NEVER), depth).indices

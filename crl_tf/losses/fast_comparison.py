@@ -64,7 +64,7 @@ def fast_absolute_of_classes(sets: ClassSets, anchors: ClassRows, scale: Scale) 
 
     Around the positives' mean c, sum (p_a - p_+)^2 = P (p_a - c)^2 - 2 (p_a - c) sum (p_+ - c) + sum (p_+ - c)^2. The open
     hinges are those of the first few sorted negatives; with u = m - p_a + h, h the highest, their squares are
-    sum (u + (p_- - h))^2: again sums over a prefix. Neither loses digits to cancellation.
+    sum (u + (p_- - h))^2: again sums over a prefix, in float64, because one high negative among many low ones cancels.
     """
     rows, slot, score = anchors.rows, anchors.slot, anchors.score
     labels, slots, count = scale.margin.shape[0], length(sets.label, 0), length(sets.high_scores, 1)
@@ -87,13 +87,13 @@ def fast_absolute_of_classes(sets: ClassSets, anchors: ClassRows, scale: Scale) 
     at = tf.gather(band, slot) + threshold
     found = tf.raw_ops.LowerBound(sorted_inputs=tf.reshape(listed, [1, slots * count]), values=at[None])[0]
     inside = found - slot * count
-    top = tf.reduce_sum(high[:, :1], axis=1)
-    below = tf.where(high > -FAR, high - top[:, None], 0.0)
+    top = tf.cast(tf.reduce_sum(high[:, :1], axis=1), tf.float64)
+    below = tf.where(high > -FAR, tf.cast(high, tf.float64) - top[:, None], 0.0)
     once, twice = (
         pick(tf.pad(tf.cumsum(t, axis=1), [[0, 0], [1, 0]]), slot * (count + 1) + inside) for t in (below, tf.square(below))
     )
-    reach = tf.where(inside > 0, margin - score + tf.gather(top, slot), 0.0)
-    pushed = tf.cast(inside, tf.float32) * tf.square(reach) + 2.0 * reach * once + twice
+    reach = tf.where(inside > 0, tf.cast(margin - score, tf.float64) + tf.gather(top, slot), 0.0)
+    pushed = tf.cast(tf.cast(inside, tf.float64) * tf.square(reach) + 2.0 * reach * once + twice, tf.float32)
 
     positives, negatives = (weight_of(rows.weight > 0, t) for t in counts_of(sets, anchors))
     by_row = 0.5 * (_label_mean(pulled, positives, rows, labels) + _label_mean(pushed, negatives, rows, labels))
@@ -112,7 +112,8 @@ def fast_distribution(mined: MinedRows, scale: Scale) -> ComparedRows:
     def cells(distance: tf.Tensor, valid: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         # What is not valid falls into one more cell, behind those of all labels, where every table holds 0.
         position = tf.clip_by_value((distance - scale.low) * per_unit, 0.0, bins - 1.0)
-        node = tf.cast(tf.minimum(position, bins - 1.5), tf.int32)
+        # Cut as a whole number again: there is none for NaN, whose share must carry it on.
+        node = tf.clip_by_value(tf.cast(position, tf.int32), 0, bins - 2)
         return tf.where(valid, node + (rows.label * bins)[:, None], labels * bins), position - tf.cast(node, tf.float32)
 
     def histogram(cell: tf.Tensor, mass: tf.Tensor, above: tf.Tensor) -> tf.Tensor:

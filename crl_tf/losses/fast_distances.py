@@ -73,7 +73,8 @@ def pair_distances(groups: tf.Tensor, left: tf.Tensor, table: tf.Tensor, pairing
             total -= tf.math.unsorted_segment_sum(pulled, ends_of_table, samples)
             near = tf.concat([apart, -apart], axis=0), tf.concat(ends, axis=0)
             total = tf.cond(tf.size(close) > 0, lambda: total + tf.math.unsorted_segment_sum(*near, samples), lambda: total)
-            return tf.reshape(total, tf.shape(groups))
+            message = "the instance level has no second derivatives in its fast form: use form='readable'"
+            return tf.raw_ops.PreventGradient(input=tf.reshape(total, tf.shape(groups)), message=message)
 
         return distance, gradient
 

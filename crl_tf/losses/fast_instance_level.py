@@ -62,9 +62,13 @@ def mine_instance_rows(profiled: Profile, features: tf.Tensor, layout: Layout, *
         distance = pair_distances(groups, left, table, pairing, nearness)
     split = [length(positive, 1), length(negative, 1)]
     (near, far), (near_valid, far_valid) = (tf.split(t, split, axis=1) for t in (distance, valid))
+    far = tf.where(far_valid, far, FAR)
+    if in_order:
+        # They are in the order of what they were mined by, which rounds differently.
+        far = tf.cond(tf.reduce_all(far[:, 1:] >= far[:, :-1]), lambda: far, lambda: tf.sort(far, axis=1))
     rows = Rows(label, sample, row_column, weight_of(anchors.real, 1))
     counts = (tf.reduce_sum(tf.cast(mask, tf.float32), axis=1) for mask in (near_valid, far_valid))
-    return MinedRows(rows, Pairs(near, near_valid), Pairs(tf.where(far_valid, far, FAR), far_valid), *counts)
+    return MinedRows(rows, Pairs(near, near_valid), Pairs(far, far_valid), *counts)
 
 
 def _anchors_of_groups(profiled: Profile, layout: Layout, shared: bool) -> tuple[Cells, tf.Tensor, tf.Tensor, tf.Tensor]:

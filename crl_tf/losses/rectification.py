@@ -171,7 +171,8 @@ def class_rectification_loss(
         scope: "minority", or "all" to rectify every class (Table 12).
         num_bins: histogram nodes of the distribution comparison, over [-1, 1] (class) or [0, 2] (instance, on L2-normalised
             features).
-        form: "fast", or "readable": the same numbers from every triplet one by one, the reference for the fast form.
+        form: "fast", or "readable": the same numbers from every triplet one by one, the reference for the fast form. For
+            `tf.vectorized_map`, and for second derivatives at the instance level, which the fast form refuses.
     Returns:
         float32 [L]. A label without a minority class, or whose mined pairs are none, is exactly 0 with a zero gradient; in
         the absolute comparison each of the two means is 0 on its own where it has no pair.

@@ -90,6 +90,13 @@ def extreme_logits():
     return case
 
 
+def masked_classes():
+    """Logits of -inf, as people mask classes; kappa above the number of negatives."""
+    case = random_case(22, 16, [2, 4], options={"kappa": 30}, gradient="finite")
+    case.logits[[1, 5, 9], [1, 3, 0]] = -np.inf
+    return case
+
+
 def identical_rows():
     case = random_case(5, 12, [2, 4], gradient="finite")
     case.logits = np.repeat(case.logits[:1], 12, axis=0)
@@ -120,6 +127,7 @@ CASES = {
     "unannotated": unannotated,
     "ties": ties,
     "extreme-logits": extreme_logits,
+    "masked-classes": masked_classes,
     "identical-rows": identical_rows,
     "zero-features": zero_features,
     # Counts 5, 0, 3, 2 of n = 10: prefix 1 (0), 3 (2), 2 (5 <= 5); class 1 does not occur.

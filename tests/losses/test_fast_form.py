@@ -128,6 +128,67 @@ def test_close_pairs_keep_their_digits(spacing, offset):
                 assert_same(fast, value_and_gradient(labels, features, form="readable", **options))
 
 
+@pytest.mark.parametrize("far, spread", [(10.0, 1e-3), (100.0, 1e-2)])
+def test_hinges_are_counted_right_where_features_collapse(far, spread):
+    """A tight cluster beside far samples: the order in which negatives were mined is not that of their distances."""
+    rng = np.random.default_rng(306)
+    cluster = spread * rng.standard_normal((30, 4))
+    features = np.concatenate([cluster, far + rng.standard_normal((30, 4))]).astype(np.float32)[:, None]
+    labels = np.array([1, 0] * 15 + [0] * 30)[:, None]
+    options = {"num_classes": [2], "level": "instance", "kappa": None, "margin": 0.0}
+    expected = oracle_crl(labels, features, [2], "instance", "relative", kappa=None, margin=0.0)
+    fast, readable = (value_and_gradient(labels, features, form=form, **options) for form in ("fast", "readable"))
+    np.testing.assert_allclose(fast[0], expected, rtol=1e-4)  # distances of order 1e-3 from coordinates of order 10
+    assert_same(fast, readable)
+
+
+@pytest.mark.parametrize("negatives", [100, 2000])
+def test_one_high_negative_among_many_low_ones(negatives):
+    scores = np.concatenate([np.full(20, 0.5), [0.999], np.linspace(1e-3, 1.1e-3, negatives - 1)])
+    logits = np.stack([np.zeros(len(scores)), np.log(scores / (1 - scores))], axis=1).astype(np.float32)
+    logits[:20, 1] = np.linspace(-0.01, 0.01, 20)
+    labels = np.arange(len(scores)) < 20
+    options = {"num_classes": 2, "comparison": "absolute", "kappa": None}
+    fast, readable = (value_and_gradient(labels.astype(int), logits, form=form, **options) for form in ("fast", "readable"))
+    np.testing.assert_allclose(fast[0], readable[0], rtol=1e-5)
+    assert_same(fast, readable)
+
+
+@every_variant
+def test_what_is_no_number_stays_none(level, comparison):
+    case = random_case(307, 30, [3])
+    inputs = inputs_of(case, level).copy()
+    anchor = int(np.flatnonzero(case.labels[:, 0] == 2)[0])
+    inputs[anchor] = np.nan
+    assert np.isnan(class_rectification_loss(case.labels, inputs, num_classes=[3], level=level, comparison=comparison)).all()
+
+
+def test_second_derivatives_of_the_instance_level_are_refused():
+    case = random_case(308, 20, [2])
+    features = tf.constant(case.features)
+    with tf.GradientTape() as outer:
+        outer.watch(features)
+        with tf.GradientTape() as inner:
+            inner.watch(features)
+            value = class_rectification_loss(case.labels, features, num_classes=[2], level="instance")
+        slope = tf.reduce_sum(tf.square(inner.gradient(value, features)))
+    with pytest.raises(LookupError, match="no second derivatives"):
+        outer.gradient(slope, features)
+
+
+def test_vectorized_map_takes_the_readable_form():
+    """It needs every shape to be the same in each element; the fast form has as many rows as there are anchors."""
+    case = random_case(309, 24, [2, 3])
+    logits, labels = tf.reshape(case.logits, [2, 12, 5]), tf.reshape(case.labels, [2, 12, 2])
+
+    def loss(labels, logits):
+        return class_rectification_loss(labels, logits, num_classes=[2, 3], form="readable")
+
+    mapped = tf.vectorized_map(lambda both: loss(*both), (labels, logits))
+    for k in range(2):
+        np.testing.assert_allclose(mapped[k], loss(labels[k], logits[k]), rtol=1e-5)
+
+
 def test_a_running_sum_over_more_negatives_than_a_triangle_is_worth():
     case = random_case(305, 400, [3], skew=0.3)
     options = {"num_classes": [3], "kappa": None}
