@@ -64,7 +64,7 @@ def mine_class_sets(
     column, real = chosen.column, chosen.real
     label = tf.gather(layout.column_label, column)
     members = tf.gather(profiled.members, column)
-    other = ~members & (tf.gather(profiled.labels, label) >= 0)
+    other = ~members & tf.gather(profiled.annotated, label)
     scores = tf.stop_gradient(tf.gather(log_probability, column))
     # A class that is masked out has a logit, and so a score, of -inf: still more of a candidate than what is none.
     scores = tf.where(scores < 0.5 * NEVER, 0.5 * NEVER, scores)
@@ -72,7 +72,9 @@ def mine_class_sets(
     depth = at_most(mined + 1, profiled.most) if one_more else mined
     lowest = tf.math.top_k(tf.where(members, -scores, NEVER), depth).indices
     highest = tf.math.top_k(tf.where(other, scores, NEVER), at_most(kappa, length(members, 1))).indices
-    size, others = (tf.where(real, tf.reduce_sum(tf.cast(who, tf.int32), axis=1), 0) for who in (members, other))
+    of_label = tf.math.unsorted_segment_sum(profiled.sizes, layout.column_label, len(layout))
+    size = tf.where(real, tf.gather(profiled.sizes, column), 0)
+    others = tf.where(real, tf.gather(of_label, label) - size, 0)
     first = column[:, None] * length(members, 1)
     low_scores, high_scores = (tf.exp(pick(log_probability, first + index)) for index in (lowest, highest))
     high_scores = tf.where(tf.range(length(highest, 1)) < others[:, None], high_scores, -FAR)

@@ -43,7 +43,7 @@ def mine_instance_rows(profiled: Profile, features: tf.Tensor, layout: Layout, *
     nearness = products - tf.gather(tf.reduce_sum(tf.square(fixed), axis=-1), group)
     row_class = pick(labels, label * batch + sample)
     row_column = tf.maximum(row_class, 0) + tf.gather(layout.offsets, label)
-    enemies = tf.gather(~profiled.members & tf.gather(labels >= 0, layout.column_label), row_column)
+    enemies = tf.gather(~profiled.members & tf.gather(profiled.annotated, layout.column_label), row_column)
     negative, negative_valid = hardest(nearness, enemies, at_most(kappa, batch), in_order)
     # All samples of a rectified class are anchors: its positives are among them.
     candidates = tf.gather(table, group)

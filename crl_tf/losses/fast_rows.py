@@ -18,11 +18,13 @@ FAR = 1e30
 
 
 class Profile(NamedTuple):
-    """labels: int32 [L, B]. members: bool [sum(num_classes), B]. rectified: bool [sum(num_classes)]. most: how many anchors a
-    label can have, int or scalar."""
+    """labels: int32 [L, B]. annotated: bool [L, B]. members: bool [sum(num_classes), B]. sizes: int32 [sum(num_classes)], samples
+    of each class. rectified: bool [sum(num_classes)]. most: how many anchors a label can have, int or scalar."""
 
     labels: tf.Tensor
+    annotated: tf.Tensor
     members: tf.Tensor
+    sizes: tf.Tensor
     rectified: tf.Tensor
     most: int | tf.Tensor
 
@@ -59,12 +61,14 @@ class Cells(NamedTuple):
 def profile(labels: tf.Tensor, rectified: tf.Tensor, layout: Layout, *, rho: float, scope: str) -> Profile:
     """What both levels need to know of labels int32 [L, B] and the rectified classes, bool [L, largest]."""
     columns = pick(rectified, tf.constant(layout.column_label * layout.largest + layout.column_class))
-    return Profile(labels, class_members(labels, layout), columns, anchor_rows(length(labels, 1), rho, scope))
+    members = class_members(labels, layout)
+    sizes = tf.reduce_sum(tf.cast(members, tf.int32), axis=1)
+    return Profile(labels, labels >= 0, members, sizes, columns, anchor_rows(length(labels, 1), rho, scope))
 
 
 def anchor_mask(profiled: Profile, layout: Layout) -> tf.Tensor:
     """Who is an anchor, bool [L, B]: the samples of the rectified classes."""
-    return pick(profiled.rectified, columns_of(profiled.labels, layout)) & (profiled.labels >= 0)
+    return pick(profiled.rectified, columns_of(profiled.labels, layout)) & profiled.annotated
 
 
 def true_cells(mask: tf.Tensor, most_per_row: int | tf.Tensor | None) -> Cells:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from crl_tf.layout import Layout, integer_labels, log_probabilities, rows_of_labels
+from crl_tf.layout import Layout, compiled_by_xla, integer_labels, log_probabilities, rows_of_labels
 from crl_tf.losses.comparison import COMPARISONS, Scale, triplet_count
 from crl_tf.losses.fast_class_level import anchors_of, anchors_that_differ, mine_class_sets, pairs_of, shares_of_samples
 from crl_tf.losses.fast_comparison import FAST_COMPARISONS, fast_absolute_of_classes
@@ -120,7 +120,8 @@ class Rectifier:
         alike = self.comparison == "relative"
         sets = mine_class_sets(profiled, inputs, self.layout, kappa=self.kappa, one_more=alike)
         anchors = (anchors_that_differ if alike else anchors_of)(profiled, sets, inputs, self.layout)
-        if self.comparison == "absolute":
+        # XLA searches a sorted list by comparing with all of it; there, the pairs themselves are cheaper.
+        if self.comparison == "absolute" and not compiled_by_xla():
             compared = fast_absolute_of_classes(sets, anchors, scale)
         else:
             compared = FAST_COMPARISONS[self.comparison](pairs_of(sets, anchors), scale)
