@@ -49,5 +49,8 @@ setup(
         "matplotlib>=3.9",
         "rich>=13.7",
     ],
-    extras_require={"test": ["pytest>=8", "ruff>=0.6"]},
+    extras_require={
+        "test": ["pytest>=8", "ruff>=0.6"],
+        "bench": ["torch", "pytorch-metric-learning"],  # what tools/bench_loss.py compares with
+    },
 )

@@ -1,0 +1,184 @@
+"""How bench_loss.py measures: interleaved rounds in one process, spread, peak memory in a fresh process, and the machine.
+
+Times. Every round visits every program once, in an order drawn anew, so that a slow minute of the machine falls on all of them
+alike; garbage is collected between rounds only. Ratios are taken round by round before their median, for the same reason.
+
+Memory. What the kernel counts: the peak of the resident set (VmHWM, set back to the present by writing 5 to
+/proc/self/clear_refs) over the resident set just before the call. Three things make that sound. The program has run before, so
+that neither tracing nor the stacks of thread pools count. glibc hands every buffer from 16 KB on back to the kernel once it is
+freed (MALLOC_MMAP_THRESHOLD_). And oneDNN is off in that process: its allocator, which TensorFlow then takes for all its
+tensors on a CPU, keeps what is freed and hands it out again, so that the next call would look as if it took nothing. (That
+allocator's own statistics, `tf.config.experimental.get_memory_info`, count its blocks: 134 MB for a tensor of 100.) The control
+shows it: exact but for some 0.2 MB that the kernel does not see, however many buffers there are.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.metadata
+import multiprocessing
+import os
+import platform
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FREED_AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": "16384", "MALLOC_TRIM_THRESHOLD_": "16384", "TF_ENABLE_ONEDNN_OPTS": "0"}
+SLOW_ITEM_EVERY = 5
+
+
+@dataclass
+class Item:
+    """One row: `run(n)` does n iterations and returns when they are done. by_round: seconds per iteration, or bytes."""
+
+    name: str
+    run: Callable[[int], Any] | None = None
+    unit: str = "s"
+    note: str = ""
+    iterations: int = 1
+    by_round: dict[int, float] = field(default_factory=dict)
+
+    def statistics(self) -> dict[str, Any]:
+        """The row as JSON: median and quartiles are None where nothing was measured, and `note` says why."""
+        values = list(self.by_round.values())
+        q1, median, q3 = (float(q) for q in np.percentile(values, [25, 50, 75])) if values else (None,) * 3
+        shown = {"name": self.name, "unit": self.unit, "median": median, "q1": q1, "q3": q3}
+        return {
+            **shown,
+            "iterations": self.iterations,
+            "note": self.note,
+            "by_round": {str(r): v for r, v in self.by_round.items()},
+        }
+
+
+def calibrate(item: Item, seconds: float) -> None:
+    """Settles how many iterations make one measurement of about `seconds`; the first call, which traces, is not counted."""
+    item.run(1)
+    item.iterations = 1
+    while (elapsed := timed(item.run, item.iterations)) < seconds / 4:
+        item.iterations *= 4
+    item.iterations = max(1, round(item.iterations * seconds / elapsed))
+
+
+def timed(run: Callable[[int], Any], iterations: int) -> float:
+    """Seconds of one call."""
+    started = time.perf_counter()
+    run(iterations)
+    return time.perf_counter() - started
+
+
+def measure(items: Sequence[Item], *, rounds: int, seconds: float, seed: int, report: Callable[[int], None]) -> None:
+    """Interleaved rounds over calibrated items; what takes far longer than `seconds` even once sits most rounds out."""
+    order = random.Random(seed)
+    with no_collection():
+        # The later programs of many may have made TensorFlow forget the earlier ones' compiled form.
+        for item in items:
+            item.run(1)
+        for number in range(rounds):
+            due = list(items)
+            order.shuffle(due)
+            for item in due:
+                slow = item.iterations == 1 and min(item.by_round.values(), default=0.0) > 5 * seconds
+                if slow and number % SLOW_ITEM_EVERY:
+                    continue
+                # What ran before may still be spinning in its thread pool, and its data fill the caches; long runs bear it.
+                if item.iterations > 1:
+                    item.run(1)
+                item.by_round[number] = timed(item.run, item.iterations) / item.iterations
+            gc.collect()
+            report(number + 1)
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Garbage is collected before and when asked for; then only what is new is looked at, for graphs are a great many objects."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+def quotient(over: Item, under: Item, minus: Item | None = None) -> list[float]:
+    """(over - minus) / under of every round that all of them saw; of the medians when no round did."""
+    involved = [item for item in (over, under, minus) if item is not None]
+    if not all(item.by_round for item in involved):
+        return []
+    shared = sorted(set.intersection(*(set(item.by_round) for item in involved)))
+    if not shared:
+        value = [float(np.median(list(item.by_round.values()))) for item in involved]
+        return [(value[0] - (value[2] if minus else 0.0)) / value[1]]
+    return [(over.by_round[r] - (minus.by_round[r] if minus else 0.0)) / under.by_round[r] for r in shared]
+
+
+def in_fresh_process(function: Callable[..., Any], *arguments: Any, environment: Mapping[str, str] | None = None) -> Any:
+    """function(*arguments) in a process of its own, which starts with these variables besides the present ones."""
+    kept = dict(os.environ)
+    os.environ.update(environment or {})
+    try:
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            return pool.apply(function, arguments)
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)
+
+
+def peak_bytes(call: Callable[[], Any], repeats: int = 3) -> list[int]:
+    """The most that `call` holds at any moment over what was held before it, of each repeat; empty where no kernel tells.
+
+    Meant for `in_fresh_process` with the environment FREED_AT_ONCE.
+    """
+    if not os.access("/proc/self/clear_refs", os.W_OK):
+        return []
+    for _ in range(2):
+        call()
+    peaks = []
+    for _ in range(repeats):
+        gc.collect()
+        Path("/proc/self/clear_refs").write_text("5")
+        before = _status_bytes("VmRSS")
+        call()
+        peaks.append(_status_bytes("VmHWM") - before)
+    return peaks
+
+
+def _status_bytes(name: str) -> int:
+    return 1024 * int(re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.M)[1])
+
+
+def cores() -> int:
+    """CPUs that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """What the numbers were measured on."""
+    cpuinfo, meminfo = (p.read_text() if p.exists() else "" for p in (Path("/proc/cpuinfo"), Path("/proc/meminfo")))
+    model = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.M)
+    memory = re.search(r"^MemTotal:\s+(\d+) kB", meminfo, re.M)
+    return {
+        "cpu": model[1] if model else platform.processor() or platform.machine(),
+        "cores": cores(),
+        "threads": threads,
+        "memory_gb": round(int(memory[1]) / 2**20, 1) if memory else None,
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        **{name: _version(name) for name in ("tensorflow", "keras", "numpy", "torch", "pytorch-metric-learning")},
+    }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
