@@ -34,7 +34,9 @@ class CRLModel(keras.Model):
     """
 
     def __init__(self, network: keras.Model, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        # Inputs reach the network as they are, from the steps and from `call` alike; under a mixed policy Keras would round
+        # those of `call` to its compute type first.
+        super().__init__(**{"autocast": False, **kwargs})
         self.network = network
         self._logged = [keras.metrics.Mean(name=name) for name in ("L_ce", "L_crl", *BATCH_COUNTS)]
         if network.built and getattr(network, "inputs", None):
@@ -130,12 +132,16 @@ class CRLModel(keras.Model):
         active.update_state(tf.math.divide_no_nan(objective.active, objective.triplets), sample_weight=objective.triplets)
 
     def get_config(self) -> dict[str, Any]:
-        return {"name": self.name, "network": keras.saving.serialize_keras_object(self.network)}
+        return {
+            "name": self.name,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "network": keras.saving.serialize_keras_object(self.network),
+        }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> CRLModel:
         network = keras.saving.deserialize_keras_object(config["network"], custom_objects=custom_objects)
-        return cls(network, name=config["name"])
+        return cls(network, name=config["name"], dtype=config.get("dtype"))  # files of 0.1.0 have no dtype
 
 
 def _replicas() -> float:

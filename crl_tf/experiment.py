@@ -29,9 +29,12 @@ from crl_tf.methods import check_method, make_loss
 from crl_tf.metrics import ClassBalancedAccuracy
 from crl_tf.models import build_network
 from crl_tf.recipe import flattened, from_json
-from crl_tf.training import fit, make_optimizer, seconds_trained
+from crl_tf.training import XLA, check_execution, fit, make_optimizer, precision, seconds_trained
 
 CONFIG, RESULT, COMPARISON, MODEL = "config.json", "result.json", "comparison.json", "model.keras"
+
+FREE_ON_RESUME = ("train.epochs", "data.cache", "train.steps_per_execution", "train.xla")
+"""What a resumed run may change. Precision is not among them: it changes what is learned, not only how fast."""
 
 
 def run(
@@ -42,8 +45,8 @@ def run(
     Args:
         config: a recipe (`crl_tf.recipe`).
         workdir: a new or empty folder; with `resume`, also one that an earlier run of the same recipe left, finished or not.
-        resume: go on from its last checkpoint. Only `train.epochs` and `data.cache`, which changes no result, may differ from
-            the recipe it was started with.
+        resume: go on from its last checkpoint. Only `FREE_ON_RESUME` may differ from the recipe it was started with: the
+            length, and what changes no result (XLA: none but by rounding).
         export: write `export/`, the SavedModel.
         dataset: already loaded, and decoded if it is to be, for several runs on the same data.
     """
@@ -167,9 +170,16 @@ def assemble(
     sizes = dataset.schema.num_classes
     data = {split: _pipeline(config, dataset, split) for split in ("train", "validation", "test")}
     loss = make_loss(config.loss, num_classes=sizes, class_counts=counts, settings=config.crl)
-    model = CRLModel(build_network(config.model, image_size=config.data.image_size, num_classes=sizes))
+    with precision(config.train.precision):
+        model = CRLModel(build_network(config.model, image_size=config.data.image_size, num_classes=sizes))
     steps = config.train.epochs * int(data["train"].cardinality())
-    model.compile(make_optimizer(config.train, steps=steps), loss=loss, metrics=[ClassBalancedAccuracy(list(sizes))])
+    model.compile(
+        make_optimizer(config.train, steps=steps),
+        loss=loss,
+        metrics=[ClassBalancedAccuracy(list(sizes))],
+        steps_per_execution=config.train.steps_per_execution,
+        jit_compile=XLA[config.train.xla],
+    )
     return model, loss, data
 
 
@@ -200,6 +210,13 @@ def _check_numbers(config: ConfigDict) -> None:
         raise ValueError(f"seed must lie in [0, 2^32 - 1], received {config.seed}")
     if config.crl.alpha_warmup_epochs < 0:
         raise ValueError(f"alpha_warmup_epochs must be >= 0, received {config.crl.alpha_warmup_epochs}")
+    check_execution(config.train)
+    if config.crl.alpha_warmup_epochs and config.train.steps_per_execution > 1:
+        # The ramp moves where Python gets to run: it would become a staircase, and the result another.
+        raise ValueError(
+            "steps_per_execution must be 1 with alpha_warmup_epochs > 0, which moves alpha at every step, received"
+            f" {config.train.steps_per_execution}"
+        )
 
 
 def _check_annotated(dataset: Dataset, counts: Sequence[np.ndarray]) -> None:
@@ -223,7 +240,7 @@ def _open_workdir(config: ConfigDict, workdir: Path, resume: bool) -> dict[str, 
         return None
     before = _recipe_in(workdir, CONFIG)
     comparable = before.copy_and_resolve_references()
-    comparable.train.epochs, comparable.data.cache = config.train.epochs, config.data.cache
+    comparable.update_from_flattened_dict({key: flattened(config.to_dict())[key] for key in FREE_ON_RESUME})
     if comparable.to_json() != config.to_json():
         mine, theirs = (flattened(c.to_dict()) for c in (config, comparable))
         different = [f"{key}: {theirs[key]!r} there, {mine[key]!r} now" for key in mine if mine[key] != theirs[key]]

@@ -28,7 +28,7 @@ from absl import app, flags, logging
 from ml_collections.config_flags import config_flags
 from rich.console import Console
 
-from crl_tf import experiment, recipe, report
+from crl_tf import experiment, recipe, report, training
 from crl_tf.datasets import DATASETS, cache
 from crl_tf.methods import METHODS
 from crl_tf.models.backbones import BACKBONES
@@ -52,6 +52,11 @@ flags.DEFINE_string(
 flags.DEFINE_integer("epochs", None, "passes over the training images", lower_bound=1)
 flags.DEFINE_integer("batch_size", None, "images per step (n_bs of eq. 3)", lower_bound=1)
 flags.DEFINE_float("learning_rate", None, "of the optimizer, at the start", lower_bound=0.0)
+flags.DEFINE_integer(
+    "steps_per_execution", None, "steps that run between two returns to Python: no other result, less overhead", lower_bound=1
+)
+flags.DEFINE_enum("xla", None, training.XLA, "compile the step with XLA; auto (the default): not on a CPU")
+flags.DEFINE_enum("precision", None, training.PRECISIONS, "what the network computes in; weights, head and losses stay float32")
 flags.DEFINE_integer("seed", None, "of everything random: weights, order, augmentation, what a long-tailed set keeps")
 flags.DEFINE_string("kappa", None, "hard positives and negatives mined per class or anchor (Sec. 3.2), or none to take all")
 flags.DEFINE_float("rho", None, "minority classes of a label hold at most this share of a batch (eq. 3), in (0, 1]")
@@ -72,7 +77,7 @@ _SETTINGS = {
     "gamma": "data.gamma",
     "epochs": "train.epochs",
     "batch_size": "train.batch_size",
-    "learning_rate": "train.learning_rate",
+    **{name: f"train.{name}" for name in ("learning_rate", "steps_per_execution", "xla", "precision")},
     **{name: f"crl.{name}" for name in ("kappa", "rho", "eta", "alpha", "scope", "alpha_warmup_epochs")},
 }
 

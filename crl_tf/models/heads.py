@@ -23,7 +23,8 @@ class LabelLogits(layers.Layer):
     """
 
     def __init__(self, num_classes: int | Sequence[int], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        # float32 under every policy: what is mined, and a softmax over hundreds of classes, wants its digits.
+        super().__init__(**{"dtype": "float32", **kwargs})
         self.num_classes = plain_sizes(num_classes)
         self._layout = Layout.of(num_classes)
 
@@ -79,9 +80,9 @@ def multi_task_head(features: keras.KerasTensor, num_classes: Sequence[int], wid
         num_classes: one int per label.
         width: D, features per label.
     Returns:
-        {"features": [B, L, D], "logits": [B, sum(num_classes)]}.
+        {"features": [B, L, D], "logits": [B, sum(num_classes)]}, float32 under every dtype policy.
     """
     labels = len(num_classes)
-    x = layers.Dense(labels * width, activation="relu", kernel_initializer="he_normal", name="label_features")(features)
-    x = layers.Reshape((labels, width))(x)
-    return {"features": x, "logits": LabelLogits(list(num_classes), dtype="float32", name="logits")(x)}
+    own = layers.Dense(labels * width, "relu", kernel_initializer="he_normal", dtype="float32", name="label_features")
+    x = layers.Reshape((labels, width), dtype="float32")(own(features))
+    return {"features": x, "logits": LabelLogits(list(num_classes), name="logits")(x)}

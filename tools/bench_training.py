@@ -1,0 +1,144 @@
+"""Images per second of training with each way to execute it: steps_per_execution, XLA and mixed precision, against none of them.
+
+    python tools/bench_training.py                                       as celeba_paper: DeepID2, 40 labels, batch 256, 55 x 47
+    python tools/bench_training.py --loss=instance_rel --model=cifarnet --batch_size=32 --config.data.image_size="(16, 16)"
+    python tools/bench_training.py --quick                               only that it works, in seconds: no figures to quote
+
+A measurement is one `fit` of --images generated images, in memory, through the pipeline that a run has; where an execution holds
+more, of as many as it holds. One process, interleaved: every round visits every row once. A row shows the median of its rounds,
+the smallest and the largest; ratios to the first row are taken within each round. The row measured twice (A/A) tells how far
+from 1 a ratio lies by chance. `first` is what the first fit, which traces and compiles, took longer than the second, in seconds.
+Takes every flag of `crl_tf.main` as well, and --images, --rounds and --json as `bench_input.py` does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from absl import app, flags
+from bench_input import machine, measured, parse
+from ml_collections import ConfigDict
+from rich.console import Console
+from rich.table import Table
+
+from crl_tf import experiment, main, recipe
+from crl_tf.datasets import Dataset, Split
+from crl_tf.files import write_json
+from crl_tf.imbalance import class_counts
+from crl_tf.schema import Attribute, AttributeSchema
+
+LABELS = 40
+BASELINE, CONTROL = "none of them", "none of them, again (A/A)"
+PLAIN = {"steps_per_execution": 1, "xla": "off", "precision": "float32"}
+ROWS: dict[str, dict[str, Any]] = {
+    BASELINE: {},
+    CONTROL: {},
+    "steps_per_execution 2": {"steps_per_execution": 2},
+    "steps_per_execution 8": {"steps_per_execution": 8},
+    "steps_per_execution 32": {"steps_per_execution": 32},
+    "xla": {"xla": "on"},
+    "mixed_bfloat16": {"precision": "mixed_bfloat16"},
+    "mixed_float16": {"precision": "mixed_float16"},
+    "xla, mixed_bfloat16": {"xla": "on", "precision": "mixed_bfloat16"},
+}
+QUICK_ROWS = (BASELINE, CONTROL, "steps_per_execution 2", "xla", "mixed_bfloat16")
+
+
+def generated(config: ConfigDict, count: int, num_labels: int) -> Dataset:
+    """`count` training images of noise in the recipe's size; labels of two classes, from common to rare as CelebA's are."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, *config.data.image_size, 3), np.uint8)
+    labels = (rng.random((count, num_labels)) < np.linspace(0.5, 0.02, num_labels)).astype(np.int32)
+    # Every class has to occur in training for it to have a weight.
+    labels[:2] = [[0] * num_labels, [1] * num_labels]
+    schema = AttributeSchema([Attribute(f"attribute_{i}", ("no", "yes")) for i in range(num_labels)])
+    few = Split(images[:2], labels[:2])
+    return Dataset("generated", schema, {"train": Split(images, labels), "validation": few, "test": few})
+
+
+def training(
+    config: ConfigDict, settings: dict[str, Any], dataset: Dataset, images: int, first: list[float]
+) -> Callable[[], float]:
+    """Measures one epoch: images per second. The seconds that the first one takes longer go to `first`."""
+    config = recipe.override(config, {f"train.{name}": value for name, value in {**PLAIN, **settings}.items()})
+    batch_size = config.train.batch_size
+    # Whole batches: XLA compiles once for every shape. And whole executions: Keras cuts them to the epoch.
+    steps = max(images // batch_size, config.train.steps_per_execution)
+    steps -= steps % config.train.steps_per_execution
+    split = dataset.splits["train"]
+    part = Split(split.images[: steps * batch_size], split.labels[: steps * batch_size])
+    dataset = Dataset(dataset.name, dataset.schema, {**dataset.splits, "train": part})
+    keras.utils.set_random_seed(config.seed)
+    model, _, data = experiment.assemble(config, dataset, class_counts(part.labels, dataset.schema.num_classes))
+    taken: list[float] = []
+
+    def measure() -> float:
+        started = time.perf_counter()
+        model.fit(data["train"], shuffle=False, verbose=0)
+        taken.append(time.perf_counter() - started)
+        if len(taken) == 2:
+            first.append(taken[0] - taken[1])
+        return len(part) / taken[-1]
+
+    return measure
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    return {"median": float(np.median(values)), "smallest": min(values), "largest": max(values), "rounds": list(values)}
+
+
+def table(rows: dict[str, dict[str, Any]], title: str) -> Table:
+    shown = Table("", "images/s", "smallest", "largest", "ratio", "smallest", "largest", "first, s", title=title)
+    shown.title_justify = "left"
+    for column in shown.columns[1:]:
+        column.justify = "right"
+    for name, row in rows.items():
+        of_images, of_ratio = (
+            [format(row[key][what], digits) for what in ("median", "smallest", "largest")]
+            for key, digits in (("images_per_second", ",.0f"), ("ratio", ".3f"))
+        )
+        shown.add_row(name, *of_images, *of_ratio, f"{row['first_seconds']:.1f}")
+    return shown
+
+
+def run(argv: Sequence[str]) -> None:
+    """Measures what the flags say, prints the table and writes --json."""
+    given = flags.FLAGS
+    rounds, images, num_labels = (2, 64, 3) if given.quick else (given.rounds, given.images, LABELS)
+    with main.errors_in_one_line():
+        config = recipe.override(given.config, main.given_settings())
+        if given.quick:
+            config.train.batch_size, config.model, config.data.image_size = 16, "cifarnet", (16, 16)
+        if images < config.train.batch_size:
+            raise ValueError(f"images must be >= batch_size ({config.train.batch_size}), received {images}")
+        chosen = {name: settings for name, settings in ROWS.items() if not given.quick or name in QUICK_ROWS}
+        longest = max(row.get("steps_per_execution", 1) for row in chosen.values())
+        dataset = generated(config, max(images, longest * config.train.batch_size), num_labels)
+        first: dict[str, list[float]] = {name: [] for name in chosen}
+        by_name = {name: training(config, row, dataset, images, first[name]) for name, row in chosen.items()}
+        values = measured(by_name, rounds)
+    rows = {
+        name: {
+            "images_per_second": spread(row),
+            "ratio": spread([a / b for a, b in zip(row, values[BASELINE], strict=True)]),
+            "first_seconds": first[name][0],
+        }
+        for name, row in values.items()
+    }
+    found = {"machine": machine(), "recipe": config.to_dict(), "rows": rows}
+    console = Console()
+    console.print(" · ".join(f"{key} {value}" for key, value in found["machine"].items()), highlight=False)
+    size = " x ".join(map(str, config.data.image_size))
+    about = f"{config.model}, {config.loss}, {num_labels} labels, batch {config.train.batch_size}, {size}, {rounds} rounds"
+    console.print(table(rows, about))
+    if given.json:
+        write_json(Path(given.json), found)
+
+
+if __name__ == "__main__":
+    app.run(run, flags_parser=parse)
