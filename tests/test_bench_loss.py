@@ -42,7 +42,7 @@ def installed():
 def quick(tmp_path_factory):
     """A quick run of all that the ratios of celeba need, and what it wrote."""
     folder = tmp_path_factory.mktemp("bench")
-    flags = ["--quick", "--settings=celeba,xdomain", "--only=celeba,first step/class", "--threads=1", "--out=found.json"]
+    flags = ["--quick", "--settings=celeba,xdomain", "--only=celeba,first step/class", "--threads=1", "--json=found.json"]
     ran = bench(*flags, cwd=folder)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout, json.loads((folder / "found.json").read_text())

@@ -1,6 +1,6 @@
 """What the losses cost: beside cross-entropy, a training step, naive loops and pytorch-metric-learning.
 
-    python tools/bench_loss.py --out=bench.json                    everything, with every number written
+    python tools/bench_loss.py --json=bench.json                    everything, with every number written
     python tools/bench_loss.py --settings=celeba --only=loss       one setting; only rows with this in their name
     python tools/bench_loss.py --markdown                          tables for README
     python tools/bench_loss.py --quick                             only that it works, in seconds: no figures to quote
@@ -54,7 +54,7 @@ _THREADS = flags.DEFINE_integer("threads", None, "threads of TensorFlow and of t
 _ONLY = flags.DEFINE_list("only", [], "only rows with one of these in their name, such as loss/class_relative")
 _QUICK = flags.DEFINE_bool("quick", False, "tiny sizes and few rows: that it works, not what it takes")
 _MARKDOWN = flags.DEFINE_bool("markdown", False, "print tables as markdown")
-_OUT = flags.DEFINE_string("out", None, "JSON file for every number")
+_JSON = flags.DEFINE_string("json", None, "JSON file for every number")
 
 # Making a tf.function for every row is what this program does; it need not be warned of it.
 tf.get_logger().setLevel("ERROR")
@@ -377,8 +377,8 @@ def run(argv: Sequence[str]) -> None:
         "ratios": ratio_rows(items, plan),
     }
     print_tables(found, _MARKDOWN.value)
-    if _OUT.value:
-        write_json(Path(_OUT.value), found)
+    if _JSON.value:
+        write_json(Path(_JSON.value), found)
 
 
 if __name__ == "__main__":

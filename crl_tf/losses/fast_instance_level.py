@@ -64,11 +64,23 @@ def mine_instance_rows(profiled: Profile, features: tf.Tensor, layout: Layout, *
     (near, far), (near_valid, far_valid) = (tf.split(t, split, axis=1) for t in (distance, valid))
     far = tf.where(far_valid, far, FAR)
     if in_order:
-        # They are in the order of what they were mined by, which rounds differently.
-        far = tf.cond(tf.reduce_all(far[:, 1:] >= far[:, :-1]), lambda: far, lambda: tf.sort(far, axis=1))
+        far = _nearest_first(far)
     rows = Rows(label, sample, row_column, weight_of(anchors.real, 1))
     counts = (tf.reduce_sum(tf.cast(mask, tf.float32), axis=1) for mask in (near_valid, far_valid))
     return MinedRows(rows, Pairs(near, near_valid), Pairs(far, far_valid), *counts)
+
+
+def _nearest_first(distance: tf.Tensor) -> tf.Tensor:
+    """Each row sorted. They come in the order of what they were mined by, which rounds differently: seldom to another order."""
+
+    def in_order() -> tf.Tensor:
+        count = length(distance, 1)
+        order = tf.math.top_k(-tf.stop_gradient(distance), count).indices
+        return pick(distance, tf.range(length(distance, 0))[:, None] * count + order)
+
+    if compiled_by_xla():
+        return in_order()  # inside a condition, it would not know how many there are to sort
+    return tf.cond(tf.reduce_all(distance[:, 1:] >= distance[:, :-1]), lambda: distance, in_order)
 
 
 def _anchors_of_groups(profiled: Profile, layout: Layout, shared: bool) -> tuple[Cells, tf.Tensor, tf.Tensor, tf.Tensor]:
