@@ -348,7 +348,7 @@ def print_tables(found: dict[str, Any], markdown: bool) -> None:
 
 
 def run(argv: Sequence[str]) -> None:
-    """Measures what the flags say, prints the tables and writes --out."""
+    """Measures what the flags say, prints the tables and writes --json."""
     plan, known, threads = QUICK if _QUICK.value else FULL, programs.settings(_QUICK.value), _THREADS.value or measuring.cores()
     if len(argv) > 1:
         sys.exit(f"bench_loss: takes flags only, received {argv[1]!r}")

@@ -10,8 +10,8 @@ import tensorflow as tf
 from crl_tf.layout import length, pick
 
 # A squared distance from a matmul is off by a few float32 roundings, 1e-7 each, of the squared lengths. Where it is below this
-# share of them, more than about 1e-5 of it could be lost, and the pair is computed again from its difference.
-CLOSE = 0.04
+# share of them, more than a few 1e-6 of it could be lost, and the pair is computed again from its difference.
+CLOSE = 0.1
 
 
 class Pairing(NamedTuple):
