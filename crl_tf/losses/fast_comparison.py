@@ -1,4 +1,4 @@
-"""The fast form of `comparison`: the same numbers from `fast_mining`'s rows, without ever building a triplet.
+"""The fast form of `comparison`: the same numbers from the rows of `fast_rows`, without ever building a triplet.
 
 The hinges of an anchor are summed by sorted prefix sums, kappa log kappa instead of kappa squared; labels are segments.
 """
@@ -178,5 +178,5 @@ def _by_label(values: tf.Tensor, rows: Rows, labels: int) -> tf.Tensor:
 
 
 def _label_mean(total: tf.Tensor, count: tf.Tensor, rows: Rows, labels: int) -> tf.Tensor:
-    """The one place that divides: [R] by the number of valid terms of the row's label; 0 stays 0 where there are none."""
+    """Shares of a mean over a label: [R] divided by the number of valid terms of the row's label; 0 stays 0 where there are none."""
     return total / tf.gather(tf.maximum(_by_label(count, rows, labels), 1.0), rows.label)
