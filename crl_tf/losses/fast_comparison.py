@@ -178,5 +178,5 @@ def _by_label(values: tf.Tensor, rows: Rows, labels: int) -> tf.Tensor:
 
 
 def _label_mean(total: tf.Tensor, count: tf.Tensor, rows: Rows, labels: int) -> tf.Tensor:
-    """Shares of a mean over a label: [R] divided by the number of valid terms of the row's label; 0 stays 0 where there are none."""
+    """Shares of a mean over a label: [R] divided by the number of valid terms of the row's label; 0 stays 0 where none is."""
     return total / tf.gather(tf.maximum(_by_label(count, rows, labels), 1.0), rows.label)
