@@ -13,12 +13,11 @@ from crl_tf.losses.fast_rows import (
     Profile,
     Rows,
     anchor_mask,
-    at_most,
     columns_of,
     true_cells,
     weight_of,
 )
-from crl_tf.losses.mining import NEVER, Pairs
+from crl_tf.losses.mining import NEVER, Pairs, at_most
 
 
 class ClassSets(NamedTuple):

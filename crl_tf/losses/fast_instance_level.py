@@ -13,12 +13,11 @@ from crl_tf.losses.fast_rows import (
     Profile,
     Rows,
     anchor_mask,
-    at_most,
     hardest,
     true_cells,
     weight_of,
 )
-from crl_tf.losses.mining import Pairs, safe_root
+from crl_tf.losses.mining import Pairs, at_most, safe_root
 
 
 def mine_instance_rows(profiled: Profile, features: tf.Tensor, layout: Layout, *, kappa: int | None, in_order: bool) -> MinedRows:

@@ -99,13 +99,6 @@ def weight_of(real: tf.Tensor, anchors: int | tf.Tensor) -> tf.Tensor:
     return tf.where(real, tf.cast(anchors, tf.float32), 0.0)
 
 
-def at_most(count: int | tf.Tensor | None, most: int | tf.Tensor) -> int | tf.Tensor:
-    """top_k refuses a k above the row length; kappa=None mines nothing, that is, takes all."""
-    if count is None:
-        return most
-    return min(count, most) if isinstance(count, int) and isinstance(most, int) else tf.minimum(count, most)
-
-
 def columns_of(labels: tf.Tensor, layout: Layout) -> tf.Tensor:
     """Column of every sample's class, int32 [L, B]; of one that is not annotated, some column of its label."""
     largest = tf.constant(layout.sizes)[:, None] - 1

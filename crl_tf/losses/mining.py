@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from crl_tf.layout import Layout
+from crl_tf.layout import Layout, class_members, length
 
 # Below (above) every hardness there is, yet finite.
 NEVER = -3.0e38
@@ -44,14 +44,10 @@ def select_anchors(labels: tf.Tensor, rectified: tf.Tensor, *, rho: float, scope
         labels: int32 [L, B].
         rectified: bool [L, largest], from `profiling.minority_mask`.
     """
-    rows = anchor_rows(_batch_size(labels), rho, scope)
+    rows = anchor_rows(length(labels, 1), rho, scope)
     is_anchor = tf.gather(rectified, tf.maximum(labels, 0), batch_dims=1) & (labels >= 0)
     valid, index = tf.math.top_k(tf.cast(is_anchor, tf.float32), rows)
     return Anchors(index, tf.maximum(tf.gather(labels, index, batch_dims=1), 0), valid > 0)
-
-
-def _batch_size(labels: tf.Tensor) -> int | tf.Tensor:
-    return labels.shape[1] if labels.shape[1] is not None else tf.shape(labels)[1]
 
 
 def anchor_rows(batch: int | tf.Tensor, rho: float, scope: str) -> int | tf.Tensor:
@@ -64,11 +60,11 @@ def anchor_rows(batch: int | tf.Tensor, rho: float, scope: str) -> int | tf.Tens
     return tf.minimum(batch, tf.maximum(1, tf.cast(tf.cast(batch, tf.float64) * rho + 1e-9, tf.int32)))
 
 
-def _clipped(kappa: int | None, batch: int | tf.Tensor) -> int | tf.Tensor:
+def at_most(count: int | tf.Tensor | None, most: int | tf.Tensor) -> int | tf.Tensor:
     """top_k refuses a k above the row length; kappa=None mines nothing, that is, takes all."""
-    if kappa is None:
-        return batch
-    return min(kappa, batch) if isinstance(batch, int) else tf.minimum(kappa, batch)
+    if count is None:
+        return most
+    return min(count, most) if isinstance(count, int) and isinstance(most, int) else tf.minimum(count, most)
 
 
 def mine_class_level(
@@ -83,13 +79,11 @@ def mine_class_level(
         distances |p_a - p_+| and p_a - p_- (signed), all on the anchor's class. An anchor inside the mined set is not its
         own positive.
     """
-    scores = probabilities
-    batch = _batch_size(labels)
-    column_labels = tf.gather(labels, layout.column_label)
-    member = column_labels == layout.column_class[:, None]
-    other = (column_labels >= 0) & ~member
-    positive, positive_valid = _hardest(-scores, member, _clipped(kappa, batch))
-    negative, negative_valid = _hardest(scores, other, _clipped(kappa, batch))
+    scores, batch = probabilities, length(labels, 1)
+    member = class_members(labels, layout)
+    other = tf.gather(labels >= 0, layout.column_label) & ~member
+    positive, positive_valid = _hardest(-scores, member, at_most(kappa, batch))
+    negative, negative_valid = _hardest(scores, other, at_most(kappa, batch))
 
     column = layout.offsets[:, None] + anchors.label
     anchor_score = tf.gather(tf.reshape(scores, [-1]), column * batch + anchors.index)[..., None]
@@ -111,7 +105,7 @@ def mine_instance_level(labels: tf.Tensor, anchors: Anchors, features: tf.Tensor
         labels: int32 [L, B].
         features: float32 [B, L, D], or [B, D] shared by all labels.
     """
-    batch = _batch_size(labels)
+    batch = length(labels, 1)
     if features.shape.rank == 2:
         features = tf.repeat(features[None], labels.shape[0], axis=0)
     else:
@@ -122,8 +116,8 @@ def mine_instance_level(labels: tf.Tensor, anchors: Anchors, features: tf.Tensor
     squared = tf.stop_gradient(_squared_distances(anchor_features, features))
     same = labels[:, None, :] == anchors.label[..., None]
     itself = tf.range(batch) == anchors.index[..., None]
-    positive, positive_valid = _hardest(squared, same & ~itself, _clipped(kappa, batch))
-    negative, negative_valid = _hardest(-squared, ~same & (labels >= 0)[:, None, :], _clipped(kappa, batch))
+    positive, positive_valid = _hardest(squared, same & ~itself, at_most(kappa, batch))
+    negative, negative_valid = _hardest(-squared, ~same & (labels >= 0)[:, None, :], at_most(kappa, batch))
 
     def pairs(index: tf.Tensor, valid: tf.Tensor) -> Pairs:
         # From the differences, not from the expanded square above: that loses small distances to cancellation.
