@@ -41,16 +41,18 @@ setup(
         "tensorflow-datasets>=4.9.7",
         "importlib_resources",  # tensorflow-datasets 4.9.10 imports it and does not say so
         "keras>=3.15,<4",
-        "numpy>=1.26",
+        "numpy>=2.0",
         "absl-py>=2.1",
         "tensorboard>=2.18",
         "ml_collections>=1.0",
+        "pyarrow>=17",
+        "PyYAML>=6",
         "scikit-learn>=1.5",
         "matplotlib>=3.9",
         "rich>=13.7",
     ],
     extras_require={
-        "test": ["pytest>=8", "ruff>=0.6"],
+        "test": ["pytest>=8", "ruff>=0.6", "dill>=0.3.8", "pillow>=10"],
         "bench": ["torch", "pytorch-metric-learning"],  # what tools/bench_loss.py compares with
     },
 )

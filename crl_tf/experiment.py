@@ -147,7 +147,14 @@ def started_with(workdir: Path) -> tuple[ConfigDict, list[str] | None]:
 
 def load(config: ConfigDict) -> Dataset:
     """The dataset of a recipe."""
-    return load_dataset(config.dataset, data_dir=config.data.dir, seed=config.seed, gamma=config.data.gamma)
+    return load_dataset(
+        config.dataset,
+        data_dir=config.data.dir,
+        seed=config.seed,
+        gamma=config.data.gamma,
+        download=config.data.download,
+        schema=config.data.schema,
+    )
 
 
 def with_cache(config: ConfigDict, dataset: Dataset) -> Dataset:

@@ -25,6 +25,9 @@ def base_recipe() -> ConfigDict:
     recipe.data.image_size = (32, 32)  # height, width
     recipe.data.augment = ()  # names from datasets.pipeline, for training images
     recipe.data.cache = "none"  # or "memory", or a folder: keep images decoded and resized
+    recipe.data.schema = placeholder(str)  # YAML that says what the columns of attribute_csv mean
+    recipe.data.download = False  # through tensorflow-datasets
+    recipe.data.skip_unreadable = False  # leave out image files that cannot be decoded, up to 1 % of them
     recipe.data.gamma = 1.0  # power of the class sizes of cifar100_imb and cifar100_bln
 
     recipe.train = ConfigDict()

@@ -241,7 +241,7 @@ def run(argv: Sequence[str]) -> None:
             write_celeba(Path(config.data.dir), count)
         files = first_of(experiment.load(config), count)
         paths = files.splits["train"].images
-        if paths.dtype.kind != "U":
+        if not files.splits["train"].in_files:
             raise ValueError(f"dataset must be one of image files, such as celeba, received {config.dataset!r}")
         values = measured(rows(config, files, Path(scratch) / "cache", seconds), rounds)
         kilobytes = float(np.mean([os.path.getsize(path) for path in paths])) / 1000

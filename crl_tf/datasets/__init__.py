@@ -3,38 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from crl_tf.datasets.attribute_csv import load_attribute_csv
 from crl_tf.datasets.celeba import load_celeba
 from crl_tf.datasets.cifar100 import load_cifar100, load_cifar100_bln, load_cifar100_imb
 from crl_tf.datasets.handwriting import load_handwriting
-from crl_tf.datasets.source import SPLITS, Dataset, Split
+from crl_tf.datasets.source import SPLITS, Dataset, Records, Split
 
-__all__ = ["DATASETS", "SPLITS", "Dataset", "Split", "load_dataset"]
+__all__ = ["DATASETS", "SPLITS", "Dataset", "Records", "Split", "load_dataset"]
 
-DATASETS: dict[str, Callable[[str | None, int, float], Dataset]] = {
-    "handwriting": lambda data_dir, seed, gamma: load_handwriting(data_dir, seed=seed),
-    "celeba": lambda data_dir, seed, gamma: load_celeba(data_dir),
-    "cifar100": lambda data_dir, seed, gamma: load_cifar100(data_dir, seed=seed),
-    "cifar100_imb": lambda data_dir, seed, gamma: load_cifar100_imb(data_dir, seed=seed, gamma=gamma),
-    "cifar100_bln": lambda data_dir, seed, gamma: load_cifar100_bln(data_dir, seed=seed, gamma=gamma),
-    "attribute_csv": lambda data_dir, seed, gamma: load_attribute_csv(data_dir),
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a user can ask of a dataset; each loader has a use for some of it."""
+
+    data_dir: str | None = None
+    seed: int = 0
+    gamma: float = 1.0
+    download: bool = False
+    schema: str | None = None
+    check_images: bool = True
+
+
+DATASETS: dict[str, Callable[[Wishes], Dataset]] = {
+    "handwriting": lambda w: load_handwriting(w.data_dir, seed=w.seed),
+    "celeba": lambda w: load_celeba(w.data_dir),
+    "cifar100": lambda w: load_cifar100(w.data_dir, seed=w.seed),
+    "cifar100_imb": lambda w: load_cifar100_imb(w.data_dir, seed=w.seed, gamma=w.gamma),
+    "cifar100_bln": lambda w: load_cifar100_bln(w.data_dir, seed=w.seed, gamma=w.gamma),
+    "attribute_csv": lambda w: load_attribute_csv(w.data_dir),
 }
 
 
-def load_dataset(name: str, *, data_dir: str | None = None, seed: int = 0, gamma: float = 1.0) -> Dataset:
+def load_dataset(
+    name: str,
+    *,
+    data_dir: str | None = None,
+    seed: int = 0,
+    gamma: float = 1.0,
+    download: bool = False,
+    schema: str | None = None,
+    check_images: bool = True,
+) -> Dataset:
     """Loads a dataset by name.
 
     Args:
         name: a key of `DATASETS`.
-        data_dir: the folder with the publisher's files; None downloads through tensorflow-datasets where that is possible
-            (celeba, cifar100 and its two relatives). `handwriting` is embedded and takes none; `attribute_csv` needs one.
-        seed: of what is chosen or composed at random (handwriting; CIFAR-100's validation images and long tails).
+        data_dir: the folder with the publisher's files. `handwriting` is embedded and takes none; the others need one, or
+            `download`.
+        seed: of what is chosen or composed at random (handwriting; CIFAR-100's validation images and long tails; splits that
+            no list gives).
         gamma: exponent of the power law of Sec. 4.3; only cifar100_imb and cifar100_bln have a use for it.
+        download: fetch through tensorflow-datasets (celeba, cifar100 and its two relatives), into `data_dir` where given.
+        schema: a YAML file that says what the columns of `attribute_csv` mean.
+        check_images: whether an image file that is missing is an error; without it, a list is enough.
     Raises:
         ValueError: for an unknown name, or files that are not what they should be.
         FileNotFoundError: for files that are not there.
     """
     if name not in DATASETS:
         raise ValueError(f"load_dataset: name must be one of {sorted(DATASETS)}, received {name!r}")
-    return DATASETS[name](data_dir, seed, gamma)
+    return DATASETS[name](Wishes(data_dir, seed, gamma, download, schema, check_images))

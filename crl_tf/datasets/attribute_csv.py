@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crl_tf.datasets.source import SPLITS, Dataset, Split
+from crl_tf.datasets.source import SPLITS, Dataset, Split, file_paths
 from crl_tf.schema import NOT_ANNOTATED, Attribute, AttributeSchema
 
 FILE_NAME = "attributes.csv"
@@ -46,7 +46,7 @@ def load_attribute_csv(data_dir: str | None) -> Dataset:
     encoded = [_encode(path, name, values) for name, values in columns.items()]
     schema = AttributeSchema(tuple(attribute for attribute, _ in encoded))
     labels = np.stack([codes for _, codes in encoded], axis=1)
-    images = np.array([os.path.join(path.parent, file) for file in files], dtype=np.str_)
+    images = file_paths(os.path.join(path.parent, file) for file in files)
     where = {split: np.flatnonzero(splits == split) for split in SPLITS}
     return Dataset("attribute_csv", schema, {s: Split(images[index], labels[index]) for s, index in where.items()})
 

@@ -22,7 +22,7 @@ from rich.progress import Progress
 
 from crl_tf.datasets import decoding
 from crl_tf.datasets.pipeline import make_pipeline
-from crl_tf.datasets.source import Dataset, Split
+from crl_tf.datasets.source import Dataset, Records, Split
 from crl_tf.files import write_whole
 
 NONE, MEMORY = "none", "memory"
@@ -82,7 +82,7 @@ def cached(dataset: Dataset, image_size: tuple[int, int], where: str) -> Dataset
 
 def is_ready(split: Split, image_size: tuple[int, int]) -> bool:
     """Whether there is nothing to decode or to resize: an array, or a cache, of images of the wanted size."""
-    return split.images.ndim == 4 and split.images.shape[1:3] == tuple(image_size)
+    return split.decoded and split.images.shape[1:3] == tuple(image_size)
 
 
 def available_memory() -> int | None:
@@ -156,7 +156,12 @@ def _digest(dataset: str, name: str, split: Split, image_size: tuple[int, int]) 
     # Another TensorFlow may bring another JPEG decoder.
     versions = {"decoding": decoding.VERSION, "tensorflow": tf.__version__}
     digest.update(json.dumps([dataset, name, *map(int, image_size), versions]).encode())
-    if split.images.dtype.kind == "U":
+    if isinstance(split.images, Records):
+        for part in _file_facts(np.array(split.images.shards)):
+            digest.update(part)
+        for where in (split.images.shard, split.images.offset):
+            digest.update(np.ascontiguousarray(where).data)
+    elif split.in_files:
         for part in _file_facts(split.images):
             digest.update(part)
     else:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crl_tf.datasets.source import SPLITS, Dataset, Split
+from crl_tf.datasets.source import SPLITS, Dataset, Split, file_paths
 from crl_tf.schema import Attribute, AttributeSchema
 
 IMAGES, ATTRIBUTES, PARTITION = "img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt"
@@ -47,7 +47,7 @@ def load_celeba(data_dir: str | None = None) -> Dataset:
     for split in SPLITS:
         rows = np.flatnonzero(part_of_row == split)
         paths = [os.path.join(folder, IMAGES, files[row]) for row in rows]
-        splits[split] = Split(np.array(paths, dtype=np.str_), labels[rows])
+        splits[split] = Split(file_paths(paths), labels[rows])
     return Dataset("celeba", AttributeSchema(tuple(Attribute(name, CLASSES) for name in names)), splits)
 
 

@@ -43,7 +43,7 @@ def load_cifar100(data_dir: str | None = None, *, seed: int = 0) -> Dataset:
     held_out = choose_per_class(labels, np.full(NUM_CLASSES, VALIDATION_PER_CLASS), seed)
     kept = np.setdiff1d(np.arange(len(train)), held_out)
     schema = AttributeSchema((Attribute("object", names),))
-    return Dataset("cifar100", schema, {"train": _select(train, kept), "validation": _select(train, held_out), "test": test})
+    return Dataset("cifar100", schema, {"train": train.take(kept), "validation": train.take(held_out), "test": test})
 
 
 def load_cifar100_imb(data_dir: str | None = None, *, seed: int = 0, gamma: float = 1.0) -> Dataset:
@@ -66,11 +66,7 @@ def _shrink_training(
     train = full.splits["train"]
     available = class_counts(train.labels, full.schema.num_classes)[0]
     indices = choose_per_class(train.labels[:, 0], sizes(available, gamma), seed)
-    return Dataset(name, full.schema, {**full.splits, "train": _select(train, indices)})
-
-
-def _select(split: Split, indices: np.ndarray) -> Split:
-    return Split(split.images[indices], split.labels[indices])
+    return Dataset(name, full.schema, {**full.splits, "train": train.take(indices)})
 
 
 class _NumpyUnpickler(pickle.Unpickler):

@@ -24,13 +24,7 @@ def resized(images: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
 
 
 def read_images(paths: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
-    """The JPEG or PNG files of a batch, for use inside a tf.data map.
-
-    A JPEG several times larger than wanted is decoded at 1/2, 1/4 or 1/8 of its size (the decoder leaves out high
-    frequencies) as long as `SPARE` times the wanted size remains on both sides. Measured on one core: 178 x 218 to 55 x 47
-    takes 284 us an image instead of 347, most of it saved by resizing less; looking at the size costs 10 to 25 us where nothing
-    can be reduced. Pixels differ from those decoded in full by 0.6 to 1.6 of 255 on average (faces, product photographs), as
-    much as by encoding the file again at a quality of 75 to 90; without the margin it would be 3.7 and more.
+    """The image files of a batch, for use inside a tf.data map: `decode_images` of their contents.
 
     Args:
         paths: file names, string [B].
@@ -41,22 +35,46 @@ def read_images(paths: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
         tf.errors.InvalidArgumentError: with the file's name, for an image that cannot be decoded.
         tf.errors.NotFoundError: with the file's name, for one that is not there.
     """
+    contents = tf.map_fn(tf.io.read_file, paths)
+    return decode_images(contents, paths, image_size)
 
-    def pixels(path: tf.Tensor) -> tf.Tensor:
-        return tf.cast(resized(decode(tf.io.read_file(path), image_size), image_size), tf.uint8)
+
+def decode_images(contents: tf.Tensor, names: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
+    """Encoded images of a batch to pixels of the wanted size, for use inside a tf.data map.
+
+    A JPEG several times larger than wanted is decoded at 1/2, 1/4 or 1/8 of its size (the decoder leaves out high
+    frequencies) as long as `SPARE` times the wanted size remains on both sides. Measured on one core: 178 x 218 to 55 x 47
+    takes 284 us an image instead of 347, most of it saved by resizing less; looking at the size costs 10 to 25 us where nothing
+    can be reduced. Pixels differ from those decoded in full by 0.6 to 1.6 of 255 on average (faces, product photographs), as
+    much as by encoding the file again at a quality of 75 to 90; without the margin it would be 3.7 and more.
+
+    Args:
+        contents: the images as they are in their files, string [B].
+        names: what to call each in an error, string [B].
+        image_size: height and width.
+    Returns:
+        uint8 [B, *image_size, 3].
+    Raises:
+        tf.errors.InvalidArgumentError: with its name, for an image that cannot be decoded.
+    """
+
+    def pixels(content: tf.Tensor) -> tf.Tensor:
+        return tf.cast(resized(decode(content, image_size), image_size), tf.uint8)
 
     # TensorFlow's own error does not say which file is broken. Inside a dataset the error can be caught: out comes a batch of
     # what follows the broken image, or nothing, and the empty batch behind is taken. A dataset per batch, because one per image
     # costs a third more.
-    whole = tf.data.Dataset.from_tensor_slices(paths).map(pixels).batch(tf.size(paths, tf.int64)).ignore_errors()
+    whole = tf.data.Dataset.from_tensor_slices(contents).map(pixels).batch(tf.size(names, tf.int64)).ignore_errors()
     nothing = tf.data.Dataset.from_tensors(tf.zeros([0, *image_size, 3], tf.uint8))
     images = whole.concatenate(nothing).take(1).get_single_element()
 
     def complain() -> tf.Tensor:
-        with tf.control_dependencies([tf.debugging.Assert(False, ["not a readable JPEG or PNG image:", _first_broken(paths)])]):
+        with tf.control_dependencies(
+            [tf.debugging.Assert(False, ["not a readable JPEG or PNG image:", _first_broken(contents, names)])]
+        ):
             return tf.identity(images)
 
-    return tf.ensure_shape(tf.cond(tf.shape(images)[0] == tf.size(paths), lambda: images, complain), [None, *image_size, 3])
+    return tf.ensure_shape(tf.cond(tf.shape(images)[0] == tf.size(names), lambda: images, complain), [None, *image_size, 3])
 
 
 def decode(content: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
@@ -76,13 +94,12 @@ def decode(content: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
     return tf.switch_case(choice, [in_full, lambda: reduced(2), lambda: reduced(4), lambda: reduced(8)])
 
 
-def _first_broken(paths: tf.Tensor) -> tf.Tensor:
-    def broken(path: tf.Tensor) -> tf.Tensor:
-        # Read outside of what is caught: that a file is missing, TensorFlow says itself, with its name.
-        content = tf.data.Dataset.from_tensors(tf.io.read_file(path))
-        decoded = content.map(lambda c: tf.io.decode_image(c, channels=3, expand_animations=False)).ignore_errors()
+def _first_broken(contents: tf.Tensor, names: tf.Tensor) -> tf.Tensor:
+    def broken(content: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
+        decoded = tf.data.Dataset.from_tensors(content)
+        decoded = decoded.map(lambda c: tf.io.decode_image(c, channels=3, expand_animations=False)).ignore_errors()
         return decoded.reduce(True, lambda *_: False)
 
-    # On a disk that errs at times, the second reading may find nothing wrong.
-    among = tf.data.Dataset.from_tensors(tf.strings.join(["one that could be read again, of the batch from ", paths[0]]))
-    return tf.data.Dataset.from_tensor_slices(paths).filter(broken).concatenate(among).take(1).get_single_element()
+    # Not expected, since decoding goes one way only; but a name is better than an error about the error.
+    among = tf.data.Dataset.from_tensors((contents[0], tf.strings.join(["one of the batch from ", names[0]])))
+    return tf.data.Dataset.from_tensor_slices((contents, names)).filter(broken).concatenate(among).take(1).get_single_element()[1]

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from crl_tf.datasets.decoding import read_images, resized
-from crl_tf.datasets.source import Split
+from crl_tf.datasets.decoding import decode_images, read_images, resized
+from crl_tf.datasets.source import Records, Split
 
 
 def flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -128,12 +128,30 @@ def _check_arguments(
     return indices.astype(np.int64)
 
 
-def _reader(images: np.ndarray, image_size: tuple[int, int]) -> Callable[[tf.Tensor], tf.Tensor]:
+def _reader(images: np.ndarray | Records, image_size: tuple[int, int]) -> Callable[[tf.Tensor], tf.Tensor]:
     """From the indices of a batch, int64 [B], to its images, uint8 [B, *image_size, 3]."""
-    if images.dtype.kind == "U":
-        paths = tf.constant(images)
-        return lambda index: read_images(tf.gather(paths, index), image_size)
     # By NumPy, because a tensor would be a copy of the whole array: twice the memory, or all of a file on disk.
+    if isinstance(images, Records):
+
+        def fetch(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return np.array(images.read(index), object), np.array(images.names(index), object)
+
+        def read(index: tf.Tensor) -> tf.Tensor:
+            examples, names = tf.numpy_function(fetch, [index], (tf.string, tf.string), stateful=False)
+            parsed = tf.io.parse_example(tf.ensure_shape(examples, [None]), {"image": tf.io.FixedLenFeature([], tf.string)})
+            return decode_images(parsed["image"], tf.ensure_shape(names, [None]), image_size)
+
+        return read
+    if images.dtype.kind in "UT":
+
+        def look_up(index: np.ndarray) -> np.ndarray:
+            return np.array([path.encode() for path in images[index].tolist()], object)
+
+        def read_files(index: tf.Tensor) -> tf.Tensor:
+            paths = tf.numpy_function(look_up, [index], tf.string, stateful=False)
+            return read_images(tf.ensure_shape(paths, [None]), image_size)
+
+        return read_files
     rows = np.asarray(images)
 
     def gather(index: tf.Tensor) -> tf.Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -12,30 +13,85 @@ from crl_tf.schema import AttributeSchema
 SPLITS = ("train", "validation", "test")
 
 
+def file_paths(paths: Iterable[str]) -> np.ndarray:
+    """A vector of paths as UTF-8 of varying length: a fixed-width array of a million would take four times the memory."""
+    return np.array(list(paths), dtype=np.dtypes.StringDType())
+
+
+@dataclass(frozen=True)
+class Records:
+    """Encoded images inside TFRecord shards, each by where it lies, so that any of them can be read at any time.
+
+    shards: the files. shard: int32 [n], which of them. offset, length: int64 [n], the bytes of the serialized tf.train.Example,
+    whose feature "image" is the encoded image.
+    """
+
+    shards: tuple[str, ...]
+    shard: np.ndarray
+    offset: np.ndarray
+    length: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.shard)
+
+    def __getitem__(self, indices: np.ndarray | slice) -> Records:
+        return Records(self.shards, self.shard[indices], self.offset[indices], self.length[indices])
+
+    def names(self, indices: np.ndarray) -> list[str]:
+        """What to call these images in an error: the file, and the byte at which each begins."""
+        return [f"{self.shards[self.shard[i]]} at byte {self.offset[i]}" for i in indices]
+
+    def read(self, indices: np.ndarray) -> list[bytes]:
+        """The serialized examples of these images, read where they lie."""
+        files = {number: os.open(self.shards[number], os.O_RDONLY) for number in np.unique(self.shard[indices])}
+        try:
+            return [os.pread(files[self.shard[i]], int(self.length[i]), int(self.offset[i])) for i in indices]
+        finally:
+            for file in files.values():
+                os.close(file)
+
+
 @dataclass(frozen=True)
 class Split:
     """Images and labels of one split, by index.
 
-    images: uint8 [n, H, W, 3], or n file paths (str) of JPEG or PNG images that the pipeline reads.
+    images: uint8 [n, H, W, 3], or n file paths (str, fixed or variable width), or `Records`: encoded images that the
+        pipeline reads.
     labels: int32 [n, L], -1 = not annotated.
+    extras: what else is known of each image, by name, [n, ...]: "identity", "landmarks". Nothing is trained on it.
     """
 
-    images: np.ndarray
+    images: np.ndarray | Records
     labels: np.ndarray
+    extras: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        pixels = self.images.dtype == np.uint8 and self.images.ndim == 4 and self.images.shape[-1] == 3
-        paths = self.images.dtype.kind == "U" and self.images.ndim == 1
-        if not (pixels or paths):
+        if not (self.decoded or self.in_files or isinstance(self.images, Records)):
             raise ValueError(
-                "Split: images must be uint8 [n, H, W, 3] or a vector of file paths,"
+                "Split: images must be uint8 [n, H, W, 3], a vector of file paths or Records,"
                 f" received {self.images.dtype} {list(self.images.shape)}"
             )
-        if len(self.images) != len(self.labels):
-            raise ValueError(f"Split: {len(self.images)} images but {len(self.labels)} rows of labels")
+        for name, values in {"images": self.images, **self.extras}.items():
+            if len(values) != len(self.labels):
+                raise ValueError(f"Split: {len(values)} {name} but {len(self.labels)} rows of labels")
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def decoded(self) -> bool:
+        """Whether the images are pixels already."""
+        return isinstance(self.images, np.ndarray) and self.images.dtype == np.uint8 and self.images.shape[3:] == (3,)
+
+    @property
+    def in_files(self) -> bool:
+        """Whether the images are the paths of files, one each."""
+        return isinstance(self.images, np.ndarray) and self.images.dtype.kind in "UT" and self.images.ndim == 1
+
+    def take(self, indices: np.ndarray) -> Split:
+        """The split of these samples; repeats are welcome."""
+        extras = {name: values[indices] for name, values in self.extras.items()}
+        return Split(self.images[indices], self.labels[indices], extras)
 
 
 @dataclass(frozen=True)
