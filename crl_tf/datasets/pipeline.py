@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from crl_tf.datasets.decoding import decode_images, read_images, resized
+from crl_tf.datasets.ordering import share_of_worker, shuffled, shuffled_by_shard
 from crl_tf.datasets.source import Records, Split
 
 
@@ -47,6 +48,8 @@ def make_pipeline(
     seed: int = 0,
     indices: np.ndarray | None = None,
     augment: Sequence[str] = (),
+    open_shards: int | None = None,
+    worker: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Batches of a split, as bytes: the network casts them, on its device.
 
@@ -63,6 +66,10 @@ def make_pipeline(
         seed: of shuffling and augmentation.
         indices: which samples, [m], integers; repeats are welcome (this is how resampling comes in). None: all, once.
         augment: names in `AUGMENTATIONS`, applied in this order.
+        open_shards: of `Records`, read from so many shards at a time when shuffling (`ordering.shuffled_by_shard`); None: a full
+            shuffle.
+        worker: (i, n) yields every n-th sample of the epoch's order, beginning with the i-th, so that n processes with the same
+            seed share an epoch, and in training take equally many steps.
     Returns:
         a dataset of known cardinality with elements images uint8 [B, H, W, 3], labels int32 [B, L].
     Raises:
@@ -77,19 +84,25 @@ def make_pipeline(
     """
     indices = _check_arguments(len(split), image_size, batch_size, indices, augment)
     image_size = (int(image_size[0]), int(image_size[1]))
-    # Captured by the functions below: on the host, and never copied into the graph.
-    with tf.device("/cpu:0"):
-        labels = tf.constant(split.labels, tf.int32)
-        positions = tf.data.Dataset.from_tensor_slices(tf.constant(indices))
-        read = _reader(split.images, image_size)
-    if training:
-        positions = positions.shuffle(len(indices), seed=seed, reshuffle_each_iteration=True)
+    if open_shards is not None and not isinstance(split.images, Records):
+        raise ValueError("make_pipeline: open_shards must be None for images that are not Records")
+    read = _reader(split.images, image_size)
+
+    def order_of(key: np.ndarray) -> np.ndarray:
+        order = indices
+        if training and open_shards is not None:
+            order = shuffled_by_shard(indices, split.images, open_shards, int(key))
+        elif training:
+            order = shuffled(indices, int(key))
+        return share_of_worker(order, *worker, equal=training)
 
     def load(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return read(index), tf.gather(labels, index)
+        labels = tf.numpy_function(lambda i: split.labels[i].astype(np.int32), [index], tf.int32, stateful=False)
+        return read(index), tf.ensure_shape(labels, [None, split.labels.shape[1]])
 
     # Whole batches at once: per sample, the overhead of the map costs more than the work on a small image.
-    batches = positions.batch(batch_size).map(load, num_parallel_calls=usable_cores())
+    batches = _index_batches(order_of, len(order_of(np.int64(0))), batch_size, seed)
+    batches = batches.map(load, num_parallel_calls=usable_cores())
     if training and augment:
         batches = _augmented(batches, seed, augment)
     options = tf.data.Options()
@@ -126,6 +139,22 @@ def _check_arguments(
             f"make_pipeline: indices must lie in [0, {samples - 1}], received {int(indices.min())} to {int(indices.max())}"
         )
     return indices.astype(np.int64)
+
+
+def _index_batches(order_of: Callable[[np.ndarray], np.ndarray], samples: int, batch_size: int, seed: int) -> tf.data.Dataset:
+    """Indices by the batch, int64 [B], in an order that `order_of` makes anew in each epoch, from a number of its own.
+
+    Not tf.data's own shuffle, which keeps a tensor per sample: at a million samples it took 1 s to the first batch, 4 in the next
+    epoch, and 190 MB, where this takes 0.1 s and 19 MB.
+    """
+
+    def epoch(key: tf.Tensor) -> tf.data.Dataset:
+        order = tf.ensure_shape(tf.numpy_function(order_of, [key], tf.int64, stateful=False), [samples])
+        starts = tf.data.Dataset.range(0, samples, batch_size)
+        return starts.map(lambda start: order[start : tf.minimum(start + batch_size, samples)])
+
+    keys = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).take(1)
+    return keys.flat_map(epoch).apply(tf.data.experimental.assert_cardinality(-(-samples // batch_size)))
 
 
 def _reader(images: np.ndarray | Records, image_size: tuple[int, int]) -> Callable[[tf.Tensor], tf.Tensor]:

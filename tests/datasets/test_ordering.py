@@ -1,0 +1,100 @@
+"""The order of an epoch: full shuffles, shuffles by the shard, and workers that share an epoch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from crl_tf.datasets import Records, Split
+from crl_tf.datasets.ordering import share_of_worker, shuffled, shuffled_by_shard
+from crl_tf.datasets.pipeline import make_pipeline
+
+
+def records(num_shards=20, per_shard=50):
+    shard = np.random.default_rng(1).permutation(np.repeat(np.arange(num_shards), per_shard))
+    where = np.arange(len(shard), dtype=np.int64)
+    return Records(tuple(f"{i}.tfrecord" for i in range(num_shards)), shard.astype(np.int32), where, where)
+
+
+def order_of(split, **arguments):
+    pipeline = make_pipeline(split, **{"image_size": (2, 2), "batch_size": 4, "training": True, **arguments})
+    return np.concatenate([labels[:, 0].numpy() for _, labels in pipeline])
+
+
+def numbered(n):
+    return Split(np.zeros((n, 2, 2, 3), np.uint8), np.arange(n, dtype=np.int32)[:, np.newaxis])
+
+
+def test_a_shuffle_is_a_permutation_that_follows_from_its_key():
+    indices = np.array([5, 5, 9, 2, 7])
+    assert sorted(shuffled(indices, 3)) == [2, 5, 5, 7, 9]
+    np.testing.assert_array_equal(shuffled(np.arange(100), 3), shuffled(np.arange(100), 3))
+    assert (shuffled(np.arange(100), 3) != shuffled(np.arange(100), 4)).any()
+
+
+@pytest.mark.parametrize("open_shards", [1, 3, 20, 50])
+def test_only_so_many_shards_are_read_at_a_time(open_shards):
+    where = records()
+    order = shuffled_by_shard(np.arange(1000), where, open_shards, key=0)
+    assert sorted(order) == list(range(1000))
+    # The groups follow one another: within one, at most open_shards shards; no shard is in two of them.
+    shards, size = where.shard[order], 50 * min(open_shards, 20)
+    groups = [set(shards[start : start + size]) for start in range(0, 1000, size)]
+    assert all(len(group) <= open_shards for group in groups)
+    assert sum(map(len, groups)) == 20
+    # Shuffled within: 50 of a shard next to each other would be in their first order otherwise.
+    assert (np.diff(order) < 0).mean() > 0.4
+    other = shuffled_by_shard(np.arange(1000), where, open_shards, key=1)
+    assert (other != order).any()
+
+
+def test_a_subset_is_shuffled_by_its_own_shards():
+    indices = np.array([3, 900, 3, 17])
+    assert sorted(shuffled_by_shard(indices, records(), 2, key=5)) == [3, 3, 17, 900]
+
+
+def test_workers_share_an_epoch():
+    order = np.random.default_rng(0).permutation(11)
+    uneven = [share_of_worker(order, i, 3, equal=False) for i in range(3)]
+    assert sorted(np.concatenate(uneven)) == list(range(11)) and [len(part) for part in uneven] == [4, 4, 3]
+    even = [share_of_worker(order, i, 3, equal=True) for i in range(3)]
+    assert [len(part) for part in even] == [3, 3, 3] and len(set(np.concatenate(even))) == 9
+
+
+def test_workers_of_a_pipeline():
+    split = numbered(23)
+    for training in (True, False):
+        parts = [order_of(split, training=training, worker=(i, 2), seed=4) for i in range(2)]
+        together = np.concatenate(parts)
+        # 23 is odd: in training one sample of this epoch is left out.
+        assert len(set(together)) == len(together) == (22 if training else 23)
+        whole = order_of(split, training=training, seed=4)
+        np.testing.assert_array_equal(parts[1], whole[1::2])
+    pipeline = make_pipeline(split, image_size=(2, 2), batch_size=4, training=True, worker=(0, 2))
+    assert pipeline.cardinality() == 3 == len(list(pipeline))
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match=r"worker must lie in \[0, 1\], received 2 of 2"):
+        make_pipeline(numbered(5), image_size=(2, 2), batch_size=2, training=True, worker=(2, 2))
+    with pytest.raises(ValueError, match="open_shards must be >= 1, received 0"):
+        shuffled_by_shard(np.arange(3), records(), 0, key=0)
+    with pytest.raises(ValueError, match="open_shards must be None for images that are not Records"):
+        make_pipeline(numbered(5), image_size=(2, 2), batch_size=2, training=True, open_shards=4)
+
+
+def test_a_million_samples_are_shuffled_in_little_memory():
+    """Every epoch has its own order; what is kept is one vector of indices, not a tensor per sample."""
+    import tensorflow as tf
+
+    from crl_tf.datasets.pipeline import _index_batches
+
+    seen = []
+    batches = _index_batches(lambda key: shuffled(np.arange(1_000_000), int(key)), 1_000_000, 4096, seed=0)
+    assert batches.cardinality() == 245  # 1,000,000 / 4,096 = 244.1
+    for _ in range(2):
+        epoch = np.concatenate([b.numpy() for b in batches])
+        assert np.array_equal(np.bincount(epoch), np.ones(1_000_000, np.int64))
+        seen.append(epoch)
+    assert (seen[0] == seen[1]).mean() < 1e-4
+    assert isinstance(batches, tf.data.Dataset)
