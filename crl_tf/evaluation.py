@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -10,25 +11,87 @@ import numpy as np
 import tensorflow as tf
 from rich.progress import track
 
-from crl_tf.metrics import ClassBalancedAccuracy, class_balanced_accuracy, rarest_third, sensitivities
+from crl_tf.imbalance import imbalance_ratio
+from crl_tf.metrics import ClassBalancedAccuracy, class_balanced_accuracy, rarest_third, sensitivities, top_of_group
 from crl_tf.schema import AttributeSchema
 
+Decide = Callable[[tf.Tensor], tf.Tensor]
+"""From the concatenated logits [B, sum(num_classes)] to numbers of that shape, of whose columns the largest decides."""
 
-def confusion_matrices(model: keras.Model, data: tf.data.Dataset, num_classes: Sequence[int]) -> list[np.ndarray]:
+TOP = 5
+"""How many attributes of a group are predicted present in each image, for the numbers by group (Table 7)."""
+
+
+def evaluate_model(
+    model: keras.Model, data: tf.data.Dataset, schema: AttributeSchema, train_counts: Sequence[np.ndarray]
+) -> dict[str, Any]:
+    """The measured part of `result.json`, in one pass over the data: `measure` with all that the schema asks for.
+
+    Args:
+        model: from images to concatenated logits.
+        data: batches of images and labels [B, L].
+        schema: where its attributes have groups that can be ranked, "top5" is measured too.
+        train_counts: training samples per class of every label.
+    """
+    rules: list[Decide] = [tf.identity]
+    ranked = ranked_groups(schema)
+    if ranked:
+        rules.append(functools.partial(top_of_group, num_classes=schema.num_classes, groups=ranked, k=TOP))
+    confusions, *top = confusion_matrices_by(rules, model, data, schema.num_classes)
+    return measure(schema, confusions, train_counts, top=top[0] if top else None)
+
+
+def confusion_matrices(
+    model: keras.Model, data: tf.data.Dataset, num_classes: Sequence[int], decide: Decide = tf.identity
+) -> list[np.ndarray]:
     """Counts per label, int64 [C, C] (rows = truth, columns = predicted); `model` maps images to concatenated logits."""
-    metric = ClassBalancedAccuracy(num_classes)
+    return confusion_matrices_by([decide], model, data, num_classes)[0]
+
+
+def confusion_matrices_by(
+    rules: Sequence[Decide], model: keras.Model, data: tf.data.Dataset, num_classes: Sequence[int]
+) -> list[list[np.ndarray]]:
+    """What `confusion_matrices` gives under each of several rules, from one pass over the data."""
+    metrics = [ClassBalancedAccuracy(num_classes) for _ in rules]
 
     @tf.function(reduce_retracing=True)
     def count(images: tf.Tensor, labels: tf.Tensor) -> None:
-        metric.update_state(labels, model(images, training=False))
+        logits = model(images, training=False)
+        for metric, decide in zip(metrics, rules, strict=True):
+            metric.update_state(labels, decide(logits))
 
     for images, labels in track(data, "measuring", total=int(data.cardinality()), transient=True):
         count(images, labels)
-    return [np.rint(matrix).astype(np.int64) for matrix in metric.confusion_matrices()]
+    return [[np.rint(matrix).astype(np.int64) for matrix in metric.confusion_matrices()] for metric in metrics]
 
 
-def measure(schema: AttributeSchema, confusions: Sequence[np.ndarray], train_counts: Sequence[np.ndarray]) -> dict[str, Any]:
-    """The measured part of `result.json`: shares in [0, 1], None where a class or label does not occur in the split."""
+def ranked_groups(schema: AttributeSchema) -> dict[str, tuple[int, ...]]:
+    """The groups of which a top 5 says something: more than 5 attributes, all of them binary."""
+    return {
+        name: indices
+        for name, indices in schema.groups.items()
+        if len(indices) > TOP and all(schema.attributes[index].num_classes == 2 for index in indices)
+    }
+
+
+def measure(
+    schema: AttributeSchema,
+    confusions: Sequence[np.ndarray],
+    train_counts: Sequence[np.ndarray],
+    *,
+    top: Sequence[np.ndarray] | None = None,
+) -> dict[str, Any]:
+    """The measured part of `result.json`: shares in [0, 1], None where a class or label does not occur in the split.
+
+    Args:
+        schema: the L attributes.
+        confusions: of each, int [C, C], by the largest logit.
+        train_counts: of each, training samples per class, [C].
+        top: of each, int [C, C], where the top 5 of a group are present (`crl_tf.metrics.top_of_group`, which tells how Table 7
+            was read). Adds "top5": the class-balanced accuracy of each group, a mean over its attributes, with the largest
+            imbalance ratio among them, and the mean over the attributes of all groups. A group with 5 attributes or fewer, or
+            with one of more than two classes, has None and is in no mean.
+    """
     labels = {}
     for attribute, confusion, counts in zip(schema.attributes, confusions, train_counts, strict=True):
         total = confusion.sum()
@@ -43,8 +106,19 @@ def measure(schema: AttributeSchema, confusions: Sequence[np.ndarray], train_cou
         "balanced_accuracy": _mean([label["balanced_accuracy"] for label in labels.values()]),
         "accuracy": _mean([label["accuracy"] for label in labels.values()]),
         "rarest_third": _number(rarest_third(labels)),
+        **({"top5": _by_group(schema, top, train_counts)} if top is not None else {}),
         "labels": labels,
     }
+
+
+def _by_group(schema: AttributeSchema, top: Sequence[np.ndarray], train_counts: Sequence[np.ndarray]) -> dict[str, Any]:
+    ranked = ranked_groups(schema)
+    accuracies = {name: [_number(class_balanced_accuracy(top[index])) for index in ranked[name]] for name in ranked}
+    groups = {}
+    for name, indices in schema.groups.items():
+        ratios = [imbalance_ratio(train_counts[index]) for index in indices if np.any(train_counts[index])]
+        groups[name] = {"balanced_accuracy": _mean(accuracies.get(name, [])), "imbalance": max(ratios, default=None)}
+    return {"balanced_accuracy": _mean([a for of_group in accuracies.values() for a in of_group]), "groups": groups}
 
 
 def _number(value: float) -> float | None:

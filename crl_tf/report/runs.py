@@ -46,6 +46,11 @@ def seed_groups(results: Sequence[Mapping[str, Any]]) -> dict[tuple[Any, ...], l
     return groups
 
 
+def group_names(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The groups of attributes that any of the runs was measured by, in order of appearance."""
+    return list(dict.fromkeys(name for r in results if "top5" in r for name in r["top5"]["groups"]))
+
+
 def class_counts(label: Mapping[str, Any]) -> np.ndarray:
     """Training samples per class, [C], of one label of a result."""
     return np.array(list(label["train_counts"].values()), np.int64)
@@ -55,7 +60,11 @@ def imbalance_text(counts: np.ndarray) -> str:
     """The ratio 1:x over the classes that occur, and how many do not."""
     if not counts.any():
         return ABSENT
-    ratio = imbalance_ratio(counts)
-    shown = f"1:{ratio:,.0f}" if ratio >= 10 or ratio == round(ratio) else f"1:{ratio:.1f}"
+    shown = ratio_text(imbalance_ratio(counts))
     empty = int((counts == 0).sum())
     return f"{shown}, {empty} empty" if empty else shown
+
+
+def ratio_text(ratio: float) -> str:
+    """1:733, and a decimal where the ratio is small and not whole."""
+    return f"1:{ratio:,.0f}" if ratio >= 10 or ratio == round(ratio) else f"1:{ratio:.1f}"

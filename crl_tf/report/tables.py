@@ -17,7 +17,9 @@ from crl_tf.report.runs import (
     check_results,
     class_counts,
     differing_fields,
+    group_names,
     imbalance_text,
+    ratio_text,
     seed_groups,
 )
 
@@ -79,6 +81,37 @@ def label_table(results: Sequence[Mapping[str, Any]]) -> Table:
             " | ".join(dict.fromkeys(imbalance_text(c) for c in counts)),
             *_marked([_percent(v) for v in values], _best(_percent_digits(values), max)),
         )
+    return table
+
+
+def group_table(results: Sequence[Mapping[str, Any]]) -> Table:
+    """One row per group of attributes and their mean: the largest imbalance, and each run's class-balanced accuracy.
+
+    For results with "top5" (of a dataset with groups, such as DeepFashion): Table 7. An attribute counts as predicted present
+    where its score is among the 5 highest of its group, see `crl_tf.metrics.top_of_group`. The mean is over the attributes of
+    all groups, not over the groups. The best run of a row is bold.
+
+    Raises:
+        ValueError: if no result has groups.
+    """
+    check_results("group_table", results)
+    groups = group_names(results)
+    if not groups:
+        raise ValueError("group_table: no result has 'top5', which is measured where attributes have groups")
+    table = Table(title=Text("top-5 class-balanced accuracy % by group\n").append(_title(results, SETTING)))
+    table.add_column("group", overflow="fold")
+    for heading in ("imbalance", *_run_names(results)):
+        table.add_column(Text(heading), justify="right", overflow="fold")
+    of_runs = [r.get("top5", {"balanced_accuracy": None, "groups": {}}) for r in results]
+    for name in groups:
+        present = [top["groups"].get(name) for top in of_runs]
+        ratios = [group["imbalance"] for group in present if group is not None]
+        values = [None if group is None else group["balanced_accuracy"] for group in present]
+        shown = " | ".join(dict.fromkeys(ABSENT if ratio is None else ratio_text(ratio) for ratio in ratios))
+        table.add_row(Text(name), shown, *_marked([_percent(v) for v in values], _best(_percent_digits(values), max)))
+    table.add_section()
+    means = [top["balanced_accuracy"] for top in of_runs]
+    table.add_row("mean over attributes", "", *_marked([_percent(v) for v in means], _best(_percent_digits(means), max)))
     return table
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -49,18 +50,36 @@ def test_missing_images_are_counted(celeba_dir):
 
 def test_missing_list(celeba_dir):
     (celeba_dir / "list_eval_partition.txt").unlink()
-    with pytest.raises(FileNotFoundError, match=r"lacks \['list_eval_partition\.txt'\]"):
+    with pytest.raises(FileNotFoundError, match=r"lacks list_eval_partition\.txt$"):
         load(celeba_dir)
 
 
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        ("list_attr_celeba.txt", "6\n", "7\n", r"first line must be the number of images \(6\), received '7'"),
-        ("list_attr_celeba.txt", "000006.jpg  1", "000006.jpg  2", r"line 3: expected a file name and 2 values, each 1 or -1"),
-        ("list_attr_celeba.txt", "000005.jpg -1", "000005.jpg", r"line 4: expected a file name and 2 values"),
-        ("list_attr_celeba.txt", "000005.jpg", "000006.jpg", r"listed more than once"),
-        ("list_eval_partition.txt", "000004.jpg 1", "000004.jpg 3", r"line 4: expected a file name and 0, 1 or 2, received"),
+        ("list_attr_celeba.txt", "6\n", "7\n", r"list_attr.*the first line says 7 images, but 6 follow: the file is cut off"),
+        ("list_attr_celeba.txt", "6\n", "5\n", r"the first line says 5 images, but 6 follow: correct the number"),
+        ("list_attr_celeba.txt", "6\n", "six\n", r"the first line must be the number of rows, received 'six'"),
+        ("list_attr_celeba.txt", "000006.jpg  1", "000006.jpg  2", r"line 3: .* 2 values, each 1 or -1, received '2' as value 1"),
+        ("list_attr_celeba.txt", "000005.jpg -1", "000005.jpg", r"line 4: .* 2 values, each 1 or -1, received 1 values"),
+        (
+            "list_attr_celeba.txt",
+            "000005.jpg",
+            "000006.jpg",
+            r"list_attr.*: 1 images are listed more than once, the first: 000006",
+        ),
+        (
+            "list_eval_partition.txt",
+            "000004.jpg 1",
+            "000004.jpg 3",
+            r"line 4: expected a file name and 0, 1 or 2, received '000004.jpg 3'",
+        ),
+        (
+            "list_eval_partition.txt",
+            "000004.jpg",
+            "000003.jpg",
+            r"partition.* 1 images are listed more than once, the first: 000003",
+        ),
         ("list_eval_partition.txt", "000004.jpg 1\n", "", r"same images; 1 are in only one of them, the first: 000004\.jpg"),
         ("list_eval_partition.txt", "000004.jpg 1\n", "000004.jpg 0\n", r"split 'validation' is empty"),
     ],
@@ -71,78 +90,75 @@ def test_malformed_lists(celeba_dir, file, old, new, message):
         load(celeba_dir)
 
 
-@pytest.fixture(scope="module")
-def tfds_dir(tmp_path_factory):
-    """Records prepared locally under the names of tensorflow-datasets' own `celeb_a` builder: read without network."""
-    import tensorflow as tf
-    import tensorflow_datasets as tfds
-
-    folder = tmp_path_factory.mktemp("tfds")
-    builder = tfds.builder("celeb_a", data_dir=str(folder))
-
-    def part(number: int, size: int) -> tf.data.Dataset:
-        def examples():
-            for i in range(size):
-                features = {
-                    "image": np.full((218, 178, 3), 80 * number + 10 * i, np.uint8),
-                    "landmarks": {name: 0 for name in builder.info.features["landmarks"]},
-                    "attributes": {name: (name == "Bald") == (i == 0) for name in builder.info.features["attributes"]},
-                    "identity": {name: 0 for name in builder.info.features["identity"]},
-                }
-                yield features
-
-        signature = {
-            "image": tf.TensorSpec((218, 178, 3), tf.uint8),
-            "landmarks": {name: tf.TensorSpec((), tf.int64) for name in builder.info.features["landmarks"]},
-            "attributes": {name: tf.TensorSpec((), tf.bool) for name in builder.info.features["attributes"]},
-            "identity": {name: tf.TensorSpec((), tf.int64) for name in builder.info.features["identity"]},
-        }
-        return tf.data.Dataset.from_generator(examples, output_signature=signature)
-
-    tfds.dataset_builders.store_as_tfds_dataset(
-        name="celeb_a",
-        version=str(builder.version),
-        data_dir=str(folder),
-        features=builder.info.features,
-        split_datasets={name: part(i, 3 - i) for i, name in enumerate(("train", "validation", "test"))},
-    )
-    return folder
+def write_extras(folder: Path) -> None:
+    """Identity 100 + i and landmarks 10 i, 10 i + 1, ... of image i, in yet another order."""
+    numbers = (2, 1, 6, 5, 4, 3)
+    (folder / "identity_CelebA.txt").write_text("".join(f"00000{i}.jpg {100 + i}\r\n" for i in numbers))
+    rows = [f"00000{i}.jpg " + " ".join(f"{10 * i + c:3d}" for c in range(10)) for i in numbers]
+    columns = "lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x leftmouth_y rightmouth_x rightmouth_y"
+    (folder / "list_landmarks_align_celeba.txt").write_text("\n".join(["6", columns, *rows]))
 
 
-def test_from_tfds(tfds_dir):
-    folder = celeba._lay_out_from_tfds(str(tfds_dir))
-    dataset = load(folder)
-    assert [len(s) for s in dataset.splits.values()] == [3, 2, 1]
-    assert len(dataset.schema) == 40
-    bald = dataset.schema.names.index("Bald")
-    for split in dataset.splits.values():
-        # One example in each part is bald and nothing else; the others are everything but bald.
-        assert sorted(split.labels.sum(1)) == [1] + [39] * (len(split) - 1)
-        assert split.labels[:, bald].sum() == 1
-        assert all(Path(image).read_bytes()[:2] == b"\xff\xd8" for image in split.images)
-    # Nothing but the whole folder stays, and a second call takes it as it is.
-    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
-    before = folder.stat().st_mtime_ns
-    assert celeba._lay_out_from_tfds(str(tfds_dir)) == folder
-    assert folder.stat().st_mtime_ns == before
+def test_identities_and_landmarks_come_along_where_their_lists_are(celeba_dir):
+    assert all(not split.extras for split in load(celeba_dir).splits.values())
+    write_extras(celeba_dir)
+    for split in load(celeba_dir).splits.values():
+        numbers = np.array([int(Path(image).stem) for image in split.images])
+        identity, landmarks = split.extras["identity"], split.extras["landmarks"]
+        assert (identity.dtype, landmarks.dtype, landmarks.shape) == (np.int32, np.int16, (len(split), 10))
+        np.testing.assert_array_equal(identity, 100 + numbers)
+        np.testing.assert_array_equal(landmarks, 10 * numbers[:, np.newaxis] + np.arange(10))
+    (celeba_dir / "identity_CelebA.txt").unlink()
+    assert set(load(celeba_dir).splits["test"].extras) == {"landmarks"}
 
 
-def test_interrupted_layout_is_not_taken_for_whole(tfds_dir, tmp_path, monkeypatch):
-    import shutil
+def test_lists_alone_are_enough_where_images_are_not_checked(celeba_dir):
+    with_images = load(celeba_dir)
+    shutil.rmtree(celeba_dir / "img_align_celeba")
+    with pytest.raises(FileNotFoundError, match=r"lacks img_align_celeba$"):
+        load(celeba_dir)
+    without = celeba.load_celeba(str(celeba_dir), check_images=False)
+    for name, split in without.splits.items():
+        np.testing.assert_array_equal(split.images, with_images.splits[name].images)
+        np.testing.assert_array_equal(split.labels, with_images.splits[name].labels)
 
-    shutil.copytree(tfds_dir / "celeb_a", tmp_path / "celeb_a")
-    write = celeba._write_layout
 
-    def interrupted(builder, folder):
-        write(builder, folder)
-        raise KeyboardInterrupt
+def test_nothing_is_fetched_unasked():
+    with pytest.raises(ValueError, match=r"needs --data_dir, a folder with img_align_celeba/.*list_attr.*or --download, which"):
+        celeba.load_celeba()
 
-    monkeypatch.setattr(celeba, "_write_layout", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        celeba._lay_out_from_tfds(str(tmp_path))
-    assert list((tmp_path / "crl_tf").iterdir()) == []
-    monkeypatch.setattr(celeba, "_write_layout", write)
-    assert len(load(celeba._lay_out_from_tfds(str(tmp_path))).splits["train"]) == 3
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        (
+            "identity_CelebA.txt",
+            "106",
+            "Ann",
+            r"identity.*line 3: expected a file name and 1 value, each a whole number, received 'Ann'",
+        ),
+        ("identity_CelebA.txt", "106", "", r"identity.*line 3: expected a file name and 1 value, .* received '000006\.jpg'"),
+        ("identity_CelebA.txt", "106", "5000000000", r"received '5000000000' as value 1"),
+        ("identity_CelebA.txt", "000006.jpg", "000007.jpg", r"list_attr.* and identity.*; 2 are in only one.*: 000006\.jpg"),
+        (
+            "list_landmarks_align_celeba.txt",
+            " 60 ",
+            " 40000 ",
+            r"landmarks.*line 5: .* 10 values, .* received '40000' as value 1",
+        ),
+        (
+            "list_landmarks_align_celeba.txt",
+            "6\n",
+            "8\n",
+            r"landmarks.*the first line says 8 images, but 6 follow: the file is cut",
+        ),
+    ],
+)
+def test_malformed_extras(celeba_dir, file, old, new, message):
+    write_extras(celeba_dir)
+    replace(celeba_dir / file, old, new)
+    with pytest.raises(ValueError, match=message):
+        load(celeba_dir)
 
 
 def test_real_celeba(real_data):
@@ -153,3 +169,17 @@ def test_real_celeba(real_data):
     bald = np.concatenate([s.labels for s in dataset.splits.values()])[:, dataset.schema.names.index("Bald")]
     # 2.5 % by the data's own description.
     assert bald.mean() == pytest.approx(0.025, abs=0.0005)
+
+
+def test_real_celeba_has_its_identities(real_data):
+    listed = dict(line.split() for line in (real_data / "celeba" / "identity_CelebA.txt").read_text().splitlines())
+    split = load(real_data / "celeba").splits["test"]
+    assert [str(i) for i in split.extras["identity"].tolist()] == [listed[Path(image).name] for image in split.images]
+
+
+def test_real_lists_without_images(real_data):
+    dataset = celeba.load_celeba(str(real_data / "celeba-full-lists"), check_images=False)
+    assert [len(s) for s in dataset.splits.values()] == [162770, 19867, 19962]
+    # 10,177 people, none of whom is in two parts.
+    people = [set(split.extras["identity"].tolist()) for split in dataset.splits.values()]
+    assert len(set.union(*people)) == sum(map(len, people)) == 10177

@@ -119,6 +119,14 @@ def test_incomplete_folder(cifar_dir, tmp_path):
         load_dataset("cifar100", data_dir=str(tmp_path))
 
 
+@pytest.mark.parametrize("load", [cifar100.load_cifar100, cifar100.load_cifar100_imb, cifar100.load_cifar100_bln])
+def test_nothing_is_fetched_unasked(load):
+    with pytest.raises(
+        ValueError, match=r"needs --data_dir, a folder with the Python pickles train, test.*; or --download, which"
+    ):
+        load()
+
+
 def test_from_tfds_in_the_publishers_order(tmp_path):
     """Records prepared locally under the names of tensorflow-datasets' own builder: read without network."""
     tfds = pytest.importorskip("tensorflow_datasets")
@@ -147,6 +155,8 @@ def test_from_tfds_in_the_publishers_order(tmp_path):
         disable_shuffling=False,
     )
     names, train, test = cifar100._from_tfds(str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="must hold the official files"):
+        cifar100.load_cifar100(str(tmp_path))  # without download it is the publisher's folder
     assert names[:2] == ("thing0", "thing1")
     for split, size in ((train, 200), (test, 100)):
         np.testing.assert_array_equal(split.images[:, 0, 0, 0], np.arange(size))
