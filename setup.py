@@ -48,6 +48,7 @@ setup(
         "pyarrow>=17",
         "PyYAML>=6",
         "scikit-learn>=1.5",
+        "scipy>=1.13",
         "matplotlib>=3.9",
         "rich>=13.7",
     ],

@@ -1,8 +1,9 @@
-"""Anybody's images and attributes from a CSV with columns path, split and one per attribute.
+"""Anybody's images and attributes from a table, CSV or Parquet: a column of paths, and one per attribute.
 
+What the columns mean, and the shares of a split from the seed, can be said in a `schema.yaml` beside the table.
 A starting point, aimed at no table: set the image size to your images' shape, and the epochs to your patience.
 
-    python -m crl_tf.main --dataset=attribute_csv --data_dir=FOLDER_OR_CSV --compare=ce,class_rel
+    python -m crl_tf.main --dataset=attribute_csv --data_dir=FOLDER_OR_TABLE --compare=ce,class_rel
 """
 
 from ml_collections import ConfigDict

@@ -17,12 +17,14 @@ from crl_tf import report
 from crl_tf.crl_model import CRLModel
 from crl_tf.datasets import load_dataset
 from crl_tf.datasets.cache import NONE, cached
+from crl_tf.datasets.checking import without_unreadable
 from crl_tf.datasets.pipeline import make_pipeline
 from crl_tf.datasets.source import Dataset
-from crl_tf.evaluation import confusion_matrices, measure
+from crl_tf.evaluation import evaluate_model
 from crl_tf.export import export_saved_model
 from crl_tf.files import read_json, write_json, write_whole
 from crl_tf.imbalance import class_counts, imbalance_ratio
+from crl_tf.inspection import association, co_occurrence, inspect_dataset, inspect_images, save_co_occurrence
 from crl_tf.losses.crl import CRL
 from crl_tf.losses.warmup import AlphaWarmup
 from crl_tf.methods import check_method, make_loss
@@ -83,7 +85,7 @@ def run(
         "seed": config.seed,
         "epochs": config.train.epochs,
         "seconds": round(seconds_trained(workdir), 1),
-        **measure(dataset.schema, confusion_matrices(model, data["test"], dataset.schema.num_classes), counts),
+        **evaluate_model(model, data["test"], dataset.schema, counts),
     }
     save_figures([result], workdir)
     # Last: whoever finds it finds everything else whole.
@@ -131,8 +133,36 @@ def evaluate(workdir: Path) -> list[dict[str, Any]]:
     dataset = load(config)
     counts = class_counts(dataset.splits["train"].labels, dataset.schema.num_classes)
     model = keras.saving.load_model(workdir / MODEL)
-    confusions = confusion_matrices(model, _pipeline(config, dataset, "test"), dataset.schema.num_classes)
-    return [{**before, **measure(dataset.schema, confusions, counts)}]
+    return [{**before, **evaluate_model(model, _pipeline(config, dataset, "test"), dataset.schema, counts)}]
+
+
+def inspect(config: ConfigDict, workdir: Path, *, check_images: bool = True) -> dict[str, Any]:
+    """What a dataset is like before anything is trained on it; leaves inspection.json, co_occurrence.csv and figures.
+
+    Args:
+        config: a recipe; of training, only batch_size, eta and rho are looked at.
+        workdir: a new or empty folder.
+        check_images: also read every image that is there.
+    Returns:
+        what `inspection.inspect_dataset` finds, with "images": what `inspection.inspect_images` finds.
+    """
+    workdir = Path(workdir)
+    _refuse_file(workdir)
+    _occupied(workdir, resume=False)
+    dataset = load(config, check_images=False)
+    found = inspect_dataset(dataset, batch_size=config.train.batch_size, eta=config.crl.eta, rho=config.crl.rho, seed=config.seed)
+    found["images"] = inspect_images(dataset, tuple(config.data.image_size)) if check_images else {}
+    found["findings"] += found["images"].pop("findings", [])
+    together = co_occurrence(dataset.splits["train"].labels, dataset.schema)
+    save_co_occurrence(together, dataset.schema, workdir / "co_occurrence.csv")
+    figures = workdir / "figures"
+    report.save_class_sizes(found, figures / "class_sizes.png")
+    counts = {n: {"train_counts": {k: c["train"] for k, c in f["classes"].items()}} for n, f in found["labels"].items()}
+    report.save_class_distributions(counts, figures / "class_distributions.png")
+    if len(dataset.schema) > 1:
+        report.save_association(dataset.schema.names, association(together, dataset.schema), figures / "co_occurrence.png")
+    write_json(workdir / "inspection.json", found)
+    return found
 
 
 def started_with(workdir: Path) -> tuple[ConfigDict, list[str] | None]:
@@ -145,16 +175,25 @@ def started_with(workdir: Path) -> tuple[ConfigDict, list[str] | None]:
     raise ValueError(f"workdir {workdir} holds no run to resume ({CONFIG} is missing)")
 
 
-def load(config: ConfigDict) -> Dataset:
-    """The dataset of a recipe."""
-    return load_dataset(
+def load(config: ConfigDict, *, check_images: bool = True) -> Dataset:
+    """The dataset of a recipe, without its unreadable images if the recipe says so."""
+    skip = config.data.skip_unreadable
+    dataset = load_dataset(
         config.dataset,
         data_dir=config.data.dir,
         seed=config.seed,
         gamma=config.data.gamma,
         download=config.data.download,
         schema=config.data.schema,
+        # A missing image is as unreadable as a broken one.
+        check_images=check_images and not skip,
     )
+    if skip and check_images:
+        dataset, left_out = without_unreadable(dataset, image_size=tuple(config.data.image_size))
+        if left_out:
+            named = ", ".join(image.name for image in left_out[:3])
+            print(f"left out {len(left_out)} unreadable images: {named}{', …' if len(left_out) > 3 else ''}", flush=True)
+    return dataset
 
 
 def with_cache(config: ConfigDict, dataset: Dataset) -> Dataset:
@@ -237,9 +276,7 @@ def _check_annotated(dataset: Dataset, counts: Sequence[np.ndarray]) -> None:
 
 def _open_workdir(config: ConfigDict, workdir: Path, resume: bool) -> dict[str, Any] | None:
     """Refuses to mix two runs in one folder. The result, where there is nothing left to do."""
-    blocking = next((path for path in (workdir, *workdir.parents) if path.exists() and not path.is_dir()), None)
-    if blocking is not None:
-        raise ValueError(f"workdir must be a folder, but {blocking} is a file")
+    _refuse_file(workdir)
     occupied = _occupied(workdir, resume)
     if occupied and not (workdir / CONFIG).is_file():
         raise ValueError(f"workdir {workdir} holds no run to resume ({CONFIG} is missing): pass another --workdir")
@@ -257,6 +294,12 @@ def _open_workdir(config: ConfigDict, workdir: Path, resume: bool) -> dict[str, 
     if config.train.epochs < before.train.epochs:
         raise ValueError(f"resume: epochs must be {before.train.epochs} or more, as started, received {config.train.epochs}")
     return None
+
+
+def _refuse_file(workdir: Path) -> None:
+    blocking = next((path for path in (workdir, *workdir.parents) if path.exists() and not path.is_dir()), None)
+    if blocking is not None:
+        raise ValueError(f"workdir must be a folder, but {blocking} is a file")
 
 
 def _occupied(workdir: Path, resume: bool) -> bool:

@@ -9,6 +9,7 @@
   python -m crl_tf.main --dataset=celeba --config.train.schedule=cosine    any setting of the recipe
   python -m crl_tf.main --resume --workdir=runs/mine             go on after a crash
   python -m crl_tf.main --mode=evaluate --workdir=runs/mine      the same numbers again
+  python -m crl_tf.main --mode=inspect --dataset=celeba --data_dir=~/celeba   how imbalanced it is, and what is wrong with it
 
 Settings come from the recipe (configs/<dataset>.py unless --config names another), then from the flags below.
 """
@@ -19,6 +20,7 @@ import contextlib
 import re
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,16 +38,27 @@ from crl_tf.models.backbones import BACKBONES
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "recipe: a name in configs/ or a file; --config.train.epochs=3 sets one value. Default: the dataset's recipe"
 )
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "train, or measure the finished run in --workdir again")
+_MODE = flags.DEFINE_enum(
+    "mode",
+    "train",
+    ["train", "evaluate", "inspect"],
+    "train; measure the finished run in --workdir again; or look at the data: imbalance, what CRL can reach, unreadable images",
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "where the run leaves everything; default: runs/<dataset>-<loss>-<time>")
 _COMPARE = flags.DEFINE_list("compare", None, "losses to run on the same data and seed, the baseline first: ce,class_rel")
 _RESUME = flags.DEFINE_bool("resume", False, "go on from the checkpoint in --workdir, with the recipe that it was started with")
 _EXPORT = flags.DEFINE_bool("export", True, "write a SavedModel to export/ in the workdir")
+_CHECK_IMAGES = flags.DEFINE_bool("check_images", True, "with --mode=inspect: read every image; --nocheck_images: lists only")
 
 flags.DEFINE_enum("dataset", None, sorted(DATASETS), "what to learn from; default: the recipe's, and handwriting without one")
 flags.DEFINE_enum("loss", None, list(METHODS), "cross-entropy, or one of the six rectification losses")
 flags.DEFINE_enum("model", None, sorted(BACKBONES), "the network")
-flags.DEFINE_string("data_dir", None, "folder of the dataset; without it celeba and cifar100 come from tensorflow-datasets")
+flags.DEFINE_string("data_dir", None, "folder of the dataset, in its publisher's layout; for attribute_csv also the table itself")
+flags.DEFINE_bool("download", None, "fetch celeba or cifar100 through tensorflow-datasets")
+flags.DEFINE_string(
+    "schema", None, "YAML file that says what the columns of attribute_csv mean; default: schema.yaml beside the table"
+)
+flags.DEFINE_bool("skip_unreadable", None, "leave out images that cannot be decoded, and say which; more than 1 % stops the run")
 flags.DEFINE_string(
     "cache", None, "keep images decoded and resized: memory, a folder (for later runs too), or none (the default)"
 )
@@ -66,6 +79,9 @@ flags.DEFINE_enum("scope", None, ["minority", "all"], "which classes are rectifi
 flags.DEFINE_float("gamma", None, "power of the class sizes of cifar100_imb and cifar100_bln (Sec. 4.3)", lower_bound=0.0)
 flags.DEFINE_integer("alpha_warmup_epochs", None, "ramp alpha up from 0 over so many epochs", lower_bound=0)
 
+MOST_LABELS = 100
+"""More labels than this are not printed one by one; result.json has them all."""
+
 # Where each flag goes in the recipe.
 _SETTINGS = {
     "dataset": "dataset",
@@ -73,8 +89,7 @@ _SETTINGS = {
     "model": "model",
     "seed": "seed",
     "data_dir": "data.dir",
-    "cache": "data.cache",
-    "gamma": "data.gamma",
+    **{name: f"data.{name}" for name in ("cache", "gamma", "schema", "download", "skip_unreadable")},
     "epochs": "train.epochs",
     "batch_size": "train.batch_size",
     **{name: f"train.{name}" for name in ("learning_rate", "steps_per_execution", "xla", "precision")},
@@ -124,8 +139,9 @@ def given_settings() -> dict[str, Any]:
             raise ValueError(f"kappa must be an integer >= 1, or none, received {values['crl.kappa']!r}")
         values["crl.kappa"] = None if kappa == "none" else int(kappa)
     # Absolute, so that the run can be evaluated and resumed from elsewhere.
-    if "data.dir" in values:
-        values["data.dir"] = str(Path(values["data.dir"]).expanduser().absolute())
+    for key in ("data.dir", "data.schema"):
+        if key in values:
+            values[key] = str(Path(values[key]).expanduser().absolute())
     if values.get("data.cache") not in (None, "", cache.NONE, cache.MEMORY):
         values["data.cache"] = str(Path(values["data.cache"]).expanduser().absolute())
     return values
@@ -153,15 +169,35 @@ def main(argv: Sequence[str]) -> None:
         # TensorFlow tells of every file it saves, through both loggers.
         logging.set_verbosity(logging.WARNING)
         tf.get_logger().setLevel("WARNING")
+    # What a dataset remarks is for the user, who has no use for the line of code that said it.
+    warnings.formatwarning = lambda message, *_, **__: f"crl_tf: {message}\n"
+    console = Console()
+    if _MODE.value == "inspect":
+        with errors_in_one_line():
+            _inspect(console)
+        return
     with errors_in_one_line():
         results, workdir = _results()
-    console = Console()
     console.print()
     console.print(report.comparison_table(results))
-    if len(results[0]["labels"]) > 1:
+    if 1 < len(results[0]["labels"]) <= MOST_LABELS:
         console.print(report.label_table(results))
+    if any("top5" in result for result in results):
+        console.print(report.group_table(results))
     if _MODE.value == "train":
         console.print(f"models, SavedModels, figures, logs: {workdir}", highlight=False, soft_wrap=True)
+
+
+def _inspect(console: Console) -> None:
+    config = recipe.override(_CONFIG.value, given_settings())
+    name = f"inspect-{config.dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
+    workdir = Path(_WORKDIR.value).expanduser() if _WORKDIR.value else Path("runs") / name
+    found = experiment.inspect(config, workdir, check_images=_CHECK_IMAGES.value)
+    for table in (report.split_table(found), report.imbalance_table(found), report.rarest_table(found)):
+        console.print(table)
+    for sentence in found["findings"]:
+        console.print(f"! {sentence}", highlight=False, markup=False)
+    console.print(f"inspection.json, co_occurrence.csv, figures: {workdir}", highlight=False, soft_wrap=True)
 
 
 def _results() -> tuple[list[dict[str, Any]], Path]:

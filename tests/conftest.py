@@ -1,5 +1,6 @@
 import csv
 import os
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
@@ -9,6 +10,14 @@ import numpy as np
 import pytest
 
 from crl_tf.recipe import base_recipe
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    folder = os.environ.get("CRL_TF_REAL_DATA")
+    if not folder:
+        pytest.skip("CRL_TF_REAL_DATA is not set")
+    return Path(folder)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ FLOORS = [
     {"schema", "imbalance", "layout", "recipe", "files"},
     {"datasets", "losses", "models", "metrics"},
     {"methods", "crl_model"},
-    {"training", "evaluation", "export", "report"},
+    {"training", "evaluation", "export", "report", "inspection"},
     {"experiment"},
     {"main"},
 ]

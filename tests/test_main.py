@@ -52,6 +52,34 @@ def test_train_compare_evaluate_resume(on_shop, tmp_path):
     assert results[0]["seconds"] == pytest.approx(sum(float(row.split(",")[at]) for row in rows[1:]), abs=0.05)
 
 
+def test_inspect(on_shop, shop, tmp_path):
+    (tmp_path / "copy").mkdir()
+    for path in shop.iterdir():
+        (tmp_path / "copy" / path.name).write_bytes(path.read_bytes())
+    copy = tmp_path / "copy"
+    (copy / "3.png").write_bytes(b"hello")
+    (copy / "50.png").write_bytes((copy / "0.png").read_bytes())
+    flags = ["--dataset=attribute_csv", f"--data_dir={copy}", "--mode=inspect", "--batch_size=8", "--workdir=seen"]
+    code, out, err = command(*flags, cwd=tmp_path)
+    assert code == 0, err
+    found = json.loads((tmp_path / "seen/inspection.json").read_text())
+    # The shop: of 36 training images every sixth is green and every sixth blue, and three have no size.
+    colours = found["labels"]["colour"]["classes"]
+    assert [colours[name]["train"] for name in ("red", "green", "blue")] == [24, 6, 6]
+    assert found["labels"]["size"]["missing"]["train"] == pytest.approx(4 / 36)
+    assert [image["image"].endswith("/3.png") for image in found["images"]["unreadable"]] == [True]
+    assert [[Path(name).name for name in names] for names in found["images"]["repeated"]] == [["0.png", "50.png"]]
+    out = " ".join(out.split())
+    for said in ("1 of 60 images cannot be read", "1 picture stands in several splits", "Omega", "colour = green"):
+        assert said in out, said
+    written = {path.relative_to(tmp_path / "seen").as_posix() for path in (tmp_path / "seen").rglob("*") if path.is_file()}
+    figures = {f"figures/{name}.png" for name in ("class_sizes", "class_distributions", "co_occurrence")}
+    assert written == {"inspection.json", "co_occurrence.csv", *figures}
+    code, out, err = command(*flags[:2], "--skip_unreadable", "--workdir=run", cwd=tmp_path)
+    # One of 60 is more than 1 %.
+    assert code != 0 and "1 of 60" in err and "Traceback" not in err
+
+
 def test_seeds_tool_averages_over_seeds(on_shop, tmp_path):
     tool = str(Path(__file__).parent.parent / "tools" / "seeds.py")
     flags = [*on_shop, "--epochs=1", "--noexport", "--compare=ce", "--seeds=3,4", "--workdir=many"]

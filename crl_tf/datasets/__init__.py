@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from crl_tf.datasets.attribute_csv import load_attribute_csv
 from crl_tf.datasets.celeba import load_celeba
 from crl_tf.datasets.cifar100 import load_cifar100, load_cifar100_bln, load_cifar100_imb
+from crl_tf.datasets.deepfashion import load_deepfashion
 from crl_tf.datasets.handwriting import load_handwriting
+from crl_tf.datasets.records import load_records
 from crl_tf.datasets.source import SPLITS, Dataset, Records, Split
+from crl_tf.datasets.xdomain import load_xdomain
 
 __all__ = ["DATASETS", "SPLITS", "Dataset", "Records", "Split", "load_dataset"]
 
@@ -28,11 +31,14 @@ class Wishes:
 
 DATASETS: dict[str, Callable[[Wishes], Dataset]] = {
     "handwriting": lambda w: load_handwriting(w.data_dir, seed=w.seed),
-    "celeba": lambda w: load_celeba(w.data_dir),
-    "cifar100": lambda w: load_cifar100(w.data_dir, seed=w.seed),
-    "cifar100_imb": lambda w: load_cifar100_imb(w.data_dir, seed=w.seed, gamma=w.gamma),
-    "cifar100_bln": lambda w: load_cifar100_bln(w.data_dir, seed=w.seed, gamma=w.gamma),
-    "attribute_csv": lambda w: load_attribute_csv(w.data_dir),
+    "celeba": lambda w: load_celeba(w.data_dir, download=w.download, check_images=w.check_images),
+    "deepfashion": lambda w: load_deepfashion(w.data_dir, check_images=w.check_images),
+    "xdomain": lambda w: load_xdomain(w.data_dir, seed=w.seed, check_images=w.check_images),
+    "cifar100": lambda w: load_cifar100(w.data_dir, seed=w.seed, download=w.download),
+    "cifar100_imb": lambda w: load_cifar100_imb(w.data_dir, seed=w.seed, gamma=w.gamma, download=w.download),
+    "cifar100_bln": lambda w: load_cifar100_bln(w.data_dir, seed=w.seed, gamma=w.gamma, download=w.download),
+    "attribute_csv": lambda w: load_attribute_csv(w.data_dir, seed=w.seed, schema=w.schema, check_images=w.check_images),
+    "records": lambda w: load_records(w.data_dir),
 }
 
 

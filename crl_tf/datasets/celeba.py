@@ -36,7 +36,7 @@ def load_celeba(data_dir: str | None = None, *, download: bool = False, check_im
         download: fetch through tensorflow-datasets, unless its records are there already, and lay the files out in this way.
         check_images: whether an image file that is missing is an error; without it no image folder is needed.
     Returns:
-        images as file paths; labels int32 [n, 40], none of them -1. extras, where their lists are there: "identity", int32
+        images as file paths; labels int8 [n, 40], none of them -1. extras, where their lists are there: "identity", int32
         [n], a number for each person; "landmarks", int16 [n, 10], x and y of the eyes, nose and corners of the mouth.
     Raises:
         FileNotFoundError: if a list, or an image that the lists name, is missing.
@@ -61,7 +61,7 @@ def load_celeba(data_dir: str | None = None, *, download: bool = False, check_im
         rows = np.flatnonzero(parts == number)
         paths = [prefix + attributes.names[row] for row in rows.tolist()]
         of_split = {name: values[rows] for name, values in extras.items()}
-        splits[split] = Split(file_paths(paths), attributes.values[rows].astype(np.int32), of_split)
+        splits[split] = Split(file_paths(paths), attributes.values[rows], of_split)
     return Dataset("celeba", AttributeSchema(tuple(Attribute(name, CLASSES) for name in attributes.header)), splits)
 
 

@@ -37,7 +37,7 @@ def load_deepfashion(data_dir: str | None = None, *, check_images: bool = True) 
             newer release), `Eval/list_eval_partition.txt`, and the images as `Img/img/...` or `img/...`.
         check_images: whether an image file that is missing is an error; without it no image folder is needed.
     Returns:
-        images as file paths; labels int32 [n, L], -1 where the list says 0 (unknown).
+        images as file paths; labels int8 [n, L], -1 where the list says 0 (unknown).
     Raises:
         FileNotFoundError: if a list, or an image that the lists name, is missing.
         ValueError: if data_dir is not given, a list is malformed, or the lists name different images.
@@ -63,7 +63,7 @@ def load_deepfashion(data_dir: str | None = None, *, check_images: bool = True) 
     for number, split in enumerate(SPLITS):
         rows = np.flatnonzero(parts == number)
         paths = file_paths(prefix + listed.names[row] for row in rows.tolist())
-        splits[split] = Split(paths, listed.values[rows].astype(np.int32))
+        splits[split] = Split(paths, listed.values[rows])
     return Dataset("deepfashion", schema, splits)
 
 

@@ -57,7 +57,7 @@ class Split:
 
     images: uint8 [n, H, W, 3], or n file paths (str, fixed or variable width), or `Records`: encoded images that the
         pipeline reads.
-    labels: int32 [n, L], -1 = not annotated.
+    labels: int8, int16 or int32 [n, L], whatever holds the classes; -1 = not annotated. Batches of them are int32.
     extras: what else is known of each image, by name, [n, ...]: "identity", "landmarks". Nothing is trained on it.
     """
 

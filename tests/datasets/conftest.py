@@ -1,8 +1,7 @@
-"""Small copies of every publisher's layout, written afresh for each test, and the folder of the real data."""
+"""Small copies of every publisher's layout, written afresh for each test."""
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 
@@ -11,14 +10,6 @@ import pytest
 from dataset_files import CSV_ROWS, write_csv, write_image
 
 from crl_tf.datasets import load_dataset
-
-
-@pytest.fixture(scope="session")
-def real_data() -> Path:
-    folder = os.environ.get("CRL_TF_REAL_DATA")
-    if not folder:
-        pytest.skip("CRL_TF_REAL_DATA is not set")
-    return Path(folder)
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ def test_official_split_and_groups(folder):
         # 1 is present, -1 absent, 0 unknown and so not annotated.
         expected = [[{1: 1, -1: 0, 0: -1}[v] for v in VALUES[row].tolist()] for row in rows]
         np.testing.assert_array_equal(found.labels, expected)
-        assert found.labels.dtype == np.int32
+        assert found.labels.dtype == np.int8
 
 
 def test_the_newer_folder_of_the_lists_and_images_beside_them(folder):

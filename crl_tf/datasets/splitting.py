@@ -1,0 +1,212 @@
+"""Splits from a seed: stratified over many labels, with groups kept whole; and at random in given sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+
+def stratified_split(
+    labels: np.ndarray, shares: Mapping[str, float], seed: int, groups: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Divides samples into parts so that every class of every label has its share in each.
+
+    After Sechidis et al. 2011 (iterative stratification), a class at a time from the rarest to the most frequent: what rarer
+    classes have left of it goes where most of its share is still to come, one to each part that has none of it first. The
+    units that are dealt out are the samples, or whole groups, which weigh as much as their samples.
+
+    Guaranteed: parts are disjoint and complete, none is empty, groups are whole, and every class of at least as many units as
+    there are parts is in each part, unless each of its units is, where it stands, the last one of such a class or the only
+    one there is. That cannot happen with one label and no groups. Sizes come close to
+    their shares, those of the parts too (1,000,000 samples with 40 labels: within 0.06 %; 1,000 groups of 1 to 40 samples with
+    10 labels: within 2 %); coverage comes first.
+
+    Args:
+        labels: integers [n, L], -1 = not annotated. Fast if columns are contiguous (`columns.T`).
+        shares: of the parts, by name; positive, 1 in all.
+        seed: the same gives the same parts.
+        groups: integers [n], samples of one number stay together; -1: a sample by itself.
+    Returns:
+        by part: indices of its samples, ascending.
+    Raises:
+        ValueError: if the shares are not as said, or there are fewer units than parts.
+
+    >>> parts = stratified_split(np.array([[0]] * 90 + [[1]] * 10), {"train": 0.8, "validation": 0.1, "test": 0.1}, seed=0)
+    >>> {name: (len(rows), int((rows >= 90).sum())) for name, rows in parts.items()}
+    {'train': (80, 8), 'validation': (10, 1), 'test': (10, 1)}
+    """
+    share = np.array(list(shares.values()), np.float64)
+    if not (share > 0).all() or abs(share.sum() - 1) > 1e-6:
+        raise ValueError(f"stratified_split: shares must be positive and 1 in all, received {dict(shares)}")
+    unit_of, count = _units(len(labels), groups)
+    if count < len(share):
+        raise ValueError(
+            f"stratified_split: {len(share)} parts need at least as many {'samples' if groups is None else 'groups'},"
+            f" received {count}"
+        )
+    classes = sorted(_classes(labels, unit_of, count), key=lambda c: len(c.units))
+    rng = np.random.default_rng(seed)
+    part = np.full(count, -1, np.int8 if len(share) < 128 else np.int64)
+    drift = np.zeros(len(share))
+    for members in classes:
+        _deal(members, part, share, drift, classes[-1], rng)
+    _cover(classes, part, len(share), rng)
+    of_sample = part if unit_of is None else part[unit_of]
+    return {name: np.flatnonzero(of_sample == number) for number, name in enumerate(shares)}
+
+
+def random_split(count: int, sizes: Mapping[str, int], seed: int) -> dict[str, np.ndarray]:
+    """Divides samples at random into parts of exactly these sizes.
+
+    Args:
+        count: samples.
+        sizes: of the parts, by name; `count` in all.
+        seed: the same gives the same parts.
+    Returns:
+        by part: indices of its samples, ascending.
+    Raises:
+        ValueError: if the sizes do not add up.
+
+    >>> {name: len(rows) for name, rows in random_split(10, {"train": 7, "test": 3}, seed=0).items()}
+    {'train': 7, 'test': 3}
+    """
+    if sum(sizes.values()) != count or min(sizes.values()) < 0:
+        raise ValueError(f"random_split: sizes must add up to {count}, received {dict(sizes)}")
+    order = np.random.default_rng(seed).permutation(count)
+    ends = np.cumsum(list(sizes.values()))[:-1]
+    return {name: np.sort(rows) for name, rows in zip(sizes, np.split(order, ends), strict=True)}
+
+
+@dataclass(frozen=True)
+class _Class:
+    """units: int32, those that have a sample of the class, ascending. weights: how many; None: one each."""
+
+    units: np.ndarray
+    weights: np.ndarray | None
+
+    def weights_of(self, chosen: np.ndarray) -> np.ndarray:
+        return np.ones(len(chosen)) if self.weights is None else self.weights[chosen]
+
+    def sizes(self, part: np.ndarray, parts: int) -> np.ndarray:
+        """Samples of the class in each part, float64 [parts]; units that are in none are left out."""
+        return np.bincount(part[self.units] + 1, self.weights, minlength=parts + 1)[1:].astype(np.float64)
+
+    def units_in(self, part: np.ndarray, parts: int) -> np.ndarray:
+        return np.bincount(part[self.units] + 1, minlength=parts + 1)[1:]
+
+
+def _units(samples: int, groups: np.ndarray | None) -> tuple[np.ndarray | None, int]:
+    """Which unit each sample belongs to (None: each is one itself), and how many units there are."""
+    if groups is None:
+        return None, samples
+    # Samples without a group get numbers of their own.
+    alone = groups < 0
+    numbers = np.where(alone, 0, groups).astype(np.int64)
+    numbers[alone] = np.arange(alone.sum()) + (int(groups.max(initial=0)) + 1)
+    distinct, unit_of = np.unique(numbers, return_inverse=True)
+    return unit_of.astype(np.int32), len(distinct)
+
+
+def _classes(labels: np.ndarray, unit_of: np.ndarray | None, count: int) -> Iterator[_Class]:
+    """Every class that occurs; and all units as if they had one class in common, which comes last as the most frequent."""
+    for column in labels.T:
+        # Narrow integers are sorted in a few passes.
+        column = column.astype(np.int16) if column.max(initial=0) < 2**15 else column
+        order = np.argsort(column, kind="stable").astype(np.int32)
+        sizes = np.bincount(column.astype(np.int64) + 1)
+        ends = np.cumsum(sizes)
+        for value in np.flatnonzero(sizes):
+            if value:  # 0 is -1: not annotated
+                yield _class(order[ends[value] - sizes[value] : ends[value]], unit_of, count)
+    yield _class(np.arange(len(labels), dtype=np.int32), unit_of, count)
+
+
+def _class(samples: np.ndarray, unit_of: np.ndarray | None, count: int) -> _Class:
+    if unit_of is None:
+        return _Class(samples, None)
+    if 16 * len(samples) < count:
+        units, weights = np.unique(unit_of[samples], return_counts=True)
+    else:
+        counted = np.bincount(unit_of[samples], minlength=count)
+        units = np.flatnonzero(counted)
+        weights = counted[units]
+    return _Class(units.astype(np.int32), weights.astype(np.float64))
+
+
+def _deal(
+    members: _Class, part: np.ndarray, share: np.ndarray, drift: np.ndarray, everything: _Class, rng: np.random.Generator
+) -> None:
+    """Assigns the units of a class that no rarer class has assigned. drift: samples that each part has above its share."""
+    left = rng.permutation(np.flatnonzero(part[members.units] < 0))
+    if not left.size:
+        return
+    weights = members.weights_of(left)
+    have = members.sizes(part, len(share))
+    need = share * (have.sum() + weights.sum()) - have
+    # First one to each part without any, and the heaviest of these to the neediest part.
+    empty = np.flatnonzero(have == 0)
+    empty = empty[np.argsort(-need[empty], kind="stable")][: len(left)]
+    first = len(empty)
+    left[:first] = left[:first][np.argsort(-weights[:first], kind="stable")]
+    weights = members.weights_of(left)
+    chosen = np.empty(len(left), part.dtype)
+    chosen[:first] = empty
+    need[empty] -= weights[:first]
+    if first < len(left):
+        # Cuts along the rest, as if it were a line of samples; a unit goes where its middle lies.
+        need = np.maximum(need, 0)
+        rest = np.cumsum(weights[first:])
+        ends = np.cumsum(need)[:-1] * (rest[-1] / need.sum())
+        # Rounded against the drift, so that the errors of many classes do not add up in the sizes of the parts.
+        half = rest[-1] / len(rest) / 2
+        of_class = weights.sum() / everything.weights_of(members.units[left]).sum()
+        ends = np.maximum.accumulate(ends - np.clip(of_class * np.cumsum(drift)[:-1], -half, half))
+        chosen[first:] = np.searchsorted(ends, rest - weights[first:] / 2, side="right")
+    units = members.units[left]
+    part[units] = chosen
+    dealt = everything.weights_of(units)
+    drift += np.bincount(chosen, dealt, minlength=len(share)) - share * dealt.sum()
+
+
+def _cover(classes: list[_Class], part: np.ndarray, parts: int, rng: np.random.Generator) -> None:
+    """Moves single units into parts that lack their class, while that takes no such class away from another part."""
+    counts = np.stack([members.units_in(part, parts) for members in classes])
+    due = counts.sum(axis=1) >= parts
+    moved = True
+    while moved:
+        moved = False
+        # From the end: what all units have in common first, so that no part stays empty.
+        for number in np.flatnonzero(due & (counts == 0).any(axis=1))[::-1]:
+            for target in np.flatnonzero(counts[number] == 0):
+                moved |= _move_one(classes, int(number), int(target), counts, due, part, rng)
+
+
+def _move_one(
+    classes: list[_Class],
+    number: int,
+    target: int,
+    counts: np.ndarray,
+    due: np.ndarray,
+    part: np.ndarray,
+    rng: np.random.Generator,
+) -> bool:
+    candidates = rng.permutation(classes[number].units)
+    # What a unit's leaving would cost: 1, a class that is too rare to be everywhere; 2, one that is not; 3, its whole part.
+    cost = np.zeros(len(part), np.int8)
+    for index, where in np.argwhere(counts == 1):
+        units = classes[index].units
+        unit = units[part[units] == where]
+        cost[unit] = np.maximum(cost[unit], 3 if index == len(classes) - 1 else 2 if due[index] else 1)
+    unit = candidates[np.argmin(cost[candidates])]
+    # Any class may be given up for a part that has nothing.
+    if cost[unit] > (2 if number == len(classes) - 1 else 1):
+        return False
+    for index, members in enumerate(classes):
+        place = np.searchsorted(members.units, unit)
+        if place < len(members.units) and members.units[place] == unit:
+            counts[index, part[unit]] -= 1
+            counts[index, target] += 1
+    part[unit] = target
+    return True

@@ -1,0 +1,198 @@
+"""The YAML that says what the columns of a table mean; every key of it can be left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from crl_tf.datasets.source import SPLITS
+
+SPLIT_NAMES = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """A label with one class per row. classes: in the order of their integers; None: those that occur."""
+
+    classes: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Binary:
+    """A label of two values, whose classes are called absent and present."""
+
+    absent: str
+    present: str
+
+
+@dataclass(frozen=True)
+class MultiHot:
+    """A column with any number of classes per row between separators: one binary label each."""
+
+    separator: str
+    classes: tuple[str, ...] | None = None
+
+
+Label = OneOf | Binary | MultiHot
+
+
+@dataclass(frozen=True)
+class TableSchema:
+    """What the columns mean.
+
+    path: the column of the image paths. root: the folder that relative ones start at, itself relative to the table's folder.
+    split: the column of the splits, or shares of a seeded split; None: the column `split` if there is one, else `SHARES`.
+    group: a column whose equal values stay in one split; None: the column `group` if there is one.
+    missing: values that mean that nothing is annotated. labels: by column; None: every column that is nothing else.
+    ignore: columns that are not labels.
+    """
+
+    path: str = "path"
+    root: str = ""
+    split: str | Mapping[str, float] | None = None
+    group: str | None = None
+    missing: tuple[str, ...] = ("",)
+    labels: Mapping[str, Label] | None = None
+    ignore: tuple[str, ...] = field(default=())
+
+
+KEYS = ("path", "root", "split", "group", "missing", "labels", "ignore")
+
+
+class _TextLoader(yaml.BaseLoader):
+    """All values as they are written: YAML would make a number of 01 and a truth value of No, and the table has texts."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        repeated = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if repeated:
+            raise yaml.constructor.ConstructorError(None, None, f"key {repeated[0]!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(owner: str, path: Path) -> dict[str, Any]:
+    """A YAML file whose content is a mapping, all values as text.
+
+    Raises:
+        FileNotFoundError: if it is not there.
+        ValueError: if it is no YAML (with the line), or no mapping.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{owner}: no file {path}")
+    try:
+        # BaseLoader builds nothing but texts, lists and mappings.
+        content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_TextLoader)
+    except yaml.MarkedYAMLError as error:
+        line = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
+        raise ValueError(f"{owner}: {path}{line}: not YAML: {error.problem}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{owner}: {path}: not YAML: {str(error).splitlines()[0]}") from error
+    if content in (None, ""):
+        return {}
+    if not isinstance(content, dict):
+        raise ValueError(f"{owner}: {path}: must be a mapping of keys to values, received {_shown(content)}")
+    return content
+
+
+def read_table_schema(owner: str, path: Path) -> TableSchema:
+    """Reads the YAML of a table.
+
+        path: file_name          # column of image paths (default: path)
+        root: images             # where relative paths start (default: the table's folder)
+        split: part              # a column of train, val or validation, test; or shares {train: 0.8, validation: 0.1, test: 0.1}
+        group: person_id         # rows of one group stay on one side of a seeded split
+        missing: ["", "NA"]      # values that mean not annotated (default: empty)
+        labels:                  # default: every other column, classes discovered
+          season: [Spring, Summer, Fall, Winter]             # in the order of the classes
+          usage:                                             # classes discovered
+          smiling: {absent: "0", present: "1"}               # exactly these two values
+          tags: {separator: "|", classes: [striped, dotted]} # one binary label "tags=striped" per class; classes can be left out
+        ignore: [notes]          # columns that are not labels
+
+    Values are texts as in the table, whether quoted or not: No stays No, 01 stays 01.
+
+    Raises:
+        FileNotFoundError: if the file is not there.
+        ValueError: for an unknown key or a value of another kind.
+    """
+    content = read_yaml(owner, path)
+    where = f"{owner}: {path}"
+    unknown = [key for key in content if key not in KEYS]
+    if unknown:
+        raise ValueError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(KEYS)}")
+    # A key with nothing behind it is as good as none.
+    content = {key: value for key, value in content.items() if value != ""}
+    for key in ("path", "root", "group"):
+        if not isinstance(content.get(key, ""), str):
+            raise ValueError(f"{where}: {key} must be a text, received {_shown(content[key])}")
+    for key in ("missing", "ignore"):
+        if key in content:
+            content[key] = _texts(where, key, content[key])
+    split = content.get("split")
+    if split is not None and not isinstance(split, str):
+        content["split"] = _shares(where, split)
+    if "labels" in content:
+        content["labels"] = parse_labels(owner, path, content["labels"], "labels")
+    return TableSchema(**content)
+
+
+def parse_labels(owner: str, path: Path, content: Any, key: str) -> dict[str, Label]:
+    """What the YAML says of each label, by its column; `key` is what errors call the mapping."""
+    where = f"{owner}: {path}: {key}"
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{where} must be a mapping of columns to their classes, received {_shown(content)}")
+    return {name: _label(where, name, value) for name, value in content.items()}
+
+
+def _label(where: str, name: str, value: Any) -> Label:
+    if value == "":
+        return OneOf()
+    if isinstance(value, list):
+        classes = _texts(where, name, value)
+        if len(classes) < 2:
+            raise ValueError(f"{where}: {name} needs at least 2 classes, received {list(classes)}")
+        return OneOf(classes)
+    if isinstance(value, dict) and set(value) == {"absent", "present"}:
+        if not all(isinstance(v, str) for v in value.values()) or value["absent"].strip() == value["present"].strip():
+            raise ValueError(f"{where}: {name}: absent and present must be two different texts, received {_shown(value)}")
+        return Binary(value["absent"].strip(), value["present"].strip())
+    if isinstance(value, dict) and "separator" in value and set(value) <= {"separator", "classes"}:
+        if not isinstance(value["separator"], str) or not value["separator"]:
+            raise ValueError(f"{where}: {name}: separator must be a text, received {_shown(value['separator'])}")
+        classes = value.get("classes", "")
+        return MultiHot(value["separator"], _texts(where, f"{name}: classes", classes) if classes != "" else None)
+    raise ValueError(
+        f"{where}: {name} must be nothing (classes discovered), a list of classes, {{absent, present}} or"
+        f" {{separator, classes}}, received {_shown(value)}"
+    )
+
+
+def _texts(where: str, key: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValueError(f"{where}: {key} must be a list of texts, received {_shown(value)}")
+    items = tuple(item.strip() for item in value)
+    repeated = sorted({item for item in items if items.count(item) > 1})
+    if repeated:
+        raise ValueError(f"{where}: {key} must be distinct, repeated: {repeated}")
+    return items
+
+
+def _shares(where: str, value: Any) -> dict[str, float]:
+    rule = f"{where}: split must be a column, or the shares of train, validation and test, positive and 1 in all"
+    try:
+        shares = {SPLIT_NAMES[name]: float(share) for name, share in value.items()}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise ValueError(f"{rule}; received {_shown(value)}") from None
+    if set(shares) != set(SPLITS) or not all(share > 0 for share in shares.values()) or abs(sum(shares.values()) - 1) > 1e-6:
+        raise ValueError(f"{rule}; received {_shown(value)}")
+    return {split: shares[split] for split in SPLITS}
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
