@@ -50,7 +50,7 @@ def load_attribute_csv(
         schema: the YAML; None: `schema.yaml` beside the table if there is one.
         check_images: whether an image file that is missing is an error.
     Returns:
-        images as file paths; labels int32 [n, L]; where there are groups, `extras["group"]` int32 [n], -1 = in none.
+        images as file paths; labels int16 or int32 [n, L]; where there are groups, `extras["group"]` int32 [n], -1 = in none.
     Raises:
         FileNotFoundError: if the table or the YAML is missing, or an image that the table names.
         ValueError: if the table is malformed (with the line), a label has fewer than 2 classes or a value that is none, a
@@ -106,10 +106,10 @@ class LabelledImages:
         # As they are stored, a label after the other: views of the columns, and a copy only where the split looks at them.
         where = self.splits or draw(np.concatenate([column.codes for column in self.labels]).T)
         sizes = [attribute.num_classes for attribute in attributes.attributes]
-        splits, counts = {}, {}
+        splits, counts, width = {}, {}, np.result_type(*(column.codes for column in self.labels))
         for split in SPLITS:
             rows = where[split]
-            labels, counts[split] = np.empty((len(rows), len(sizes)), np.int32), []
+            labels, counts[split] = np.empty((len(rows), len(sizes)), width), []
             columns = (codes for column in self.labels for codes in column.codes)
             for place, (codes, size) in enumerate(zip(columns, sizes, strict=True)):
                 # Counted while they are contiguous: several times as fast as in columns of the result.
