@@ -158,7 +158,7 @@ def errors_in_one_line() -> Iterator[None]:
     except tf.errors.OpError as error:
         logging.debug("where it came from", exc_info=True)
         # What an assertion in the graph says stands between TensorFlow's own words.
-        said = re.search(r"assertion failed: (.+)", error.message)
+        said = re.search(r"assertion failed: \[(.+)\]", error.message)
         sys.exit(f"crl_tf: {said[1] if said else error.message}")
 
 

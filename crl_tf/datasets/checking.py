@@ -17,7 +17,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from rich.progress import Progress
 
-from crl_tf.datasets.decoding import MISSING, decode, fault, file_fault
+from crl_tf.datasets.decoding import MISSING, decode, encoded_image, fault, file_fault
 from crl_tf.datasets.headers import read_header
 from crl_tf.datasets.pipeline import usable_cores
 from crl_tf.datasets.source import Dataset, Records, Split
@@ -251,8 +251,8 @@ def _file(path: str) -> tuple[bytes | None, str | None]:
 def _records(records: Records, indices: np.ndarray) -> Iterator[tuple[bytes | None, str | None]]:
     for index in indices:
         try:
-            (serialized,) = records.read(np.array([index]))
-            yield tf.train.Example.FromString(serialized).features.feature["image"].bytes_list.value[0], None
+            image = encoded_image(records.read(np.array([index]))[0])
+            yield (image, None) if image else (None, "a damaged record: it holds no image")
         except FileNotFoundError:
             yield None, MISSING
         except OSError as error:

@@ -98,6 +98,15 @@ def decode_images(contents: tf.Tensor, names: tf.Tensor, image_size: tuple[int, 
     return _batch(contents, names, tf.identity, image_size)
 
 
+def encoded_image(record: bytes) -> bytes:
+    """The encoded image of a serialized tf.train.Example, its feature "image"; nothing where the record is damaged."""
+    try:
+        return tf.train.Example.FromString(record).features.feature["image"].bytes_list.value[0]
+    # The parser's own error has no public name.
+    except Exception:
+        return b""
+
+
 def decode(content: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
     """One encoded image, string [], to uint8 [H, W, 3], upright, of its own size or of a half, a quarter or an eighth of that."""
     # Python sees only what needs it: a call of it takes as long as decoding a small image.
@@ -134,7 +143,7 @@ def decode(content: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
 def fault(content: bytes, image_size: tuple[int, int]) -> str | None:
     """What is wrong with an encoded image, in one line that goes on after its name; None where it can be decoded."""
     if not content:
-        return "an empty file"
+        return "an empty file, or a damaged record"
     try:
         header = read_header(content)
     except ValueError as error:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from crl_tf.datasets.decoding import decode_images, read_images, resized
+from crl_tf.datasets.decoding import decode_images, encoded_image, read_images, resized
 from crl_tf.datasets.ordering import share_of_worker, shuffled, shuffled_by_shard
 from crl_tf.datasets.source import Records, Split
 
@@ -163,12 +163,13 @@ def _reader(images: np.ndarray | Records, image_size: tuple[int, int]) -> Callab
     if isinstance(images, Records):
 
         def fetch(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            return np.array(images.read(index), object), np.array(images.names(index), object)
+            # Parsed here: of a damaged record TensorFlow's parser quotes the bytes, and then fails to print them.
+            contents = [encoded_image(record) for record in images.read(index)]
+            return np.array(contents, object), np.array(images.names(index), object)
 
         def read(index: tf.Tensor) -> tf.Tensor:
-            examples, names = tf.numpy_function(fetch, [index], (tf.string, tf.string), stateful=False)
-            parsed = tf.io.parse_example(tf.ensure_shape(examples, [None]), {"image": tf.io.FixedLenFeature([], tf.string)})
-            return decode_images(parsed["image"], tf.ensure_shape(names, [None]), image_size)
+            contents, names = tf.numpy_function(fetch, [index], (tf.string, tf.string), stateful=False)
+            return decode_images(tf.ensure_shape(contents, [None]), tf.ensure_shape(names, [None]), image_size)
 
         return read
     if images.dtype.kind in "UT":

@@ -198,3 +198,13 @@ def test_many_rows_open_without_reading_a_record(folder):
     # A record costs 10 us to parse, 6 s for these; the index takes a quarter of a second.
     assert time.perf_counter() - start < 3
     np.testing.assert_array_equal(opened.splits["train"].labels, labels)
+
+
+def test_a_damaged_record_is_named(folder):
+    """Bytes that changed without a change of size are met when they are read."""
+    (shard, *_) = sorted(folder.glob("*train.tfrecord*"))
+    content = bytearray(shard.read_bytes())
+    content[12:60] = b"\xff" * 48  # the first record begins after its length and checksum, 12 bytes
+    shard.write_bytes(content)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"unreadable image: .*00000-of.* at byte 12: .*damaged record"):
+        batches(load_records(str(folder)).splits["train"])
