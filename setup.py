@@ -53,7 +53,7 @@ setup(
         "rich>=13.7",
     ],
     extras_require={
-        "test": ["pytest>=8", "ruff>=0.6", "dill>=0.3.8", "pillow>=10"],
+        "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.6", "dill>=0.3.8", "pillow>=10"],
         "bench": ["torch", "pytorch-metric-learning"],  # what tools/bench_loss.py compares with
     },
 )

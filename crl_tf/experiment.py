@@ -19,7 +19,7 @@ from crl_tf.datasets import load_dataset
 from crl_tf.datasets.cache import NONE, cached
 from crl_tf.datasets.checking import without_unreadable
 from crl_tf.datasets.pipeline import make_pipeline
-from crl_tf.datasets.source import Dataset
+from crl_tf.datasets.source import Dataset, Records
 from crl_tf.evaluation import evaluate_model
 from crl_tf.export import export_saved_model
 from crl_tf.files import read_json, write_json, write_whole
@@ -188,11 +188,14 @@ def load(config: ConfigDict, *, check_images: bool = True) -> Dataset:
         # A missing image is as unreadable as a broken one.
         check_images=check_images and not skip,
     )
+    if config.data.open_shards is not None and not isinstance(dataset.splits["train"].images, Records):
+        raise ValueError(f"data.open_shards must be none for {config.dataset}: only records have shards")
     if skip and check_images:
         dataset, left_out = without_unreadable(dataset, image_size=tuple(config.data.image_size))
         if left_out:
             named = ", ".join(image.name for image in left_out[:3])
-            print(f"left out {len(left_out)} unreadable images: {named}{', …' if len(left_out) > 3 else ''}", flush=True)
+            what = "1 unreadable image" if len(left_out) == 1 else f"{len(left_out)} unreadable images"
+            print(f"left out {what}: {named}{', …' if len(left_out) > 3 else ''}", flush=True)
     return dataset
 
 
@@ -238,6 +241,8 @@ def save_figures(results: Sequence[dict[str, Any]], workdir: Path) -> None:
 
 def _pipeline(config: ConfigDict, dataset: Dataset, split: str) -> tf.data.Dataset:
     training = split == "train"
+    # A cache of records is an array, of which any sample is as near as any other.
+    by_shard = training and isinstance(dataset.splits[split].images, Records)
     return make_pipeline(
         dataset.splits[split],
         image_size=config.data.image_size,
@@ -245,6 +250,7 @@ def _pipeline(config: ConfigDict, dataset: Dataset, split: str) -> tf.data.Datas
         training=training,
         seed=config.seed,
         augment=config.data.augment if training else (),
+        open_shards=config.data.open_shards if by_shard else None,
     )
 
 

@@ -28,6 +28,7 @@ def base_recipe() -> ConfigDict:
     recipe.data.schema = placeholder(str)  # YAML that says what the columns of attribute_csv mean
     recipe.data.download = False  # through tensorflow-datasets
     recipe.data.skip_unreadable = False  # leave out image files that cannot be decoded, up to 1 % of them
+    recipe.data.open_shards = placeholder(int)  # of records: shuffle among so many shards at a time; none: among all
     recipe.data.gamma = 1.0  # power of the class sizes of cifar100_imb and cifar100_bln
 
     recipe.train = ConfigDict()

@@ -8,6 +8,7 @@ import tensorflow as tf
 from crl_tf import experiment
 from crl_tf.datasets import Split
 from crl_tf.datasets.pipeline import make_pipeline
+from crl_tf.datasets.preparing import prepare
 from crl_tf.export import export_saved_model
 from crl_tf.files import read_json
 from crl_tf.models import build_network
@@ -62,6 +63,45 @@ def test_resume_may_change_the_cache_and_evaluate_writes_none(shrinking_recipe, 
         path.unlink()
     assert experiment.evaluate(tmp_path / "run")[0]["epochs"] == 2
     assert not list((tmp_path / "cache").iterdir())
+
+
+def test_records_train_to_the_same_result_as_files(shrinking_recipe, tmp_path):
+    shrinking_recipe.train.epochs = 1
+    experiment.run(shrinking_recipe, tmp_path / "files", export=False)
+    folder = prepare(experiment.load(shrinking_recipe), tmp_path / "prepared", shard_bytes=5000)
+    shrinking_recipe.dataset, shrinking_recipe.data.dir = "records", str(folder)
+    experiment.run(shrinking_recipe, tmp_path / "records", export=False)
+    weights = [keras.saving.load_model(tmp_path / run / "model.keras").get_weights() for run in ("files", "records")]
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    shrinking_recipe.data.open_shards = 1
+    data = experiment.assemble(shrinking_recipe, dataset := experiment.load(shrinking_recipe), [np.ones(3), np.ones(2)])[2]
+    labels = np.concatenate([batch.numpy() for _, batch in data["train"]])
+    assert len(labels) == len(dataset.splits["train"]) and len(dataset.splits["train"].images.shards) > 1
+
+
+def test_shards_are_refused_where_there_are_none(tiny_recipe):
+    tiny_recipe.data.open_shards = 2
+    with pytest.raises(ValueError, match=r"data\.open_shards must be none for attribute_csv: only records have shards"):
+        experiment.load(tiny_recipe)
+
+
+def test_unreadable_images_are_left_out_and_named(tiny_recipe, shop, tmp_path, capsys):
+    """Of 101 images one is broken: 0.99 %, which is just not more than 1."""
+    rows = (shop / "attributes.csv").read_text().splitlines()
+    for i in range(41):
+        (tmp_path / f"more{i}.png").write_bytes((shop / f"{i}.png").read_bytes())
+    paths = [f"{shop}/{row}" for row in rows[1:]] + [f"more{i}.png,train,red,small" for i in range(41)]
+    (tmp_path / "attributes.csv").write_text("\n".join([rows[0], *paths]) + "\n")
+    (tmp_path / "more7.png").write_bytes(b"hello")
+    tiny_recipe.data.dir, tiny_recipe.data.skip_unreadable, tiny_recipe.train.epochs = str(tmp_path), True, 1
+    result = experiment.run(tiny_recipe, tmp_path / "run", export=False)
+    assert "left out 1 unreadable image: " in (out := capsys.readouterr().out) and "more7.png" in out
+    assert read_json(tmp_path / "run/config.json")["images"]["train"] == 36 + 40
+    assert result["epochs"] == 1
+    (tmp_path / "more8.png").unlink()
+    with pytest.raises(ValueError, match=r"2 of 101 .*more7\.png.*more8\.png \(missing\)"):
+        experiment.load(tiny_recipe)
 
 
 def test_a_config_from_before_there_was_a_cache_loads():

@@ -41,9 +41,10 @@ export_saved_model(network, schema, (32, 32), Path("runs/mine/export"))
 def test_its_commands_are_flags_that_exist():
     from absl import flags
 
-    # Its flags are those of crl_tf.main and its own.
-    spec = importlib.util.spec_from_file_location("seeds", ROOT / "tools" / "seeds.py")
-    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    # Their flags are those of crl_tf.main and their own.
+    for tool in ("seeds", "prepare_dataset"):
+        spec = importlib.util.spec_from_file_location(tool, ROOT / "tools" / f"{tool}.py")
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
     for line in blocks("bash"):
         for flag in re.findall(r"--(\w+)(?:=|\s|$)", line.replace("-c tools", "")):
             assert flag in flags.FLAGS, flag
@@ -58,3 +59,12 @@ def test_ci_finds_both_lines():
         assert name in script
         found = re.search(rf"<!-- {name} -->\n```bash\n(.+)\n```\n", README)
         assert found and "\n" not in found[1] and word in found[1] and found[1].startswith("python3 -m venv")
+
+
+def test_its_yaml_is_a_schema_that_is_read(tmp_path):
+    from crl_tf.datasets.table_schema import read_table_schema
+
+    (block,) = blocks("yaml")
+    (tmp_path / "schema.yaml").write_text(block)
+    meaning = read_table_schema("readme", tmp_path / "schema.yaml")
+    assert meaning.path == "file_name" and set(meaning.labels) == {"season", "usage", "smiling", "tags"}
