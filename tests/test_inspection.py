@@ -65,7 +65,7 @@ def test_facts_of_a_label():
     # Both green in 5 of 10: C(8, 3) / C(10, 5) = 56 / 252.
     assert colour["classes"]["green"]["two_in_batch"] == pytest.approx(56 / 252)
     # Whenever both greens are in a batch of 5 they are its minority: the same share, simulated.
-    assert abs(colour["classes"]["green"]["rectified"] - 56 / 252) < 4 * np.sqrt(56 / 252 * 196 / 252 / 200)
+    assert abs(colour["classes"]["green"]["rectified"] - 56 / 252) < 4 * np.sqrt(56 / 252 * 196 / 252 / 1000)
     assert colour["classes"]["red"]["rectified"] <= colour["classes"]["red"]["two_in_batch"]
     assert found["splits"]["train"] == {"images": 10, "missing": 0.1, "smallest_class": 0, "largest_class": 8}
     said = "\n".join(found["findings"])
