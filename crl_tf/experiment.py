@@ -17,7 +17,7 @@ from crl_tf import report
 from crl_tf.crl_model import CRLModel
 from crl_tf.datasets import load_dataset
 from crl_tf.datasets.cache import NONE, cached
-from crl_tf.datasets.checking import without_unreadable
+from crl_tf.datasets.checking import require_readable, without_unreadable
 from crl_tf.datasets.pipeline import make_pipeline
 from crl_tf.datasets.source import Dataset, Records
 from crl_tf.evaluation import evaluate_model
@@ -34,6 +34,7 @@ from crl_tf.recipe import flattened, from_json
 from crl_tf.training import XLA, check_execution, fit, make_optimizer, precision, seconds_trained
 
 CONFIG, RESULT, COMPARISON, MODEL = "config.json", "result.json", "comparison.json", "model.keras"
+INSPECTION = "inspection.json"
 
 FREE_ON_RESUME = ("train.epochs", "data.cache", "train.steps_per_execution", "train.xla")
 """What a resumed run may change. Precision is not among them: it changes what is learned, not only how fast."""
@@ -141,14 +142,15 @@ def inspect(config: ConfigDict, workdir: Path, *, check_images: bool = True) -> 
 
     Args:
         config: a recipe; of training, only batch_size, eta and rho are looked at.
-        workdir: a new or empty folder.
+        workdir: a new or empty folder, or one that an earlier inspection left, which is overwritten.
         check_images: also read every image that is there.
     Returns:
         what `inspection.inspect_dataset` finds, with "images": what `inspection.inspect_images` finds.
     """
     workdir = Path(workdir)
     _refuse_file(workdir)
-    _occupied(workdir, resume=False)
+    if workdir.is_dir() and any(workdir.iterdir()) and not (workdir / INSPECTION).is_file():
+        raise ValueError(f"workdir {workdir} is not empty and holds no inspection: pass another --workdir")
     dataset = load(config, check_images=False)
     found = inspect_dataset(dataset, batch_size=config.train.batch_size, eta=config.crl.eta, rho=config.crl.rho, seed=config.seed)
     found["images"] = inspect_images(dataset, tuple(config.data.image_size)) if check_images else {}
@@ -161,7 +163,7 @@ def inspect(config: ConfigDict, workdir: Path, *, check_images: bool = True) -> 
     report.save_class_distributions(counts, figures / "class_distributions.png")
     if len(dataset.schema) > 1:
         report.save_association(dataset.schema.names, association(together, dataset.schema), figures / "co_occurrence.png")
-    write_json(workdir / "inspection.json", found)
+    write_json(workdir / INSPECTION, found)
     return found
 
 
@@ -202,6 +204,9 @@ def load(config: ConfigDict, *, check_images: bool = True) -> Dataset:
 def with_cache(config: ConfigDict, dataset: Dataset) -> Dataset:
     """The dataset as `data.cache` wants it, and a line on what became of that."""
     where, size = config.data.cache, config.data.image_size
+    if where == NONE and not config.data.skip_unreadable:
+        # A broken training image is met in the first epoch, one of these after the last. A cache meets all of them.
+        require_readable(dataset, ("validation", "test"), image_size=tuple(size))
     kept = cached(dataset, tuple(size), where)
     decoded = [name for name in dataset.splits if kept.splits[name] is not dataset.splits[name]]
     if decoded:

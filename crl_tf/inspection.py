@@ -16,14 +16,14 @@ from rich.progress import Progress
 from scipy.stats import hypergeom
 
 from crl_tf.datasets.checking import check_images, duplicates, image_names
-from crl_tf.datasets.source import SPLITS, Dataset
+from crl_tf.datasets.source import SPLITS, Dataset, Split
 from crl_tf.files import write_whole
 from crl_tf.imbalance import class_counts, imbalance_measure, imbalance_ratio
 from crl_tf.losses.profiling import minority_classes
 from crl_tf.schema import AttributeSchema
 
 SIMULATED_BATCHES = 1000
-"""Batches drawn to see how often a class is among the minority: the share has an error of at most sqrt(0.25 / 1000), 1.6 points."""
+"""Batches drawn to see how often a class is in the minority: the share has an error of at most sqrt(0.25 / 1000), 1.6 points."""
 
 STRONGEST = 50
 """Pairs of labels that are named, those which tell most of one another."""
@@ -204,7 +204,9 @@ def _rectified(dataset: Dataset, batch_size: int, rho: float, seed: int) -> np.n
         return minority_classes(batch, sizes, rho=rho)
 
     size = min(batch_size, len(labels))
-    draws = (labels[rng.choice(len(labels), size, replace=False, shuffle=False)].astype(np.int32) for _ in range(SIMULATED_BATCHES))
+    draws = (
+        labels[rng.choice(len(labels), size, replace=False, shuffle=False)].astype(np.int32) for _ in range(SIMULATED_BATCHES)
+    )
     return np.mean([chosen(tf.constant(batch)).numpy() for batch in draws], axis=0)
 
 
@@ -219,7 +221,8 @@ def inspect_images(dataset: Dataset, image_size: tuple[int, int]) -> dict[str, A
          "sizes": {"smallest", "median", "largest": [H, W]}, "findings"}; "findings" alone where no image file is there.
     """
     if _lists_alone(dataset):
-        return {"findings": ["none of the images is there: this was counted from the lists alone"]}
+        first = next(split.images[0] for split in dataset.splits.values())
+        return {"findings": [f"none of the images is there, such as {first}: this was counted from the lists alone"]}
     checked = {}
     with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
         for name, split in dataset.splits.items():
@@ -232,9 +235,12 @@ def inspect_images(dataset: Dataset, image_size: tuple[int, int]) -> dict[str, A
     unreadable = [
         {"split": name, "image": image.name, "reason": image.reason} for name, c in checked.items() for image in c.unreadable
     ]
+    for c in checked.values():
+        # Two empty files are no picture that stands there twice.
+        c.digests[[image.index for image in c.unreadable]] = 0
     same = duplicates({name: c.digests for name, c in checked.items()})
     repeated = [
-        [image_names(dataset.splits[name], [place])[0] for name, place in group]
+        [_name(name, dataset.splits[name], place) for name, place in group]
         for group in same.groups
         if len({name for name, _ in group}) > 1
     ]
@@ -249,6 +255,11 @@ def inspect_images(dataset: Dataset, image_size: tuple[int, int]) -> dict[str, A
         "sizes": _size_facts(sizes),
         "findings": _image_findings(unreadable, repeated, same.within, sum(len(c.indices) for c in checked.values())),
     }
+
+
+def _name(split: str, images: Split, place: int) -> str:
+    (name,) = image_names(images, [place])
+    return f"{name} of {split}" if images.decoded else name
 
 
 def _size_facts(sizes: np.ndarray) -> dict[str, list[int]]:
@@ -270,7 +281,10 @@ def _image_findings(
         )
     if repeated:
         what = "1 picture stands" if len(repeated) == 1 else f"{len(repeated)} pictures stand"
-        said.append(f"{what} in several splits, so that what is tested was trained on: {' = '.join(repeated[0])}")
+        said.append(
+            f"{what} in several splits, so that what is tested was trained on: {' = '.join(repeated[0])}; inspection.json names"
+            " them all"
+        )
     if any(within.values()):
         said.append(
             f"pictures that repeat another of their split: {', '.join(f'{n} in {name}' for name, n in within.items() if n)}"

@@ -195,6 +195,11 @@ def _inspect(console: Console) -> None:
     found = experiment.inspect(config, workdir, check_images=_CHECK_IMAGES.value)
     for table in (report.split_table(found), report.imbalance_table(found), report.rarest_table(found)):
         console.print(table)
+    console.print(
+        "in reach: at least half of the batches hold two of the class, without which nothing can rectify it", highlight=False
+    )
+    if line := report.association_line(found):
+        console.print(line, highlight=False, markup=False)
     for sentence in found["findings"]:
         console.print(f"! {sentence}", highlight=False, markup=False)
     console.print(f"inspection.json, co_occurrence.csv, figures: {workdir}", highlight=False, soft_wrap=True)

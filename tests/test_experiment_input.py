@@ -104,6 +104,27 @@ def test_unreadable_images_are_left_out_and_named(tiny_recipe, shop, tmp_path, c
         experiment.load(tiny_recipe)
 
 
+def test_a_broken_test_image_is_met_before_the_first_epoch(tiny_recipe, shop, tmp_path):
+    rows = (shop / "attributes.csv").read_text().replace("59.png", "broken.png").splitlines()
+    for i in range(59):
+        (tmp_path / f"{i}.png").write_bytes((shop / f"{i}.png").read_bytes())
+    (tmp_path / "broken.png").write_bytes(b"hello")
+    (tmp_path / "attributes.csv").write_text("\n".join(rows) + "\n")
+    tiny_recipe.data.dir = str(tmp_path)
+    with pytest.raises(ValueError, match=r"1 in validation and test: .*broken\.png \(not an image.*--skip_unreadable"):
+        experiment.run(tiny_recipe, tmp_path / "run", export=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_inspection_is_written_over_its_own_and_nothing_else(tiny_recipe, tmp_path):
+    first = experiment.inspect(tiny_recipe, tmp_path / "seen", check_images=False)
+    assert experiment.inspect(tiny_recipe, tmp_path / "seen", check_images=False) == first
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("...")
+    with pytest.raises(ValueError, match=r"mine is not empty and holds no inspection: pass another --workdir"):
+        experiment.inspect(tiny_recipe, tmp_path / "mine")
+
+
 def test_a_config_from_before_there_was_a_cache_loads():
     settings = from_json({}).to_dict()
     del settings["data"]["cache"]

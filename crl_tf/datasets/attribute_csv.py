@@ -20,6 +20,7 @@ from crl_tf.schema import NOT_ANNOTATED, Attribute, AttributeSchema
 
 OWNER = "attribute_csv"
 SCHEMA = "schema.yaml"
+RESERVED = ("path", "split", "group")
 SHOWN = 8
 """Classes that a warning names."""
 
@@ -135,7 +136,9 @@ def read_labelled_images(owner: str, path: Path, meaning: TableSchema, *, check_
     wanted = list(dict.fromkeys([meaning.path, *filter(None, (split, group)), *labels]))
     absent = [name for name in wanted if name not in names]
     if absent:
-        raise ValueError(f"{owner}: {path}: missing column(s) {absent}, received {names}")
+        raise ValueError(
+            f"{owner}: {path}: missing column(s) {absent}, received {names}; the YAML beside it says which column is what"
+        )
     table = read_table(owner, path, wanted, texts=[meaning.path])
     images = image_paths(table, meaning.path, path.parent / meaning.root)
     splits = None if split is None else _splits(table, split)
@@ -158,6 +161,12 @@ def _labels(owner: str, path: Path, names: list[str], meaning: TableSchema, take
         if meaning.path in meaning.labels:
             raise ValueError(f"{owner}: {path}: labels: {meaning.path!r} is the column of the image paths")
         return dict(meaning.labels)
+    near = next((name for name in names if name not in taken and name not in meaning.ignore and name.lower() in RESERVED), None)
+    if near is not None:
+        raise ValueError(
+            f"{owner}: {path}: column {near!r} is no label but nearly {near.lower()!r}: rename it, write {near.lower()}: {near}"
+            " in the YAML, or ignore it there"
+        )
     # The column `split` is no label even where shares are given instead.
     labels = {name: OneOf() for name in names if name not in taken and name not in meaning.ignore}
     if not labels and meaning.path in names:
@@ -188,9 +197,13 @@ def _splits(table: Table, name: str) -> np.ndarray:
 def _groups(table: Table, name: str, meaning: TableSchema) -> np.ndarray:
     """Number of each row's group, int32 [n]; -1 where the table gives none."""
     column = table.categories(name)
-    none = [value in ("", *meaning.missing) for value in column.values]
-    number = np.where(none, NOT_ANNOTATED, np.cumsum(~np.array(none, bool)) - 1)
-    return np.append(number, NOT_ANNOTATED).astype(np.int32)[column.codes]
+    # The place behind the last is where the code -1 of a null leads.
+    none = np.array([*(value in ("", *meaning.missing) for value in column.values), True])
+    used, first = np.unique(column.codes[~none[column.codes]], return_index=True)
+    # Numbered by the first row of each: a Parquet file may list the same values in another order.
+    number = np.full(len(none), NOT_ANNOTATED, np.int32)
+    number[used[np.argsort(first)]] = np.arange(len(used))
+    return number[column.codes]
 
 
 def _warn_of_groups(owner: str, groups: np.ndarray, splits: np.ndarray) -> None:
@@ -211,11 +224,12 @@ def _warn_of_classes(owner: str, schema: AttributeSchema, counts: Mapping[str, S
         without += _named(attribute, (train + others) == 0)
         untrained += _named(attribute, (train == 0) & (others > 0))
     if without:
-        warnings.warn(f"{owner}: {len(without)} classes have no image: {_listed(without)}", stacklevel=4)
+        what = "1 class has" if len(without) == 1 else f"{len(without)} classes have"
+        warnings.warn(f"{owner}: {what} no image: {_listed(without)}", stacklevel=4)
     if untrained:
+        what = "1 class is" if len(untrained) == 1 else f"{len(untrained)} classes are"
         warnings.warn(
-            f"{owner}: {len(untrained)} classes are in validation or test and never in train, so nothing can learn them:"
-            f" {_listed(untrained)}",
+            f"{owner}: {what} in validation or test and never in train, so nothing can learn it: {_listed(untrained)}",
             stacklevel=4,
         )
 

@@ -17,7 +17,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from rich.progress import Progress
 
-from crl_tf.datasets.decoding import MISSING, decode, encoded_image, fault, file_fault
+from crl_tf.datasets.decoding import MISSING, REMEDY, decode, encoded_image, fault, file_fault
 from crl_tf.datasets.headers import read_header
 from crl_tf.datasets.pipeline import usable_cores
 from crl_tf.datasets.source import Dataset, Records, Split
@@ -153,6 +153,23 @@ def without_unreadable(
             raise ValueError(f"unreadable images: none of the {len(split)} of {name} can be read, such as {_named(found, name)}")
         splits[name] = split.take(np.setdiff1d(np.arange(len(split)), broken)) if broken else split
     return dataclasses.replace(dataset, splits=splits), found
+
+
+def require_readable(dataset: Dataset, splits: Sequence[str], *, image_size: tuple[int, int]) -> None:
+    """Raises ValueError, with the first few and why, unless every image of these splits can be decoded."""
+    found = []
+    with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
+        for name in splits:
+            if not dataset.splits[name].decoded:
+                task = progress.add_task(f"reading {name}", total=len(dataset.splits[name]))
+
+                def advance(count: int, task: int = task) -> None:
+                    progress.advance(task, count)
+
+                found += check_images(dataset.splits[name], image_size=image_size, advance=advance).unreadable
+    if found:
+        more = ", ..." if len(found) > NAMED else ""
+        raise ValueError(f"unreadable images: {len(found)} in {' and '.join(splits)}: {_named(found)}{more}; {REMEDY}")
 
 
 def duplicates(digests: Mapping[str, np.ndarray]) -> Duplicates:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from crl_tf.datasets.source import SPLITS
 from crl_tf.datasets.table import Table
 
-INDIRECT = r"(^|/)\.\.?(/|$)|/{2,}"
+INDIRECT = r"(^|/)\.\.?(/|$)|/{2,}|/$"
 """Where a path takes a detour: ./a, a/../b, a//b."""
 SLICE = 1 << 16
 
@@ -52,15 +52,20 @@ def image_paths(table: Table, column: str, root: str | os.PathLike[str]) -> Imag
     detours = pc.match_substring_regex(names, INDIRECT)
     straight = names
     if pc.any(detours).as_py():
-        replaced = [os.path.normpath(name) for name in names.filter(detours).to_pylist()]
+        replaced = [_straight(name) for name in names.filter(detours).to_pylist()]
         straight = pc.replace_with_mask(names, detours, pa.array(replaced, pa.large_string()))
     keys = straight
     if pc.any(absolute).as_py() or pc.any(pc.starts_with(straight, "..")).as_py():
         keys = pc.if_else(absolute, straight, _joined(os.path.abspath(root), straight))
         upwards = pc.match_substring_regex(keys, INDIRECT)
-        replaced = [os.path.normpath(key) for key in keys.filter(upwards).to_pylist()]
+        replaced = [_straight(key) for key in keys.filter(upwards).to_pylist()]
         keys = pc.replace_with_mask(keys, upwards, pa.array(replaced, pa.large_string()))
     return ImagePaths(names, paths, keys)
+
+
+def _straight(path: str) -> str:
+    # By itself normpath leaves two slashes at the beginning, which POSIX lets mean another root.
+    return os.path.normpath(f"/{path.lstrip('/')}" if path.startswith("//") else path)
 
 
 def _joined(folder: str, names: pa.LargeStringArray) -> pa.LargeStringArray:
@@ -100,9 +105,11 @@ def require_files(table: Table, images: ImagePaths) -> None:
     missing = [row for row in unlisted.tolist() if listed[folder_of[row]] == [] or not os.path.isfile(images.paths[row].as_py())]
     if missing:
         row = missing[0]
+        slashes = "; write / between folders" if "\\" in images.names[row].as_py() else ""
         raise FileNotFoundError(
             f"{table.owner}: {table.path}: {len(missing)} of {len(table)} images are missing,"
             f" the first: {images.names[row].as_py()!r} ({table.where(row)}), looked for at {images.paths[row].as_py()}"
+            f"{slashes}; --skip_unreadable leaves out what is missing"
         )
 
 

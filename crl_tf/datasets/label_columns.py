@@ -44,6 +44,11 @@ def label_column(table: Table, name: str, label: Label, missing: Collection[str]
             with fewer than 2 classes.
     """
     column = table.categories(name)
+    both = next((value for value in _given(label) if value in missing), None)
+    if both is not None:
+        raise table.error(
+            f"label {name!r} has the class {both!r}, which stands under missing as well; take it out of one of them"
+        )
     _refuse_nan(table, name, column, {*missing, *_given(label)})
     if isinstance(label, MultiHot):
         return _multi_hot(table, name, label, column, missing)
@@ -101,7 +106,10 @@ def _discovered(table: Table, name: str, column: Column, missing: Collection[str
 def _no_class(table: Table, name: str, value: str, classes: Collection[str], column: Column) -> ValueError:
     shown = [*list(classes)[:SHOWN], *(["..."] if len(classes) > SHOWN else [])]
     advice = "" if value else "; to leave it unannotated, list '' under missing"
-    return table.error(f"label {name!r} must be one of {shown}, received {value!r}{advice}", column.first(value))
+    return table.error(
+        f"label {name!r} must be one of {shown}, received {value!r}{advice}; classes are those of the YAML, where it gives them",
+        column.first(value),
+    )
 
 
 def _multi_hot(table: Table, name: str, label: MultiHot, column: Column, missing: Collection[str]) -> LabelColumn:

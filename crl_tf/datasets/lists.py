@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -46,7 +47,7 @@ def read_numbers(
         ValueError: for a malformed line (named by its number), an image that is listed twice, or another number of images
             than the first line says.
     """
-    with path.open("rb") as file:
+    with _opened(path) as file:
         count, header = _head(source, path, file) if head else (None, [])
         width = len(header) if width is None else width
         line, names, blocks = 3 if head else 1, [], [np.empty((0, width), dtype)]
@@ -65,7 +66,7 @@ def read_words(source: str, path: Path, meaning: Mapping[str, int], *, head: boo
     Args and errors as for `read_numbers`.
     """
     names, values = [], []
-    with path.open("rb") as file:
+    with _opened(path) as file:
         count, header = _head(source, path, file) if head else (None, [])
         for number, line in enumerate(file, start=3 if head else 1):
             # Split as bytes: a string would be split at Unicode's blanks too, which a file name may hold.
@@ -110,7 +111,8 @@ def check_files(source: str, root: Path, names: Sequence[str]) -> None:
             missing.append(name)
     if missing:
         raise FileNotFoundError(
-            f"{source}: {len(missing)} of {len(names)} listed images are missing in {root}, the first: {missing[0]}"
+            f"{source}: {len(missing)} of {len(names)} listed images are missing in {root}, the first: {missing[0]};"
+            " --skip_unreadable leaves them out, where they are no more than 1 %"
         )
 
 
@@ -209,6 +211,14 @@ def _integers(text: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     sound &= text[at - signed] <= BLANK
     np.negative(numbers, out=numbers, where=signed)
     return numbers, sound
+
+
+def _opened(path: Path) -> BinaryIO:
+    file = path.open("rb")
+    # Some editors put a byte order mark before the first line.
+    if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+        file.seek(0)
+    return file
 
 
 def _head(source: str, path: Path, file: BinaryIO) -> tuple[int, list[str]]:

@@ -100,8 +100,11 @@ def make_pipeline(
         labels = tf.numpy_function(lambda i: split.labels[i].astype(np.int32), [index], tf.int32, stateful=False)
         return read(index), tf.ensure_shape(labels, [None, split.labels.shape[1]])
 
+    samples = len(order_of(np.int64(0)))
+    if not samples:
+        raise ValueError(f"make_pipeline: {worker[1]} workers share {len(indices)} samples, fewer than one each")
     # Whole batches at once: per sample, the overhead of the map costs more than the work on a small image.
-    batches = _index_batches(order_of, len(order_of(np.int64(0))), batch_size, seed)
+    batches = _index_batches(order_of, samples, batch_size, seed)
     batches = batches.map(load, num_parallel_calls=usable_cores())
     if training and augment:
         batches = _augmented(batches, seed, augment)

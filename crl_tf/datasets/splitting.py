@@ -21,7 +21,8 @@ def stratified_split(
     there are parts is in each part, unless each of its units is, where it stands, the last one of such a class or the only
     one there is. That cannot happen with one label and no groups. Sizes come close to
     their shares, those of the parts too (1,000,000 samples with 40 labels: within 0.06 %; 1,000 groups of 1 to 40 samples with
-    10 labels: within 2 %); coverage comes first.
+    10 labels: within 2 %); coverage comes first. A class of fewer units than parts is in the largest part and then in another,
+    as long as there are not so many such classes that sizes would suffer.
 
     Args:
         labels: integers [n, L], -1 = not annotated. Fast if columns are contiguous (`columns.T`).
@@ -77,6 +78,10 @@ def random_split(count: int, sizes: Mapping[str, int], seed: int) -> dict[str, n
     order = np.random.default_rng(seed).permutation(count)
     ends = np.cumsum(list(sizes.values()))[:-1]
     return {name: np.sort(rows) for name, rows in zip(sizes, np.split(order, ends), strict=True)}
+
+
+SLACK = 0.02
+"""How far above its share, as a part of it, classes too rare to be in every part may take a part."""
 
 
 @dataclass(frozen=True)
@@ -146,8 +151,12 @@ def _deal(
     have = members.sizes(part, len(share))
     need = share * (have.sum() + weights.sum()) - have
     # First one to each part without any, and the heaviest of these to the neediest part.
+    left = left[np.argsort(-weights, kind="stable")] if len(members.units) < len(share) else left
+    weights = members.weights_of(left)
     empty = np.flatnonzero(have == 0)
     empty = empty[np.argsort(-need[empty], kind="stable")][: len(left)]
+    if len(members.units) < len(share):
+        empty = _place_few(weights, have, share, drift, SLACK * everything.weights_of(everything.units).sum())
     first = len(empty)
     left[:first] = left[:first][np.argsort(-weights[:first], kind="stable")]
     weights = members.weights_of(left)
@@ -168,6 +177,24 @@ def _deal(
     part[units] = chosen
     dealt = everything.weights_of(units)
     drift += np.bincount(chosen, dealt, minlength=len(share)) - share * dealt.sum()
+
+
+def _place_few(weights: np.ndarray, have: np.ndarray, share: np.ndarray, drift: np.ndarray, slack: float) -> np.ndarray:
+    """Parts for the units of a class that cannot be in every part: the largest part first, then one that lacks the class.
+
+    Unless that part is above its share already: thousands of such classes would otherwise take it far from it.
+    """
+    have, drift, chosen = have.copy(), drift.copy(), []
+    for weight in weights:
+        lacking = np.where(have == 0, np.where(share == share.max(), -np.inf, drift), np.inf)
+        target = int(np.argmin(lacking)) if (have == 0).any() else int(np.argmin(drift))
+        if drift[target] > max(1.0, slack * share[target]):
+            target = int(np.argmin(drift))
+        have[target] += weight
+        drift -= share * weight
+        drift[target] += weight
+        chosen.append(target)
+    return np.array(chosen)
 
 
 def _cover(classes: list[_Class], part: np.ndarray, parts: int, rng: np.random.Generator) -> None:

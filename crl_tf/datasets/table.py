@@ -131,7 +131,10 @@ def find_table(owner: str, data_dir: str | os.PathLike[str] | None, stem: str) -
         return Path(data_dir)
     there = [name for name in names if (Path(data_dir) / name).is_file()]
     if not there:
-        raise FileNotFoundError(f"{owner}: no file {Path(data_dir) / names[0]}, nor {names[1]} beside it")
+        raise FileNotFoundError(
+            f"{owner}: no file {Path(data_dir) / names[0]}, nor {names[1]} beside it; a table of another name is"
+            " itself the data_dir"
+        )
     if len(there) == 2:
         raise ValueError(f"{owner}: {data_dir} holds {names[0]} and {names[1]}; name one of them as data_dir")
     return Path(data_dir) / there[0]
@@ -152,6 +155,13 @@ def column_names(owner: str, path: Path) -> list[str]:
     else:
         line, row = next(_csv_rows(owner, path), (1, []))
         names, place = [name.strip() for name in row], f"{path}, line {line}"
+    if not names:
+        raise ValueError(f"{owner}: {path} is empty")
+    other = next((mark for mark in (";", "\t", "|") if len(names) == 1 and mark in names[0]), None)
+    if other is not None:
+        raise ValueError(
+            f"{owner}: {place}: values must be separated by commas, received {names[0]!r}; save it with , for {other!r}"
+        )
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise ValueError(f"{owner}: {place}: column names must be distinct, repeated: {repeated}")

@@ -14,7 +14,14 @@ Tables and figures show shares as percentages with one decimal, differences in p
 """
 
 from crl_tf.report.figures import FREQUENCY_BINS, NAMED_CLASSES, save_class_distributions, save_sensitivity_by_frequency
-from crl_tf.report.inspection import imbalance_table, rarest_table, save_association, save_class_sizes, split_table
+from crl_tf.report.inspection import (
+    association_line,
+    imbalance_table,
+    rarest_table,
+    save_association,
+    save_class_sizes,
+    split_table,
+)
 from crl_tf.report.runs import ABSENT
 from crl_tf.report.tables import comparison_table, group_table, label_table, seeds_table
 
@@ -22,6 +29,7 @@ __all__ = [
     "ABSENT",
     "FREQUENCY_BINS",
     "NAMED_CLASSES",
+    "association_line",
     "comparison_table",
     "group_table",
     "imbalance_table",

@@ -19,6 +19,9 @@ from crl_tf.report.runs import ABSENT
 RAREST = 20
 """Classes that the table of the rarest names."""
 
+TELLING = 0.3
+"""From this Cramér's V on, a pair of labels is worth a word."""
+
 NAMED_LABELS = 80
 """Up to so many labels, a table or a figure has a line with its name for each."""
 
@@ -76,6 +79,12 @@ def rarest_table(found: Mapping[str, Any]) -> Table:
         counts = (f"{c[split]:,}" for split in ("train", "validation", "test"))
         table.add_row(Text(f"{label} = {name}"), *counts, *(_percent(c[key]) for key in ("share", "two_in_batch", "rectified")))
     return table
+
+
+def association_line(found: Mapping[str, Any]) -> str | None:
+    """The pairs of labels that tell much of one another, in a line; None where there is none."""
+    pairs = [f"{a} and {b} {value:.2f}" for a, b, value in found["co_occurrence"] if value >= TELLING][:5]
+    return f"labels that tell of one another (Cramér's V in the training images): {', '.join(pairs)}" if pairs else None
 
 
 def save_class_sizes(found: Mapping[str, Any], path: str | os.PathLike[str]) -> None:

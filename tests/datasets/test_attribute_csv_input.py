@@ -24,6 +24,7 @@ def changed(line: int, column: int, value: str) -> list[list[str]]:
     [
         (changed(1, 0, "file"), ValueError, r"missing column\(s\) \['path'\], received \['file', 'split'"),
         (changed(1, 3, "colour"), ValueError, r"line 1: column names must be distinct, repeated: \['colour'\]"),
+        (changed(1, 1, "Split"), ValueError, r"column 'Split' is no label but nearly 'split': rename it, write split: Split in"),
         (changed(1, 3, " "), ValueError, r"line 1: column 4 has no name"),
         (changed(4, 1, "dev"), ValueError, r"line 4: split must be one of .*received 'dev'"),
         (changed(4, 1, ""), ValueError, r"line 4: split must be one of .*received ''"),
@@ -37,7 +38,7 @@ def changed(line: int, column: int, value: str) -> list[list[str]]:
         (
             changed(3, 0, "nowhere/x.jpg"),
             FileNotFoundError,
-            r"first: 'nowhere/x\.jpg' \(line 3\), looked for at /.*/nowhere/x\.jpg$",
+            r"first: 'nowhere/x\.jpg' \(line 3\), looked for at /.*/nowhere/x\.jpg; --skip_unreadable leaves out what is missing$",
         ),
         (changed(3, 0, "images"), FileNotFoundError, r"the first: 'images' \(line 3\)"),
         (changed(3, 0, ""), ValueError, r"line 3: column 'path' must name an image, received nothing"),
@@ -70,7 +71,7 @@ def changed(line: int, column: int, value: str) -> list[list[str]]:
         ),
         ([*CSV_ROWS[:1], *([*row[:3], ""] for row in CSV_ROWS[1:])], ValueError, r"column 'size' must hold .* received \[\]"),
         (CSV_ROWS[:1], ValueError, r"holds no row below its header"),
-        ([], ValueError, r"missing column\(s\) \['path'\], received \[\]"),
+        ([], ValueError, r"attributes\.csv is empty"),
         (
             [["path", "colour"], ["images/a.png", "red"], ["images/b.jpg", "blue"]],
             ValueError,
@@ -158,6 +159,23 @@ def test_file_that_is_no_parquet(csv_dir):
     path.write_bytes(b"PAR1" + b"\x00" * 60 + whole[64:])
     with pytest.raises(ValueError, match=r"attributes\.parquet is not a readable Parquet file: "):
         load_attribute_csv(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"attributes\.csv is empty$"),
+        (
+            "path;split;size\na.png;train;10\n",
+            r"line 1: values must be separated by commas, received 'path;split;size'; save it with",
+        ),
+        ("path\tsplit\na.png\ttrain\n", r"line 1: values must be separated by commas, received 'path\\tsplit'"),
+    ],
+)
+def test_empty_or_not_separated_by_commas(csv_dir, text, message):
+    (csv_dir / "attributes.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_attribute_csv(csv_dir)
 
 
 def test_what_data_dir_must_be(csv_dir, tmp_path):

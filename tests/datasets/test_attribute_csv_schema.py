@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from dataset_files import write_csv
 
@@ -113,7 +115,7 @@ def test_yaml_values_are_the_texts_of_the_table(tmp_path):
 def test_class_without_an_image_is_kept_and_warned_of(tmp_path):
     rows = [[f"{i}.png", "ab"[i % 2]] for i in range(30)]
     write(tmp_path, "labels:\n  label: [a, rare, b]\n", rows, ["path", "label"])
-    with pytest.warns(UserWarning, match=r"attribute_csv: 1 classes have no image: label=rare$"):
+    with pytest.warns(UserWarning, match=r"attribute_csv: 1 class has no image: label=rare$"):
         assert load(tmp_path).schema.attributes[0].classes == ("a", "rare", "b")
 
 
@@ -183,3 +185,34 @@ def test_schema_that_is_not_there(tmp_path):
     write(tmp_path, "")
     with pytest.raises(FileNotFoundError, match=r"no file .*nowhere\.yaml"):
         load(tmp_path, schema=tmp_path / "nowhere.yaml")
+
+
+def test_a_class_that_stands_under_missing_is_refused(tmp_path):
+    write(tmp_path, YAML.replace('missing: ["", "NA"]', 'missing: ["", "NA", "0"]'))
+    with pytest.raises(
+        ValueError, match=r"label 'smiling' has the class '0', which stands under missing as well; take it out of"
+    ):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("first, second", [("/x/a.png", "//x/a.png"), ("/x/a.png", "/x/a.png/"), ("/x/a.png", "/x//a.png")])
+def test_one_path_written_in_two_ways_is_refused(tmp_path, first, second):
+    rows = [[first, *ROWS[0][1:]], *ROWS[1:4], [second, *ROWS[4][1:]]]
+    with pytest.raises(ValueError, match=r"is in train and in test, first on line 2 as '/x/a\.png'"):
+        load(write(tmp_path, YAML, rows))
+
+
+def test_groups_are_numbered_by_their_first_row(tmp_path):
+    """A Parquet dictionary may list them in any order: the numbers, and with them the seeded split, stay."""
+    table = pa.table({"path": [f"{i}.png" for i in range(60)], "label": [str(i % 2) for i in range(60)]})
+    group = pa.array([f"g{9 - i // 6}" for i in range(60)])
+    found = []
+    for name, column in (("plain", group), ("sorted", pa.DictionaryArray.from_arrays(
+        pa.array([9 - i // 6 for i in range(60)]), pa.array([f"g{i}" for i in range(10)])))):  # fmt: skip
+        pq.write_table(table.append_column("group", column), tmp_path / f"{name}.parquet")
+        found.append(load(tmp_path / f"{name}.parquet", seed=3))
+    for split in ("train", "validation", "test"):
+        assert found[0].splits[split].images.tolist() == found[1].splits[split].images.tolist()
+    groups = np.concatenate([found[1].splits[split].extras["group"] for split in ("train", "validation", "test")])
+    rows = np.concatenate([found[1].splits[split].images for split in ("train", "validation", "test")]).tolist()
+    assert {int(Path(row).stem) // 6 for row, g in zip(rows, groups, strict=True) if g == 0} == {0}

@@ -183,3 +183,11 @@ def test_real_lists_without_images(real_data):
     # 10,177 people, none of whom is in two parts.
     people = [set(split.extras["identity"].tolist()) for split in dataset.splits.values()]
     assert len(set.union(*people)) == sum(map(len, people)) == 10177
+
+
+def test_a_byte_order_mark_changes_nothing(celeba_dir):
+    before = load(celeba_dir)
+    for name in ("list_attr_celeba.txt", "list_eval_partition.txt"):
+        (celeba_dir / name).write_bytes(b"\xef\xbb\xbf" + (celeba_dir / name).read_bytes())
+    for split in before.splits:
+        np.testing.assert_array_equal(load(celeba_dir).splits[split].images, before.splits[split].images)

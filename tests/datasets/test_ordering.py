@@ -77,6 +77,8 @@ def test_workers_of_a_pipeline():
 def test_bad_arguments():
     with pytest.raises(ValueError, match=r"worker must lie in \[0, 1\], received 2 of 2"):
         make_pipeline(numbered(5), image_size=(2, 2), batch_size=2, training=True, worker=(2, 2))
+    with pytest.raises(ValueError, match="3 workers share 2 samples, fewer than one each"):
+        make_pipeline(numbered(2), image_size=(2, 2), batch_size=2, training=True, worker=(0, 3))
     with pytest.raises(ValueError, match="open_shards must be >= 1, received 0"):
         shuffled_by_shard(np.arange(3), records(), 0, key=0)
     with pytest.raises(ValueError, match="open_shards must be None for images that are not Records"):

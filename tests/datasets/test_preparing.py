@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import shutil
 
 import numpy as np
 import pytest
@@ -254,7 +256,15 @@ def test_does_not_go_on_with_another_dataset(source, tmp_path):
 
 def test_the_dataset_may_have_moved(source, tmp_path):
     prepare(source, tmp_path / "out")
-    prepare(made(tmp_path / "elsewhere"), tmp_path / "out")
+    elsewhere = made(tmp_path / "elsewhere")
+    for name in SPLITS:
+        for mine, theirs in zip(elsewhere.splits[name].images, source.splits[name].images, strict=True):
+            shutil.copy2(theirs, mine)
+    prepare(elsewhere, tmp_path / "out")
+    # The same size and another time: its content may be another.
+    os.utime(str(elsewhere.splits["train"].images[0]), (1, 1))
+    with pytest.raises(ValueError, match="holds another dataset, or this one with other labels, files"):
+        prepare(elsewhere, tmp_path / "out")
 
 
 def test_bad_arguments_and_folders(source, tmp_path):

@@ -107,6 +107,26 @@ def test_rounding_does_not_add_up():
     np.testing.assert_allclose(sizes, [2240, 280, 280], atol=2)
 
 
+@pytest.mark.parametrize(
+    "sizes, grouped",
+    [
+        ([2] * 3000 + [4000], False),
+        ([1] * 4000 + [6000], False),
+        ([2] * 500 + [1000] * 9, False),
+        ([4] * 500, True),  # each class is a group
+    ],
+)
+def test_classes_too_rare_for_every_part_do_not_take_parts_from_their_shares(sizes, grouped):
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    parts = stratified_split(labels[:, None], SHARES, seed=0, groups=labels if grouped else None)
+    for name, rows in parts.items():
+        assert len(rows) / len(labels) == pytest.approx(SHARES[name], abs=0.02)
+    # A class of two is trained on as long as there is room: nine in ten of them here.
+    if sizes[0] == 2:
+        trained = np.isin(np.arange(len(sizes)), labels[parts["train"]])
+        assert trained.mean() > 0.9
+
+
 @pytest.mark.parametrize("grouped", [False, True])
 def test_shares_of_many_labels(grouped):
     rng = np.random.default_rng(0)
