@@ -38,7 +38,7 @@ def changed(line: int, column: int, value: str) -> list[list[str]]:
         (
             changed(3, 0, "nowhere/x.jpg"),
             FileNotFoundError,
-            r"first: 'nowhere/x\.jpg' \(line 3\), looked for at /.*/nowhere/x\.jpg; --skip_unreadable leaves out what is missing$",
+            r"nowhere/x\.jpg. \(line 3\), looked for at /.*/nowhere/x\.jpg; --skip_unreadable leaves out what is missing$",
         ),
         (changed(3, 0, "images"), FileNotFoundError, r"the first: 'images' \(line 3\)"),
         (changed(3, 0, ""), ValueError, r"line 3: column 'path' must name an image, received nothing"),
