@@ -2,15 +2,19 @@
 
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from scipy.stats.contingency import association as scipy_association
 
 from crl_tf import inspection
 from crl_tf.datasets import Dataset, Split, load_dataset
+from crl_tf.datasets.source import file_paths
 from crl_tf.schema import Attribute, AttributeSchema
 
+PNG = tf.io.encode_png(np.zeros((3, 2, 3), np.uint8)).numpy()
 SCHEMA = AttributeSchema((Attribute("colour", ("red", "green", "blue")), Attribute("size", ("small", "large"))))
 
 
@@ -89,6 +93,23 @@ def test_alpha_is_clipped_and_batch_size_checked():
     assert found["labels"]["size"]["alpha"] == 1.0
     with pytest.raises(ValueError, match="batch_size must be >= 1, received 0"):
         inspection.inspect_dataset(dataset([(0, 0)]), batch_size=0, eta=0.1)
+
+
+def test_images_that_cannot_be_read_are_no_repeated_picture(tmp_path):
+    for name, content in (("a.png", b""), ("b.png", b""), ("c.png", PNG), ("d.png", PNG), ("e.png", PNG)):
+        (tmp_path / name).write_bytes(content)
+    splits = {"train": "ac", "validation": "b", "test": "de"}
+    splits = {
+        split: Split(file_paths(f"{tmp_path}/{n}.png" for n in names), np.zeros((len(names), 2), np.int8))
+        for split, names in splits.items()
+    }
+    found = inspection.inspect_images(Dataset("toy", SCHEMA, splits), (4, 4))
+    assert [Path(image["image"]).name for image in found["unreadable"]] == ["a.png", "b.png"]
+    assert [[Path(name).name for name in names] for names in found["repeated"]] == [["c.png", "d.png", "e.png"]]
+    assert found["repeated_within"] == {"train": 0, "validation": 0, "test": 1}
+    assert found["read"] == 5 and found["forms"] == {"PNG": 3} and found["sizes"]["median"] == [3, 2]
+    said = "\n".join(found["findings"])
+    assert "2 of 5 images cannot be read, the first: " in said and "a.png (an empty file" in said and "1 in test" in said
 
 
 # Table 3, row "Imbalance ratio (1:x)", by the names of the publisher's list.
