@@ -29,7 +29,7 @@ def load_deepfashion(data_dir: str | None = None, *, check_images: bool = True) 
     """The benchmark in its official split, 209,222 / 40,000 / 40,000 images; one label per attribute, absent or present.
 
     Each attribute carries its group (texture, fabric, shape, part, style), which the measurements by group go by (Table 7;
-    `crl_tf.metrics.top_of_group` says what "top-5" means there). The lists make 10^9 bytes of labels and take about 15 s on one
+    `crl_tf.metrics.top_of_group` says what "top-5" means there). The lists make 289 MB of labels and take 10 s on one
     core. Nothing can be downloaded: the publisher asks for an agreement.
 
     Args:
