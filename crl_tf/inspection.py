@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from rich.progress import Progress
 from scipy.stats import hypergeom
 
-from crl_tf.datasets.checking import check_images, duplicates, image_names
+from crl_tf.datasets.checking import check_splits, duplicates, image_names
 from crl_tf.datasets.source import SPLITS, Dataset, Split
 from crl_tf.files import write_whole
 from crl_tf.imbalance import class_counts, imbalance_measure, imbalance_ratio
@@ -223,15 +221,7 @@ def inspect_images(dataset: Dataset, image_size: tuple[int, int]) -> dict[str, A
     if _lists_alone(dataset):
         first = next(split.images[0] for split in dataset.splits.values())
         return {"findings": [f"none of the images is there, such as {first}: this was counted from the lists alone"]}
-    checked = {}
-    with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
-        for name, split in dataset.splits.items():
-            task = progress.add_task(f"reading {name}", total=len(split))
-
-            def advance(count: int, task: int = task) -> None:
-                progress.advance(task, count)
-
-            checked[name] = check_images(split, image_size=image_size, advance=advance)
+    checked = check_splits(dataset, SPLITS, image_size=image_size)
     unreadable = [
         {"split": name, "image": image.name, "reason": image.reason} for name, c in checked.items() for image in c.unreadable
     ]

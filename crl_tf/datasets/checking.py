@@ -110,12 +110,22 @@ def check_images(
     return Checked(indices, digests, sizes, dict(forms), tuple(unreadable))
 
 
+def check_splits(dataset: Dataset, splits: Sequence[str], *, image_size: tuple[int, int]) -> dict[str, Checked]:
+    """`check_images` of each of these splits, with a bar on a terminal."""
+    checked = {}
+    with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
+        for name in splits:
+            task = progress.add_task(f"reading {name}", total=len(dataset.splits[name]))
+            advance = functools.partial(progress.advance, task)
+            checked[name] = check_images(dataset.splits[name], image_size=image_size, advance=advance)
+    return checked
+
+
 def without_unreadable(
     dataset: Dataset,
     *,
     image_size: tuple[int, int] = (224, 224),
     limit: float = 0.01,
-    advance: Callable[[int], None] | None = None,
 ) -> tuple[Dataset, list[Unreadable]]:
     """The dataset without the images that cannot be decoded, missing ones included, and what these are.
 
@@ -123,26 +133,13 @@ def without_unreadable(
         dataset: its splits of pixels are taken as they are.
         image_size: as of `check_images`.
         limit: the largest share of all images, in [0, 1], that may be left out.
-        advance: called with the number of images that are done; a bar shows them on a terminal as well.
     Raises:
         ValueError: if more than `limit` of all images cannot be read, or none of a split can.
     """
     if not 0 <= limit <= 1:
         raise ValueError(f"without_unreadable: limit must be a share in [0, 1], received {limit}")
-    found: list[Unreadable] = []
-    with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
-        for name, split in dataset.splits.items():
-            if split.decoded:
-                continue
-            task = progress.add_task(f"reading {name}", total=len(split))
-
-            def step(count: int, task: int = task) -> None:
-                progress.advance(task, count)
-                if advance:
-                    advance(count)
-
-            checked = check_images(split, image_size=image_size, advance=step)
-            found += [dataclasses.replace(problem, split=name) for problem in checked.unreadable]
+    encoded = [name for name, split in dataset.splits.items() if not split.decoded]
+    found = _unreadable(check_splits(dataset, encoded, image_size=image_size))
     _check_share(found, sum(map(len, dataset.splits.values())), limit)
     if not found:
         return dataset, []
@@ -157,16 +154,8 @@ def without_unreadable(
 
 def require_readable(dataset: Dataset, splits: Sequence[str], *, image_size: tuple[int, int]) -> None:
     """Raises ValueError, with the first few and why, unless every image of these splits can be decoded."""
-    found = []
-    with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
-        for name in splits:
-            if not dataset.splits[name].decoded:
-                task = progress.add_task(f"reading {name}", total=len(dataset.splits[name]))
-
-                def advance(count: int, task: int = task) -> None:
-                    progress.advance(task, count)
-
-                found += check_images(dataset.splits[name], image_size=image_size, advance=advance).unreadable
+    encoded = [name for name in splits if not dataset.splits[name].decoded]
+    found = _unreadable(check_splits(dataset, encoded, image_size=image_size))
     if found:
         more = ", ..." if len(found) > NAMED else ""
         raise ValueError(f"unreadable images: {len(found)} in {' and '.join(splits)}: {_named(found)}{more}; {REMEDY}")
@@ -293,6 +282,10 @@ def _described(content: bytes | None) -> tuple[tuple[int, int], list[str]]:
 def _named(found: list[Unreadable], split: str | None = None) -> str:
     some = [problem for problem in found if split in (None, problem.split)][:NAMED]
     return ", ".join(f"{problem.name} ({problem.reason})" for problem in some)
+
+
+def _unreadable(checked: Mapping[str, Checked]) -> list[Unreadable]:
+    return [dataclasses.replace(image, split=name) for name, facts in checked.items() for image in facts.unreadable]
 
 
 def _check_share(found: list[Unreadable], images: int, limit: float) -> None:
