@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from google.protobuf.message import DecodeError
 from rich.progress import Progress
 
 from crl_tf.datasets.decoding import MISSING, REMEDY, decode, encoded_image, fault, file_fault
@@ -263,8 +262,6 @@ def _records(records: Records, indices: np.ndarray) -> Iterator[tuple[bytes | No
             yield None, MISSING
         except OSError as error:
             yield None, f"cannot be opened ({error.strerror})"
-        except (DecodeError, IndexError):
-            yield None, "a damaged record: it holds no image"
 
 
 def _digest(content: bytes | memoryview | None) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from crl_tf.datasets.headers import UPRIGHT, Header, bmp_palette, form_of, read_header
 
@@ -102,8 +103,7 @@ def encoded_image(record: bytes) -> bytes:
     """The encoded image of a serialized tf.train.Example, its feature "image"; nothing where the record is damaged."""
     try:
         return tf.train.Example.FromString(record).features.feature["image"].bytes_list.value[0]
-    # The parser's own error has no public name.
-    except Exception:
+    except (DecodeError, IndexError):
         return b""
 
 

@@ -52,7 +52,7 @@ def stratified_split(
     part = np.full(count, -1, np.int8 if len(share) < 128 else np.int64)
     drift = np.zeros(len(share))
     for members in classes:
-        _deal(members, part, share, drift, classes[-1], rng)
+        _deal(members, part, share, drift, classes[-1], SLACK * len(labels), rng)
     _cover(classes, part, len(share), rng)
     of_sample = part if unit_of is None else part[unit_of]
     return {name: np.flatnonzero(of_sample == number) for number, name in enumerate(shares)}
@@ -141,7 +141,13 @@ def _class(samples: np.ndarray, unit_of: np.ndarray | None, count: int) -> _Clas
 
 
 def _deal(
-    members: _Class, part: np.ndarray, share: np.ndarray, drift: np.ndarray, everything: _Class, rng: np.random.Generator
+    members: _Class,
+    part: np.ndarray,
+    share: np.ndarray,
+    drift: np.ndarray,
+    everything: _Class,
+    slack: float,
+    rng: np.random.Generator,
 ) -> None:
     """Assigns the units of a class that no rarer class has assigned. drift: samples that each part has above its share."""
     left = rng.permutation(np.flatnonzero(part[members.units] < 0))
@@ -149,18 +155,30 @@ def _deal(
         return
     weights = members.weights_of(left)
     have = members.sizes(part, len(share))
+    if len(members.units) < len(share):
+        left = left[np.argsort(-weights, kind="stable")]
+        chosen = _place_few(members.weights_of(left), have, share, drift, slack)
+    else:
+        left, chosen = _place_many(members, left, have, share, drift, everything)
+    units = members.units[left]
+    part[units] = chosen
+    dealt = everything.weights_of(units)
+    drift += np.bincount(chosen, dealt, minlength=len(share)) - share * dealt.sum()
+
+
+def _place_many(
+    members: _Class, left: np.ndarray, have: np.ndarray, share: np.ndarray, drift: np.ndarray, everything: _Class
+) -> tuple[np.ndarray, np.ndarray]:
+    """The units of a class in another order, and a part for each of them: one to each that has none, the rest by the shares."""
+    left, weights = left.copy(), members.weights_of(left)
     need = share * (have.sum() + weights.sum()) - have
     # First one to each part without any, and the heaviest of these to the neediest part.
-    left = left[np.argsort(-weights, kind="stable")] if len(members.units) < len(share) else left
-    weights = members.weights_of(left)
     empty = np.flatnonzero(have == 0)
     empty = empty[np.argsort(-need[empty], kind="stable")][: len(left)]
-    if len(members.units) < len(share):
-        empty = _place_few(weights, have, share, drift, SLACK * everything.weights_of(everything.units).sum())
     first = len(empty)
     left[:first] = left[:first][np.argsort(-weights[:first], kind="stable")]
     weights = members.weights_of(left)
-    chosen = np.empty(len(left), part.dtype)
+    chosen = np.empty(len(left), np.int64)
     chosen[:first] = empty
     need[empty] -= weights[:first]
     if first < len(left):
@@ -173,10 +191,7 @@ def _deal(
         of_class = weights.sum() / everything.weights_of(members.units[left]).sum()
         ends = np.maximum.accumulate(ends - np.clip(of_class * np.cumsum(drift)[:-1], -half, half))
         chosen[first:] = np.searchsorted(ends, rest - weights[first:] / 2, side="right")
-    units = members.units[left]
-    part[units] = chosen
-    dealt = everything.weights_of(units)
-    drift += np.bincount(chosen, dealt, minlength=len(share)) - share * dealt.sum()
+    return left, chosen
 
 
 def _place_few(weights: np.ndarray, have: np.ndarray, share: np.ndarray, drift: np.ndarray, slack: float) -> np.ndarray:
