@@ -1,10 +1,9 @@
 """DeepFashion, Category and Attribute Prediction Benchmark: 1,000 binary attributes in five groups, imbalance to 1:733.
 
 Aims at the order of methods in Table 7 (cross-entropy 52.20 %, with CRL 54.56 %: "top-5", class-balanced), not at its numbers:
-the paper trains a ResNet50, which does not exist here yet, so DeepID2 takes its place and there is no recipe with the paper's
-settings (learning rate 0.01, weight decay 0.00004, batch 64, 141 epochs). Weight decay, batch and eta are the paper's. Not run
-by us. In a batch of 64 an attribute of 1:733 is hardly ever present twice, which is when rectification acts; a larger batch
-helps it.
+DeepID2 stands in for the paper's ResNet50, with which deepfashion_paper takes weeks on two cores. Weight decay, batch and eta
+are the paper's. Not run by us. In a batch of 64 an attribute of 1:733 is hardly ever present twice, which is when rectification
+acts; a larger batch helps it.
 
     python -m crl_tf.main --dataset=deepfashion --data_dir=DEEPFASHION --compare=ce,class_rel
 

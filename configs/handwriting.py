@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     config.data.image_size = (32, 32)
     config.train.epochs = 12
     config.train.batch_size = 256
-    config.train.optimizer = "adam"
+    config.train.optimizer = "adamw"
     config.train.learning_rate = 0.002
     config.crl.eta = 0.1
     config.crl.alpha_warmup_epochs = 2

@@ -1,9 +1,10 @@
-"""X-Domain with the paper's settings (Table 2, Sec. 4.2), except for its network: nine attributes, 256 epochs.
+"""X-Domain (Table 2, Sec. 4.2) for a pair of cores: nine labels of 6 to 55 classes, imbalance to 1:4,162.
 
-The paper's network is MTCT, pre-trained on ImageNet-1K at a learning rate of 0.01; until that is in the table of networks this
-takes DeepID2 from scratch, so it aims at no figure of the paper. The size of the images is ours too.
+Aims at the order of methods in Table 5, not at its numbers: MTCT from scratch on small images, in 15 epochs. eta, weight decay
+and batch as in the paper. Not run by us: the images have to be asked for. Cost: 15 x 1,215 steps, 0.5 s each on two cores by
+the processor time of a few: two to three hours a loss, and reading the images.
 
-    python -m crl_tf.main --config=xdomain --data_dir=FOLDER_WITH_MANIFEST --loss=class_rel
+    python -m crl_tf.main --dataset=xdomain --data_dir=FOLDER_WITH_MANIFEST --compare=ce,class_rel
 """
 
 from ml_collections import ConfigDict
@@ -14,12 +15,13 @@ from crl_tf.recipe import base_recipe
 def get_config() -> ConfigDict:
     config = base_recipe()
     config.dataset = "xdomain"
-    config.model = "deepid2"
-    config.data.image_size = (64, 48)
-    config.train.epochs = 256
+    config.model = "mtct"
+    config.data.image_size = (96, 72)
+    config.data.augment = ("flip",)
+    config.train.epochs = 15
     config.train.batch_size = 128
-    config.train.learning_rate = 0.001
-    config.train.momentum = 0.9
-    config.train.weight_decay = 0.0005
+    config.train.learning_rate = 0.01
+    config.train.schedule = "cosine"
+    config.train.warmup_epochs = 1.0
     config.crl.eta = 0.01
     return config

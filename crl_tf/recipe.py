@@ -31,14 +31,23 @@ def base_recipe() -> ConfigDict:
     recipe.data.open_shards = placeholder(int)  # of records: shuffle among so many shards at a time; none: among all
     recipe.data.gamma = 1.0  # power of the class sizes of cifar100_imb and cifar100_bln
 
+    recipe.network = ConfigDict()
+    recipe.network.width = 1.0  # multiplies the filters of every layer; 1 is the published network
+    recipe.network.pretrained = placeholder(str)  # "imagenet" (keras:NAME only), or a file of weights, or a run's model.keras
+    recipe.network.freeze = 0  # so many of the backbone's layers, from the first on, stay as they are; -1: all
+    recipe.network.backbone_rate = 1.0  # the backbone learns at so many times the learning rate of the head
+
     recipe.train = ConfigDict()
     recipe.train.epochs = 10
     recipe.train.batch_size = 256
-    recipe.train.optimizer = "sgd"  # or "adam"
+    recipe.train.optimizer = "sgd"  # or "adamw"
     recipe.train.learning_rate = 0.01
-    recipe.train.schedule = "constant"  # or "cosine", down to 0 at the last step
+    recipe.train.schedule = "constant"  # or "cosine", down to 0 by the end, or "step"
+    recipe.train.step_epochs = ()  # of the schedule "step": behind each of these the rate is multiplied by
+    recipe.train.step_factor = 0.1
+    recipe.train.warmup_epochs = 0.0  # the learning rate is led up to over so many, in a straight line from 0
     recipe.train.momentum = 0.9
-    recipe.train.weight_decay = 0.0005
+    recipe.train.weight_decay = 0.0005  # decoupled: a step shrinks weights by learning rate * this, whatever the loss
     # How it computes. On a CPU none of these was measured to gain anything, XLA and bfloat16 to halve the speed.
     recipe.train.steps_per_execution = 1  # steps between returns to Python, where callbacks run
     recipe.train.xla = "auto"  # off on a CPU, Keras's choice on an accelerator; or "on", "off"

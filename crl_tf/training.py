@@ -16,8 +16,6 @@ from ml_collections import ConfigDict
 
 from crl_tf.files import write_whole
 
-OPTIMIZERS = ("sgd", "adam")
-SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 XLA = {"auto": "auto", "on": True, "off": False}
 """What `train.xla` can be, and what Keras calls it. Keras's "auto" is off on a CPU, where XLA was measured to cost time."""
@@ -47,22 +45,6 @@ def precision(name: str) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def make_optimizer(settings: ConfigDict, *, steps: int) -> keras.optimizers.Optimizer:
-    """The optimizer of the `train` section of a recipe; `steps` is the length of the whole training."""
-    for name, value, known in (("optimizer", settings.optimizer, OPTIMIZERS), ("schedule", settings.schedule, SCHEDULES)):
-        if value not in known:
-            raise ValueError(f"train.{name} must be one of {known}, received {value!r}")
-    if not settings.learning_rate > 0:
-        raise ValueError(f"learning_rate must be > 0, received {settings.learning_rate!r}")
-    rate = settings.learning_rate
-    if settings.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, steps)
-    decay = settings.weight_decay or None
-    if settings.optimizer == "adam":
-        return keras.optimizers.AdamW(rate, weight_decay=decay or 0.0)
-    return keras.optimizers.SGD(rate, momentum=settings.momentum, weight_decay=decay)
 
 
 def fit(

@@ -110,7 +110,7 @@ def test_seeds_tool_averages_over_seeds(on_shop, tmp_path):
         (["--workdir=broken.py/run"], "workdir must be a folder, but broken.py is a file"),
         (["--cache="], "cache must be 'none', 'memory' or a folder, received ''"),
         (["--cache=broken.py/kept", "--config.data.image_size=(40, 40)"], "broken.py/kept must be writable"),
-        (["--config.train.optimizer=lion"], "train.optimizer must be one of ('sgd', 'adam'), received 'lion'"),
+        (["--config.train.optimizer=lion"], "train.optimizer must be one of ('sgd', 'adamw'), received 'lion'"),
         (["--mode=evaluate"], "workdir must be given"),
         (["--mode=evaluate", "--workdir=nowhere"], "nowhere lacks config.json, model.keras, result.json"),
         (["--resume", "--workdir=nowhere"], "nowhere holds no run to resume"),

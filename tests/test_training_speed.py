@@ -13,7 +13,7 @@ from crl_tf.files import read_json
 from crl_tf.imbalance import class_counts
 from crl_tf.layout import Layout
 from crl_tf.methods import METHODS, make_loss
-from crl_tf.models.heads import LabelLogits, multi_task_head
+from crl_tf.models.heads import LabelLogits, branches
 from crl_tf.recipe import base_recipe, from_json
 from crl_tf.training import PRECISIONS, _Progress, fit, precision, restore
 
@@ -24,7 +24,7 @@ def network():
     keras.utils.set_random_seed(0)
     inputs = keras.Input((6,))
     hidden = keras.layers.Dense(8, activation="tanh")(inputs)
-    return keras.Model(inputs, multi_task_head(hidden, SIZES, width=4))
+    return keras.Model(inputs, branches(4)(hidden, SIZES))
 
 
 def samples(n):
