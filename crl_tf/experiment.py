@@ -17,21 +17,25 @@ from crl_tf import report
 from crl_tf.crl_model import CRLModel
 from crl_tf.datasets import load_dataset
 from crl_tf.datasets.cache import NONE, cached
+from crl_tf.datasets.celeba import ALIGNED_SIZE
 from crl_tf.datasets.checking import require_readable, without_unreadable
 from crl_tf.datasets.pipeline import make_pipeline
-from crl_tf.datasets.source import Dataset, Records
+from crl_tf.datasets.source import SPLITS, Dataset, Records
 from crl_tf.evaluation import evaluate_model
 from crl_tf.export import export_saved_model
 from crl_tf.files import read_json, write_json, write_whole
 from crl_tf.imbalance import class_counts, imbalance_ratio
 from crl_tf.inspection import association, co_occurrence, inspect_dataset, inspect_images, save_co_occurrence
+from crl_tf.linear_svm import refit_last_layer
 from crl_tf.losses.crl import CRL
 from crl_tf.losses.warmup import AlphaWarmup
 from crl_tf.methods import check_method, make_loss
 from crl_tf.metrics import ClassBalancedAccuracy
-from crl_tf.models import build_network
+from crl_tf.models import BACKBONE, build_network, find_network
+from crl_tf.models.backbones.panda import regions_of_landmarks
+from crl_tf.optimization import check_optimization, make_optimizer
 from crl_tf.recipe import flattened, from_json
-from crl_tf.training import XLA, check_execution, fit, make_optimizer, precision, seconds_trained
+from crl_tf.training import XLA, check_execution, fit, precision, seconds_trained
 
 CONFIG, RESULT, COMPARISON, MODEL = "config.json", "result.json", "comparison.json", "model.keras"
 INSPECTION = "inspection.json"
@@ -55,7 +59,7 @@ def run(
     """
     workdir = Path(workdir)
     check_method(config.loss)
-    _check_numbers(config)
+    _check_settings(config)
     finished = _open_workdir(config, workdir, resume)
     if finished is not None:
         return finished
@@ -76,6 +80,8 @@ def run(
         callbacks.append(AlphaWarmup(loss, config.crl.alpha_warmup_epochs))
     fit(model, data["train"], data["validation"], epochs=config.train.epochs, workdir=workdir, callbacks=callbacks)
 
+    if find_network(config.model).linear_svm:
+        refit_last_layer(model, _pipeline(config, dataset, "train"), dataset.schema.num_classes)
     write_whole(workdir / MODEL, model.save)
     if export:
         export_saved_model(model, dataset.schema, config.data.image_size, workdir / "export")
@@ -99,6 +105,7 @@ def compare(
 ) -> list[dict[str, Any]]:
     """Runs several losses on the same data and seed, each in its own folder of `workdir`; the first is the baseline."""
     workdir = Path(workdir)
+    _check_settings(config)
     for loss in losses:
         check_method(loss)
     if len(set(losses)) != len(losses):
@@ -222,19 +229,40 @@ def assemble(
 ) -> tuple[CRLModel, keras.losses.Loss, dict[str, tf.data.Dataset]]:
     """The compiled model of a recipe, its loss, and its three pipelines."""
     sizes = dataset.schema.num_classes
-    data = {split: _pipeline(config, dataset, split) for split in ("train", "validation", "test")}
+    data = {split: _pipeline(config, dataset, split, training=split == "train") for split in SPLITS}
     loss = make_loss(config.loss, num_classes=sizes, class_counts=counts, settings=config.crl)
     with precision(config.train.precision):
-        model = CRLModel(build_network(config.model, image_size=config.data.image_size, num_classes=sizes))
-    steps = config.train.epochs * int(data["train"].cardinality())
+        model = CRLModel(_network(config, dataset))
+    optimizer = make_optimizer(
+        config.train,
+        steps_per_epoch=int(data["train"].cardinality()),
+        backbone=model.network.get_layer(BACKBONE),
+        backbone_rate=config.network.backbone_rate,
+    )
     model.compile(
-        make_optimizer(config.train, steps=steps),
+        optimizer,
         loss=loss,
         metrics=[ClassBalancedAccuracy(list(sizes))],
         steps_per_execution=config.train.steps_per_execution,
         jit_compile=XLA[config.train.xla],
     )
     return model, loss, data
+
+
+def _network(config: ConfigDict, dataset: Dataset) -> keras.Model:
+    """The network of a recipe for the labels of this dataset; one that looks at parts finds them by its landmarks, if any."""
+    landmarks = dataset.splits["train"].extras.get("landmarks")
+    regions = None
+    if find_network(config.model).parts and landmarks is not None:
+        regions = regions_of_landmarks(landmarks.reshape(len(landmarks), -1, 2), ALIGNED_SIZE)
+        print(f"{config.model}: parts around the mean landmarks of {len(landmarks):,} training images", flush=True)
+    return build_network(
+        config.model,
+        image_size=config.data.image_size,
+        num_classes=dataset.schema.num_classes,
+        regions=regions,
+        **{name: config.network[name] for name in ("width", "pretrained", "freeze")},
+    )
 
 
 def save_figures(results: Sequence[dict[str, Any]], workdir: Path) -> None:
@@ -244,8 +272,7 @@ def save_figures(results: Sequence[dict[str, Any]], workdir: Path) -> None:
     report.save_sensitivity_by_frequency(results, figures / "sensitivity_by_frequency.png")
 
 
-def _pipeline(config: ConfigDict, dataset: Dataset, split: str) -> tf.data.Dataset:
-    training = split == "train"
+def _pipeline(config: ConfigDict, dataset: Dataset, split: str, *, training: bool = False) -> tf.data.Dataset:
     # A cache of records is an array, of which any sample is as near as any other.
     by_shard = training and isinstance(dataset.splits[split].images, Records)
     return make_pipeline(
@@ -259,7 +286,8 @@ def _pipeline(config: ConfigDict, dataset: Dataset, split: str) -> tf.data.Datas
     )
 
 
-def _check_numbers(config: ConfigDict) -> None:
+def _check_settings(config: ConfigDict) -> None:
+    find_network(config.model)
     for name, value in (("epochs", config.train.epochs), ("batch_size", config.train.batch_size)):
         if value < 1:
             raise ValueError(f"{name} must be >= 1, received {value}")
@@ -267,6 +295,7 @@ def _check_numbers(config: ConfigDict) -> None:
         raise ValueError(f"seed must lie in [0, 2^32 - 1], received {config.seed}")
     if config.crl.alpha_warmup_epochs < 0:
         raise ValueError(f"alpha_warmup_epochs must be >= 0, received {config.crl.alpha_warmup_epochs}")
+    check_optimization(config.train, config.network.backbone_rate)
     check_execution(config.train)
     if config.crl.alpha_warmup_epochs and config.train.steps_per_execution > 1:
         # The ramp moves where Python gets to run: it would become a staircase, and the result another.

@@ -29,11 +29,14 @@ import tensorflow as tf
 from absl import app, flags, logging
 from ml_collections.config_flags import config_flags
 from rich.console import Console
+from rich.progress import track
 
 from crl_tf import experiment, recipe, report, training
 from crl_tf.datasets import DATASETS, cache
 from crl_tf.methods import METHODS
-from crl_tf.models.backbones import BACKBONES
+from crl_tf.models import counting, transfer
+from crl_tf.models.applications import application_names
+from crl_tf.models.backbones import NETWORKS
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "recipe: a name in configs/ or a file; --config.train.epochs=3 sets one value. Default: the dataset's recipe"
@@ -52,7 +55,15 @@ _CHECK_IMAGES = flags.DEFINE_bool("check_images", True, "with --mode=inspect: re
 
 flags.DEFINE_enum("dataset", None, sorted(DATASETS), "what to learn from; default: the recipe's, and handwriting without one")
 flags.DEFINE_enum("loss", None, list(METHODS), "cross-entropy, or one of the six rectification losses")
-flags.DEFINE_enum("model", None, sorted(BACKBONES), "the network")
+flags.DEFINE_string(
+    "model", None, "the network: a name, or keras:NAME of keras.applications; list and list:keras print what there is"
+)
+flags.DEFINE_string(
+    "pretrained", None, "weights to start from: imagenet (keras:NAME only), a weights file or a run's model.keras"
+)
+flags.DEFINE_string("freeze", None, "so many layers of the backbone stay as they are, from the first on; or all")
+flags.DEFINE_float("backbone_rate", None, "learning rate of the backbone, as a multiple of the head's", lower_bound=0.0)
+flags.DEFINE_float("width", None, "multiplies the filters of every layer of the network", lower_bound=0.0)
 flags.DEFINE_string("data_dir", None, "folder of the dataset, in its publisher's layout; for attribute_csv also the table itself")
 flags.DEFINE_bool("download", None, "fetch celeba or cifar100 through tensorflow-datasets")
 flags.DEFINE_string(
@@ -82,6 +93,9 @@ flags.DEFINE_integer("alpha_warmup_epochs", None, "ramp alpha up from 0 over so 
 MOST_LABELS = 100
 """More labels than this are not printed one by one; result.json has them all."""
 
+LISTS = {"list": lambda: list(NETWORKS), "list:keras": application_names}
+"""What `--model` prints instead of training."""
+
 # Where each flag goes in the recipe.
 _SETTINGS = {
     "dataset": "dataset",
@@ -89,6 +103,7 @@ _SETTINGS = {
     "model": "model",
     "seed": "seed",
     "data_dir": "data.dir",
+    **{name: f"network.{name}" for name in ("width", "pretrained", "freeze", "backbone_rate")},
     **{name: f"data.{name}" for name in ("cache", "gamma", "schema", "download", "skip_unreadable")},
     "epochs": "train.epochs",
     "batch_size": "train.batch_size",
@@ -138,9 +153,14 @@ def given_settings() -> dict[str, Any]:
         if kappa != "none" and not (kappa.isdigit() and int(kappa) > 0):
             raise ValueError(f"kappa must be an integer >= 1, or none, received {values['crl.kappa']!r}")
         values["crl.kappa"] = None if kappa == "none" else int(kappa)
+    if "network.freeze" in values:
+        freeze = values["network.freeze"].strip().lower()
+        if freeze != "all" and not freeze.isdigit():
+            raise ValueError(f"freeze must be an integer >= 0, or all, received {values['network.freeze']!r}")
+        values["network.freeze"] = -1 if freeze == "all" else int(freeze)
     # Absolute, so that the run can be evaluated and resumed from elsewhere.
-    for key in ("data.dir", "data.schema"):
-        if key in values:
+    for key in ("data.dir", "data.schema", "network.pretrained"):
+        if values.get(key, transfer.IMAGENET) != transfer.IMAGENET:
             values[key] = str(Path(values[key]).expanduser().absolute())
     if values.get("data.cache") not in (None, "", cache.NONE, cache.MEMORY):
         values["data.cache"] = str(Path(values["data.cache"]).expanduser().absolute())
@@ -172,6 +192,9 @@ def main(argv: Sequence[str]) -> None:
     # What a dataset remarks is for the user, who has no use for the line of code that said it.
     warnings.formatwarning = lambda message, *_, **__: f"crl_tf: {message}\n"
     console = Console()
+    if flags.FLAGS["model"].value in LISTS:
+        _list_networks(console, flags.FLAGS["model"].value)
+        return
     if _MODE.value == "inspect":
         with errors_in_one_line():
             _inspect(console)
@@ -186,6 +209,14 @@ def main(argv: Sequence[str]) -> None:
         console.print(report.group_table(results))
     if _MODE.value == "train":
         console.print(f"models, SavedModels, figures, logs: {workdir}", highlight=False, soft_wrap=True)
+
+
+def _list_networks(console: Console, what: str) -> None:
+    # One after the other: a minute for those of Keras.
+    facts = [counting.describe(name) for name in track(LISTS[what](), "building", console=console, transient=True)]
+    console.print(report.networks_table(facts))
+    if what == "list":
+        console.print(f"and keras:NAME of the {len(application_names())} networks of keras.applications: --model=list:keras")
 
 
 def _inspect(console: Console) -> None:

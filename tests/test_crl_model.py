@@ -6,7 +6,6 @@ import pytest
 import tensorflow as tf
 
 from crl_tf import CRL, AlphaWarmup, ClassBalancedAccuracy, CRLModel, JoinFeatures, MultiLabelCrossEntropy, crl_losses
-from crl_tf.models import build_network
 
 SIZES = [2, 3]
 
@@ -201,31 +200,6 @@ def test_the_traced_step_sees_the_warmup():
         loss.alpha_scale.assign(scale)
         logs[scale] = model.test_on_batch(x, y, return_dict=True)
     assert logs[0.0]["loss"] == pytest.approx(logs[0.0]["L_ce"]) and logs[1.0]["loss"] == pytest.approx(logs[1.0]["L_crl"])
-
-
-@pytest.mark.parametrize(
-    "name, size", [("deepid2", (32, 40)), ("deepid2", (78, 64)), ("cifarnet", (32, 32)), ("cifarnet", (8, 12))]
-)
-def test_networks_take_any_size_and_schema(name, size):
-    net = build_network(name, image_size=size, num_classes=[2, 5, 3])
-    outputs = net(np.full((2, *size, 3), 255.0, np.float32))
-    assert outputs["features"].shape == (2, 3, 64) and outputs["logits"].shape == (2, 10)
-
-
-def test_a_label_of_the_head_sees_only_its_own_features():
-    net = build_network("cifarnet", image_size=(8, 8), num_classes=[2, 3])
-    head = net.get_layer("logits")
-    features = tf.random.normal([4, 2, 64])
-    changed = tf.concat([features[:, :1], features[:, 1:] + 1.0], axis=1)
-    np.testing.assert_array_equal(head(features)[:, :2], head(changed)[:, :2])
-    assert np.abs(head(features)[:, 2:] - head(changed)[:, 2:]).min() > 0
-
-
-def test_networks_refuse_what_is_too_small_or_unknown():
-    with pytest.raises(ValueError, match=r"image_size must be .* 32 or more for deepid2"):
-        build_network("deepid2", image_size=(16, 64), num_classes=[2])
-    with pytest.raises(ValueError, match=r"model must be one of .*'vgg'"):
-        build_network("vgg", image_size=(32, 32), num_classes=[2])
 
 
 @pytest.mark.parametrize("wrong", [[[3, 0]], [[-2, 0]], [[0.5, 0]], [[1, 1, 0, 0, 1]], [[0.5, 0.5, 0, 0, 1]]])

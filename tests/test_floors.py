@@ -12,9 +12,9 @@ PACKAGE = ROOT / "crl_tf"
 
 FLOORS = [
     {"schema", "imbalance", "layout", "recipe", "files"},
-    {"datasets", "losses", "models", "metrics"},
+    {"datasets", "losses", "models", "metrics", "optimization"},
     {"methods", "crl_model"},
-    {"training", "evaluation", "export", "report", "inspection"},
+    {"training", "evaluation", "export", "report", "inspection", "linear_svm"},
     {"experiment"},
     {"main"},
 ]

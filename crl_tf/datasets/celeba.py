@@ -21,6 +21,9 @@ from crl_tf.datasets.lists import check_files, check_present, read_numbers, read
 from crl_tf.datasets.source import SPLITS, Dataset, Split, file_paths
 from crl_tf.schema import Attribute, AttributeSchema
 
+ALIGNED_SIZE = (218, 178)
+"""(height, width) of the images of img_align_celeba, in whose pixels the landmarks are."""
+
 CLASSES = ("absent", "present")
 SIGNS = {1: 1, -1: 0}
 """What the values of the list of attributes are as classes."""

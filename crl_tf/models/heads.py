@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -72,17 +72,49 @@ class JoinFeatures(layers.Layer):
         return tf.concat([tf.reshape(features, [-1, columns]), tf.cast(logits, features.dtype)], axis=1)
 
 
-def multi_task_head(features: keras.KerasTensor, num_classes: Sequence[int], width: int = 64) -> dict[str, keras.KerasTensor]:
-    """Per label a fully connected layer of `width` and its logits (Sec. 4.1).
+def scaled(units: int, width: float) -> int:
+    """So many filters or units, times the width of the network; never none.
+
+    >>> scaled(64, 1.0), scaled(20, 0.5), scaled(3, 0.1)
+    (64, 10, 1)
+    """
+    return max(1, round(units * width))
+
+
+def branches(*units: int) -> Callable[..., dict[str, keras.KerasTensor]]:
+    """A head with a branch per label: fully connected layers of so many units, then the label's logits (Sec. 4.1, 4.2).
 
     Args:
-        features: [B, F].
-        num_classes: one int per label.
-        width: D, features per label.
+        units: of each layer, first to last; `branches(64)` is what stands on DeepID2.
     Returns:
-        {"features": [B, L, D], "logits": [B, sum(num_classes)]}, float32 under every dtype policy.
+        from (features [B, F], classes per label, width = 1.0) to {"features": [B, L, units[-1]], "logits": [B,
+        sum(num_classes)]}, float32 under every dtype policy; width multiplies the units.
     """
-    labels = len(num_classes)
-    own = layers.Dense(labels * width, "relu", kernel_initializer="he_normal", dtype="float32", name="label_features")
-    x = layers.Reshape((labels, width), dtype="float32")(own(features))
-    return {"features": x, "logits": LabelLogits(list(num_classes), name="logits")(x)}
+
+    def head(features: keras.KerasTensor, num_classes: Sequence[int], width: float = 1.0) -> dict[str, keras.KerasTensor]:
+        labels, first = len(num_classes), scaled(units[0], width)
+        x = layers.Dense(labels * first, "relu", kernel_initializer="he_normal", dtype="float32", name="label_features")(features)
+        x = layers.Reshape((labels, first), dtype="float32", name="by_label")(x)
+        for number, more in enumerate(units[1:], 2):
+            x = layers.EinsumDense(
+                "bld,ldu->blu",
+                (labels, scaled(more, width)),
+                activation="relu",
+                bias_axes="lu",
+                # He's rule for one label's matrix; not every version of Keras tells labels from inputs in "he_normal".
+                kernel_initializer=keras.initializers.RandomNormal(stddev=(2.0 / x.shape[-1]) ** 0.5),
+                dtype="float32",
+                name=f"label_features_{number}",
+            )(x)
+        return {"features": x, "logits": LabelLogits(list(num_classes), name="logits")(x)}
+
+    return head
+
+
+def linear(features: keras.KerasTensor, num_classes: Sequence[int], width: float = 1.0) -> dict[str, keras.KerasTensor]:
+    """A head of one layer: the logits of all labels from the same features [B, D], which are handed on as they are.
+
+    float32 under every dtype policy; `width` changes nothing, and is there because every head takes it.
+    """
+    features = layers.Activation("linear", dtype="float32", name="features")(features)
+    return {"features": features, "logits": layers.Dense(sum(num_classes), dtype="float32", name="logits")(features)}

@@ -22,6 +22,7 @@ from crl_tf.report.inspection import (
     save_class_sizes,
     split_table,
 )
+from crl_tf.report.networks import networks_table
 from crl_tf.report.runs import ABSENT
 from crl_tf.report.tables import comparison_table, group_table, label_table, seeds_table
 
@@ -34,6 +35,7 @@ __all__ = [
     "group_table",
     "imbalance_table",
     "label_table",
+    "networks_table",
     "rarest_table",
     "save_association",
     "save_class_distributions",

@@ -5,21 +5,24 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from crl_tf.models.heads import scaled
+
 SMALLEST_SIDE = 32
 
 
-def deepid2(images: keras.KerasTensor) -> keras.KerasTensor:
+def deepid2(images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor:
     """Four convolutions, then 160 features that see the last two of them.
 
     Args:
         images: [B, H, W, 3] in [-1, 1]; height and width are free from 32 on (published with 55 x 47).
+        width: multiplies the filters.
     Returns:
         features [B, 160].
     """
     x = images
     for filters, kernel in ((20, 4), (40, 3), (60, 3)):
-        x = layers.Conv2D(filters, kernel, activation="relu", kernel_initializer="he_normal")(x)
+        x = layers.Conv2D(scaled(filters, width), kernel, activation="relu", kernel_initializer="he_normal")(x)
         x = layers.MaxPooling2D(2, padding="same")(x)
-    deepest = layers.Conv2D(80, 2, activation="relu", kernel_initializer="he_normal")(x)
+    deepest = layers.Conv2D(scaled(80, width), 2, activation="relu", kernel_initializer="he_normal")(x)
     both_scales = layers.Concatenate()([layers.Flatten()(x), layers.Flatten()(deepest)])
-    return layers.Dense(160, activation="relu", kernel_initializer="he_normal", name="deepid")(both_scales)
+    return layers.Dense(scaled(160, width), activation="relu", kernel_initializer="he_normal", name="deepid")(both_scales)

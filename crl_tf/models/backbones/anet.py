@@ -1,0 +1,33 @@
+"""ANet (Liu et al., ICCV 2015), a face network which the paper compares with on CelebA (Sec. 4.1)."""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+from crl_tf.models.heads import scaled
+
+SMALLEST_SIDE = 16
+
+
+def anet(images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor:
+    """Four convolutions, the first three pooled, and one fully connected layer: features for a linear SVM per label.
+
+    Published: LNet finds the face; ANet is trained on identities, then on attributes, and its features go to an SVM for each
+    attribute (`crl_tf.linear_svm`). Its third and fourth convolutions have filters of their own for each cell of a grid. Here:
+    no LNet, since CelebA's images are aligned faces; no training on identities, for which the single-domain form has no labels;
+    every filter for the whole image. Filters and units are ours: those of the DeepID networks, faces' too and of the same
+    group, where the published ones could not be confirmed.
+
+    Args:
+        images: [B, H, W, 3] in [-1, 1]; height and width are free from 16 on (55 x 47 is ours: what DeepID2 sees).
+        width: multiplies the filters and units.
+    Returns:
+        features [B, 160], non-negative.
+    """
+    x = images
+    for filters, kernel in ((20, 4), (40, 3), (60, 3)):
+        x = layers.Conv2D(scaled(filters, width), kernel, padding="same", activation="relu", kernel_initializer="he_normal")(x)
+        x = layers.MaxPooling2D(2, padding="same")(x)
+    x = layers.Conv2D(scaled(80, width), 2, padding="same", activation="relu", kernel_initializer="he_normal")(x)
+    return layers.Dense(scaled(160, width), "relu", kernel_initializer="he_normal", name="fc")(layers.Flatten()(x))

@@ -1,0 +1,41 @@
+"""The trunk that MTCT, DARN and DDAN share: five stacked network-in-network units (Lin et al., 2014; the paper's Sec. 4.2)."""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+from crl_tf.models.heads import scaled
+
+SMALLEST_SIDE = 32
+
+UNITS = ((96, 11, 4), (256, 5, 1), (384, 3, 1), (384, 3, 1), (1024, 3, 1))
+"""Filters, side and stride of each unit's first convolution."""
+
+
+def nin_units(images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor:
+    """Five units of a k x k convolution and two 1x1, each with ReLU; 3x3 max pooling with stride 2 after the 1st, 2nd and 4th.
+
+    Lin et al.'s ImageNet network has four units of 96, 256, 384 and 1,024 filters. The paper has five and does not say of what
+    width: the fifth is here a second one of 384, where AlexNet too has two layers of 384 in a row. As in their network, dropout
+    of a half stands before the last unit and the mean over positions after it, so that any image size gives as many features.
+    Ours: every layer pads ("same"), which keeps small images possible, and He's initialisation, which a stack of 15 layers
+    without batch normalisation needs when it is trained from scratch; the paper trained it on ImageNet first.
+
+    Args:
+        images: [B, H, W, 3] in [-1, 1]; height and width are free from 32 on, where one position is left of them.
+        width: multiplies the filters.
+    Returns:
+        features [B, 1024], non-negative.
+    """
+    x = images
+    for number, (filters, side, stride) in enumerate(UNITS, 1):
+        for kernel, step in ((side, stride), (1, 1), (1, 1)):
+            x = layers.Conv2D(
+                scaled(filters, width), kernel, step, padding="same", activation="relu", kernel_initializer="he_normal"
+            )(x)
+        if number in (1, 2, 4):
+            x = layers.MaxPooling2D(3, strides=2, padding="same")(x)
+        if number == 4:
+            x = layers.Dropout(0.5)(x)
+    return layers.GlobalAveragePooling2D()(x)

@@ -1,0 +1,52 @@
+"""ResNet-50 (He et al., 2016), the network of the paper's DeepFashion experiments (Sec. 4.2, Table 7)."""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+from crl_tf.models.heads import scaled
+
+SMALLEST_SIDE = 32
+
+
+def resnet50(images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor:
+    """A 7x7 convolution, then 3, 4, 6 and 3 bottleneck blocks of 64, 128, 256 and 512 filters, of which four times come out.
+
+    The first version: a stage halves the image in the first 1x1 convolution of its first block. Convolution biases, padding and
+    the epsilon of batch normalisation are those of keras.applications.ResNet50, whose weights therefore fit, in order; that one
+    has no free width.
+
+    Args:
+        images: [B, H, W, 3] in [-1, 1]; height and width are free from 32 on (published with 224 x 224).
+        width: multiplies the filters.
+    Returns:
+        features [B, 2048].
+    """
+    x = layers.ZeroPadding2D(3)(images)
+    x = _activated(_convolution(x, scaled(64, width), 7, stride=2, padding="valid"))
+    x = layers.MaxPooling2D(3, strides=2)(layers.ZeroPadding2D(1)(x))
+    for stage, (filters, blocks) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3))):
+        for block in range(blocks):
+            x = _block(x, scaled(filters, width), stride=2 if stage and not block else 1, widens=not block)
+    return layers.GlobalAveragePooling2D()(x)
+
+
+def _block(x: keras.KerasTensor, filters: int, stride: int, widens: bool) -> keras.KerasTensor:
+    shortcut = _normalised(_convolution(x, 4 * filters, 1, stride)) if widens else x
+    residual = _activated(_convolution(x, filters, 1, stride))
+    residual = _activated(_convolution(residual, filters, 3))
+    residual = _normalised(_convolution(residual, 4 * filters, 1))
+    return layers.ReLU()(layers.Add()([shortcut, residual]))
+
+
+def _normalised(x: keras.KerasTensor) -> keras.KerasTensor:
+    return layers.BatchNormalization(epsilon=1.001e-5)(x)
+
+
+def _activated(x: keras.KerasTensor) -> keras.KerasTensor:
+    return layers.ReLU()(_normalised(x))
+
+
+def _convolution(x: keras.KerasTensor, filters: int, kernel: int, stride: int = 1, padding: str = "same") -> keras.KerasTensor:
+    return layers.Conv2D(filters, kernel, stride, padding=padding, kernel_initializer="he_normal")(x)

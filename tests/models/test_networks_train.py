@@ -1,0 +1,113 @@
+"""Every network trains, saves, loads, exports and gives the same outputs, in float32 and in mixed_bfloat16.
+
+An epoch of 256 images of `handwriting`, and 64 to measure on; own networks are narrow. In bfloat16 the steps run eagerly: tracing
+the gradients of a deep network again would take longer than all of the rest. What is exported is traced in both.
+"""
+
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from crl_tf import experiment
+from crl_tf.datasets import Dataset, load_dataset
+from crl_tf.evaluation import evaluate_model
+from crl_tf.export import export_saved_model
+from crl_tf.imbalance import class_counts
+from crl_tf.models import NETWORKS, find_network
+from crl_tf.recipe import base_recipe
+
+NAMES = [*NETWORKS, "keras:MobileNetV3Small"]
+WIDTH = 0.1
+IMAGES = {"train": 256, "validation": 64, "test": 64}
+# Shares of the largest logit: after two steps the averages of batch normalisation are far off, and ResNet50's logits near 100.
+# bfloat16 keeps 8 bits, and a graph leaves out roundings that ops one by one make.
+ROUNDING = {"float32": 1e-5, "mixed_bfloat16": 1 / 32}
+SMALLEST = 1e-30
+
+
+@pytest.fixture(scope="module")
+def few():
+    dataset = load_dataset("handwriting")
+    splits = {name: split.take(np.arange(IMAGES[name])) for name, split in dataset.splits.items()}
+    return Dataset(dataset.name, dataset.schema, splits)
+
+
+@pytest.fixture(scope="module", params=[(name, precision) for name in NAMES for precision in ROUNDING], ids="-".join)
+def trained(request, few, tmp_path_factory):
+    """One epoch of a network; what it was before and what it left."""
+    name, precision = request.param
+    row = find_network(name)
+    recipe = base_recipe()
+    recipe.model, recipe.network.width = name, WIDTH if row.widths else 1.0
+    recipe.data.image_size = (max(32, row.smallest_side),) * 2
+    recipe.train.batch_size, recipe.train.epochs, recipe.train.precision = 128, 1, precision
+    # Else weights would move without a gradient.
+    recipe.train.weight_decay = 0.0
+    recipe.train.learning_rate, recipe.crl.eta = 0.001, 0.1
+    keras.utils.set_random_seed(recipe.seed)
+    counts = class_counts(few.splits["train"].labels, few.schema.num_classes)
+    model, _, data = experiment.assemble(recipe, few, counts)
+    model.run_eagerly = precision == "mixed_bfloat16"
+    model.optimizer.build(model.trainable_variables)
+    before = [weight.numpy() for weight in model.trainable_weights]
+    history = model.fit(data["train"], shuffle=False, verbose=0).history
+    folder = tmp_path_factory.mktemp("run")
+    model.save(folder / "model.keras")
+    export_saved_model(model, few.schema, recipe.data.image_size, folder / "export")
+    (batch,) = data["test"]
+    return SimpleNamespace(
+        precision=precision,
+        counts=counts,
+        model=model,
+        before=before,
+        history={name: values[-1] for name, values in history.items()},
+        data=data,
+        images=batch[0],
+        labels=batch[1].numpy(),
+        logits=model(batch[0], training=False).numpy(),
+        loaded=keras.saving.load_model(folder / "model.keras"),
+        export=folder / "export",
+    )
+
+
+def test_an_epoch(trained):
+    assert all(np.isfinite(value) for value in trained.history.values())
+    assert trained.history["L_ce"] > 0 and trained.history["triplets"] > 0
+    weights = trained.model.trainable_weights
+    moved = [(a != b.numpy()).any() for a, b in zip(trained.before, weights, strict=True)]
+    # The kernel furthest from the loss, the nearest, and nearly all between; a narrow layer may be dead.
+    kernels = [index for index, weight in enumerate(weights) if weight.name == "kernel"]
+    assert moved[kernels[0]] and moved[kernels[-1]] and np.mean(moved) > 0.9
+    assert {weight.dtype for weight in weights} == {"float32"}
+
+
+def test_loaded_gives_the_same(trained):
+    np.testing.assert_array_equal(trained.loaded(trained.images, training=False).numpy(), trained.logits)
+    assert trained.logits.dtype == np.float32 and np.isfinite(trained.logits).all()
+    policies = {layer.dtype_policy.name for layer in trained.loaded.network.get_layer("backbone").layers}
+    assert trained.precision in policies
+
+
+def test_exported_gives_the_same(trained, few):
+    served = tf.saved_model.load(str(trained.export)).signatures["serving_default"]
+    found = served(images=tf.cast(trained.images, tf.float32))
+    for name in few.schema.names:
+        logits = trained.logits[:, few.schema.columns(name)].astype(np.float64)
+        expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        logarithms = (np.log(np.maximum(p, SMALLEST)) for p in (found[name], expected))
+        atol = ROUNDING[trained.precision] * max(1.0, np.abs(logits).max())
+        np.testing.assert_allclose(*logarithms, rtol=0, atol=atol)
+
+
+def test_evaluate_gives_the_same(trained, few):
+    tf.config.run_functions_eagerly(True)
+    try:
+        found = evaluate_model(trained.loaded, trained.data["test"], few.schema, trained.counts)
+    finally:
+        tf.config.run_functions_eagerly(False)
+    for label, name in enumerate(few.schema.names):
+        right = trained.logits[:, few.schema.columns(name)].argmax(axis=1) == trained.labels[:, label]
+        assert found["labels"][name]["accuracy"] == pytest.approx(right.mean())
