@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,17 +30,21 @@ from crl_tf.losses.crl import CRL
 from crl_tf.losses.warmup import AlphaWarmup
 from crl_tf.methods import check_method, make_loss
 from crl_tf.metrics import ClassBalancedAccuracy
-from crl_tf.models import BACKBONE, build_network, find_network
+from crl_tf.models import BACKBONE, build_network, check_network, find_network
 from crl_tf.models.backbones.panda import regions_of_landmarks
 from crl_tf.optimization import check_optimization, make_optimizer
-from crl_tf.recipe import flattened, from_json
 from crl_tf.training import XLA, check_execution, fit, precision, seconds_trained
-
-CONFIG, RESULT, COMPARISON, MODEL = "config.json", "result.json", "comparison.json", "model.keras"
-INSPECTION = "inspection.json"
-
-FREE_ON_RESUME = ("train.epochs", "data.cache", "train.steps_per_execution", "train.xla")
-"""What a resumed run may change. Precision is not among them: it changes what is learned, not only how fast."""
+from crl_tf.workdir import (
+    COMPARISON,
+    CONFIG,
+    INSPECTION,
+    MODEL,
+    RESULT,
+    occupied_by_run,
+    open_workdir,
+    recipe_in,
+    refuse_file,
+)
 
 
 def run(
@@ -52,15 +55,15 @@ def run(
     Args:
         config: a recipe (`crl_tf.recipe`).
         workdir: a new or empty folder; with `resume`, also one that an earlier run of the same recipe left, finished or not.
-        resume: go on from its last checkpoint. Only `FREE_ON_RESUME` may differ from the recipe it was started with: the
-            length, and what changes no result (XLA: none but by rounding).
+        resume: go on from its last checkpoint. Only `crl_tf.workdir.FREE_ON_RESUME` may differ from the recipe it was started
+            with: the length, and what changes no result (XLA: none but by rounding).
         export: write `export/`, the SavedModel.
         dataset: already loaded, and decoded if it is to be, for several runs on the same data.
     """
     workdir = Path(workdir)
     check_method(config.loss)
     _check_settings(config)
-    finished = _open_workdir(config, workdir, resume)
+    finished = open_workdir(config, workdir, resume)
     if finished is not None:
         return finished
     print(f"\n{config.dataset} · {config.model} · {config.loss} · seed {config.seed} → {workdir}", flush=True)
@@ -110,7 +113,7 @@ def compare(
         check_method(loss)
     if len(set(losses)) != len(losses):
         raise ValueError(f"compare must name each loss once, received {list(losses)}")
-    if _occupied(workdir, resume):
+    if occupied_by_run(workdir, resume):
         started = read_json(workdir / COMPARISON).get("losses") if (workdir / COMPARISON).is_file() else None
         if started != list(losses):
             what = f"the comparison of {started}" if started else "no comparison"
@@ -136,7 +139,7 @@ def evaluate(workdir: Path) -> list[dict[str, Any]]:
     missing = [name for name in (CONFIG, MODEL, RESULT) if not (workdir / name).is_file()]
     if missing:
         raise ValueError(f"workdir must hold a finished run; {workdir} lacks {', '.join(missing)}")
-    config = _recipe_in(workdir, CONFIG)
+    config = recipe_in(workdir, CONFIG)
     before = read_json(workdir / RESULT)
     dataset = load(config)
     counts = class_counts(dataset.splits["train"].labels, dataset.schema.num_classes)
@@ -155,7 +158,7 @@ def inspect(config: ConfigDict, workdir: Path, *, check_images: bool = True) -> 
         what `inspection.inspect_dataset` finds, with "images": what `inspection.inspect_images` finds.
     """
     workdir = Path(workdir)
-    _refuse_file(workdir)
+    refuse_file(workdir)
     if workdir.is_dir() and any(workdir.iterdir()) and not (workdir / INSPECTION).is_file():
         raise ValueError(f"workdir {workdir} is not empty and holds no inspection: pass another --workdir")
     dataset = load(config, check_images=False)
@@ -172,16 +175,6 @@ def inspect(config: ConfigDict, workdir: Path, *, check_images: bool = True) -> 
         report.save_association(dataset.schema.names, association(together, dataset.schema), figures / "co_occurrence.png")
     write_json(workdir / INSPECTION, found)
     return found
-
-
-def started_with(workdir: Path) -> tuple[ConfigDict, list[str] | None]:
-    """What `--resume` goes on with: the recipe in `workdir`, and the losses if it is a comparison."""
-    workdir = Path(workdir)
-    if (workdir / COMPARISON).is_file():
-        return _recipe_in(workdir, COMPARISON), read_json(workdir / COMPARISON)["losses"]
-    if (workdir / CONFIG).is_file():
-        return _recipe_in(workdir, CONFIG), None
-    raise ValueError(f"workdir {workdir} holds no run to resume ({CONFIG} is missing)")
 
 
 def load(config: ConfigDict, *, check_images: bool = True) -> Dataset:
@@ -287,7 +280,8 @@ def _pipeline(config: ConfigDict, dataset: Dataset, split: str, *, training: boo
 
 
 def _check_settings(config: ConfigDict) -> None:
-    find_network(config.model)
+    network = config.network
+    check_network(config.model, image_size=config.data.image_size, width=network.width, pretrained=network.pretrained)
     for name, value in (("epochs", config.train.epochs), ("batch_size", config.train.batch_size)):
         if value < 1:
             raise ValueError(f"{name} must be >= 1, received {value}")
@@ -312,52 +306,6 @@ def _check_annotated(dataset: Dataset, counts: Sequence[np.ndarray]) -> None:
         raise ValueError(f"dataset {dataset.name}: no training image is annotated for {', '.join(map(repr, empty))}")
     if (dataset.splits["test"].labels < 0).all():
         raise ValueError(f"dataset {dataset.name}: no test image is annotated")
-
-
-def _open_workdir(config: ConfigDict, workdir: Path, resume: bool) -> dict[str, Any] | None:
-    """Refuses to mix two runs in one folder. The result, where there is nothing left to do."""
-    _refuse_file(workdir)
-    occupied = _occupied(workdir, resume)
-    if occupied and not (workdir / CONFIG).is_file():
-        raise ValueError(f"workdir {workdir} holds no run to resume ({CONFIG} is missing): pass another --workdir")
-    if not occupied:
-        return None
-    before = _recipe_in(workdir, CONFIG)
-    comparable = before.copy_and_resolve_references()
-    comparable.update_from_flattened_dict({key: flattened(config.to_dict())[key] for key in FREE_ON_RESUME})
-    if comparable.to_json() != config.to_json():
-        mine, theirs = (flattened(c.to_dict()) for c in (config, comparable))
-        different = [f"{key}: {theirs[key]!r} there, {mine[key]!r} now" for key in mine if mine[key] != theirs[key]]
-        raise ValueError(f"resume: {workdir} was started with another recipe ({'; '.join(different)})")
-    if before.train.epochs == config.train.epochs and (workdir / RESULT).is_file():
-        return read_json(workdir / RESULT)
-    if config.train.epochs < before.train.epochs:
-        raise ValueError(f"resume: epochs must be {before.train.epochs} or more, as started, received {config.train.epochs}")
-    return None
-
-
-def _refuse_file(workdir: Path) -> None:
-    blocking = next((path for path in (workdir, *workdir.parents) if path.exists() and not path.is_dir()), None)
-    if blocking is not None:
-        raise ValueError(f"workdir must be a folder, but {blocking} is a file")
-
-
-def _occupied(workdir: Path, resume: bool) -> bool:
-    """Whether there is anything in a folder, as only a resumed run may find; what a killed one left half-written goes."""
-    found = list(workdir.iterdir()) if workdir.is_dir() else []
-    if found and not resume:
-        raise ValueError(f"workdir {workdir} is not empty: pass --resume to go on with what is in it, or another --workdir")
-    partial = [path for path in found if path.name.startswith(".partial-")]
-    for path in partial:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return len(found) > len(partial)
-
-
-def _recipe_in(workdir: Path, name: str) -> ConfigDict:
-    content = read_json(workdir / name)
-    if not isinstance(content, dict) or not isinstance(content.get("recipe"), dict):
-        raise ValueError(f"{workdir / name} must hold a recipe, as a run writes it; it does not")
-    return from_json(content["recipe"])
 
 
 def _summary(dataset: Dataset, counts: Sequence[np.ndarray]) -> str:

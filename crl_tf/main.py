@@ -37,6 +37,7 @@ from crl_tf.methods import METHODS
 from crl_tf.models import counting, transfer
 from crl_tf.models.applications import application_names
 from crl_tf.models.backbones import NETWORKS
+from crl_tf.workdir import started_with
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "recipe: a name in configs/ or a file; --config.train.epochs=3 sets one value. Default: the dataset's recipe"
@@ -244,7 +245,7 @@ def _results() -> tuple[list[dict[str, Any]], Path]:
         return experiment.evaluate(workdir), workdir
     losses = _COMPARE.value and [loss.strip() for loss in _COMPARE.value]
     if _RESUME.value:
-        config, started_losses = experiment.started_with(workdir)
+        config, started_losses = started_with(workdir)
         losses = losses or started_losses
     else:
         config = _CONFIG.value

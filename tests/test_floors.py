@@ -12,7 +12,7 @@ PACKAGE = ROOT / "crl_tf"
 
 FLOORS = [
     {"schema", "imbalance", "layout", "recipe", "files"},
-    {"datasets", "losses", "models", "metrics", "optimization"},
+    {"datasets", "losses", "models", "metrics", "optimization", "workdir"},
     {"methods", "crl_model"},
     {"training", "evaluation", "export", "report", "inspection", "linear_svm"},
     {"experiment"},

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import functools
+import math
 from collections.abc import Sequence
 
 import keras
 
 from crl_tf.models.applications import application, application_names
 from crl_tf.models.backbones import NETWORKS, Network
-from crl_tf.models.transfer import BACKBONE, freeze_layers, load_backbone
+from crl_tf.models.transfer import BACKBONE, check_pretrained, freeze_layers, load_backbone
 
 
 def network_names() -> list[str]:
@@ -34,6 +35,20 @@ def find_network(name: str) -> Network:
 
 def _plain(name: str) -> str:
     return name.lower().removeprefix("keras:").replace("-", "").replace("_", "")
+
+
+def check_network(name: str, *, image_size: Sequence[int], width: float = 1.0, pretrained: str | None = None) -> Network:
+    """The row of a network, if `build_network` can make it of these; a ValueError before anything is read or built."""
+    network = find_network(name)
+    if not 0 < width < math.inf or (width != 1 and not network.widths):
+        raise ValueError(f"width must be {'> 0' if network.widths else '1'} for {name}, received {width!r}")
+    if len(image_size) != 2 or min(image_size) < network.smallest_side:
+        raise ValueError(
+            f"image_size must be (height, width), each {network.smallest_side} or more for {name}, received {tuple(image_size)}"
+        )
+    if pretrained is not None:
+        check_pretrained(pretrained, name)
+    return network
 
 
 def build_network(
@@ -64,14 +79,8 @@ def build_network(
     >>> {k: tuple(v.shape) for k, v in network.output.items()}
     {'features': (None, 2, 64), 'logits': (None, 5)}
     """
-    network = find_network(name)
-    if len(image_size) != 2 or min(image_size) < network.smallest_side:
-        raise ValueError(
-            f"image_size must be (height, width), each {network.smallest_side} or more for {name}, received {tuple(image_size)}"
-        )
-    if not width > 0 or (width != 1 and not network.widths):
-        raise ValueError(f"width must be {'> 0' if network.widths else '1'} for {name}, received {width!r}")
-    build = functools.partial(network.backbone, regions=regions) if network.parts and regions else network.backbone
+    network = check_network(name, image_size=image_size, width=width)
+    build = functools.partial(network.backbone, regions=regions) if network.parts and regions is not None else network.backbone
     # Keras casts what it is given to the type of this input, inside the step: bytes stay bytes until they are on the device.
     images = keras.Input((*image_size, 3), dtype="float32", name="images")
     seen = network.preprocess(images)

@@ -33,12 +33,11 @@ def load_backbone(backbone: keras.Model, pretrained: str, name: str) -> None:
             stays on: a file with Lambda layers is refused.
         name: of the network, as `build_network` knows it.
     """
+    check_pretrained(pretrained, name)
     if pretrained == IMAGENET:
         _copy(_published(backbone, name), backbone, pretrained, name)
         return
     path = Path(pretrained).expanduser()
-    if not path.is_file():
-        raise ValueError(f"pretrained must be {IMAGENET} or a file, received {pretrained!r}, which is no file")
     if zipfile.is_zipfile(path):
         with _one_error(pretrained, name):
             found = _backbone_of(keras.saving.load_model(path, compile=False))
@@ -48,6 +47,14 @@ def load_backbone(backbone: keras.Model, pretrained: str, name: str) -> None:
     else:
         raise ValueError(f"pretrained={pretrained} is no file of weights (.h5, .weights.h5, .keras), or not a whole one")
     _copy(found, backbone, pretrained, name)
+
+
+def check_pretrained(pretrained: str, name: str) -> None:
+    """Refuses what cannot be the source of weights for the network `name`, without looking into any file."""
+    if pretrained == IMAGENET and not name.startswith(PREFIX):
+        raise ValueError(f"pretrained={IMAGENET} is for {PREFIX}NAME only, received it for {name}: pass a file of weights")
+    if pretrained != IMAGENET and not Path(pretrained).expanduser().is_file():
+        raise ValueError(f"pretrained must be {IMAGENET} or a file, received {pretrained!r}, which is no file")
 
 
 def freeze_layers(backbone: keras.Model, count: int) -> None:
@@ -77,8 +84,6 @@ def weighted_layers(model: keras.Model) -> list[layers.Layer]:
 
 
 def _published(backbone: keras.Model, name: str) -> keras.Model:
-    if not name.startswith(PREFIX):
-        raise ValueError(f"pretrained={IMAGENET} is for {PREFIX}NAME only, received it for {name}: pass a file of weights")
     try:
         return constructor(name)(include_top=False, weights=IMAGENET, input_shape=backbone.input_shape[1:], pooling="avg")
     except Exception as error:  # Keras raises Exception itself where a download fails
