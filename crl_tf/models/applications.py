@@ -19,8 +19,8 @@ PREFIX = "keras:"
 IMAGENET = (1000,)
 
 MOST_MOMENTUM = 0.99
-"""Of batch normalisation's averages, Keras's default. MobileNetV3 has 0.999 and NASNet 0.9997: their averages would still be those
-of the beginning after the few hundred steps of a small data set, and what is measured in inference mode no better than chance."""
+"""Of batch normalisation's averages, Keras's default. MobileNetV3 has 0.999 and NASNet 0.9997: their averages would still be
+those of the beginning after the few hundred steps of a small data set, and what is measured in inference mode no better than chance."""
 
 STDDEV_RGB = (0.229, 0.224, 0.225)
 """Of ImageNet's pixels. Keras divides by their square root behind EfficientNet's Normalization, in `published` below."""
