@@ -36,11 +36,12 @@ def refit_last_layer(model: CRLModel, data: tf.data.Dataset, num_classes: Sequen
     if kernel.ndim != 2:
         raise ValueError(f"refit_last_layer: logits must be a linear layer on features [B, D], received {type(layer).__name__}")
     features, labels = _features_and_labels(model, data)
-    scaler = StandardScaler().fit(features)
+    scaler = StandardScaler()
+    features = scaler.fit_transform(features)
     start = 0
     for label, classes in enumerate(track(num_classes, "fitting a linear SVM per label", transient=True)):
         columns = slice(start, start + classes)
-        weights, offsets = _one_label(scaler.transform(features), labels[:, label], classes, C)
+        weights, offsets = _one_label(features, labels[:, label], classes, C)
         # Scaling is linear too, and goes into the layer.
         kernel[:, columns] = weights / scaler.scale_[:, np.newaxis]
         bias[columns] = offsets - scaler.mean_ @ kernel[:, columns]

@@ -60,7 +60,7 @@ flags.DEFINE_string(
     "model", None, "the network: a name, or keras:NAME of keras.applications; list and list:keras print what there is"
 )
 flags.DEFINE_string(
-    "pretrained", None, "weights to start from: imagenet (keras:NAME only), a weights file or a run's model.keras"
+    "pretrained", None, "weights to start from: imagenet (keras:NAME only), a weights file or a run's model.keras; or none"
 )
 flags.DEFINE_string("freeze", None, "so many layers of the backbone stay as they are, from the first on; or all")
 flags.DEFINE_float("backbone_rate", None, "learning rate of the backbone, as a multiple of the head's", lower_bound=0.0)
@@ -159,12 +159,13 @@ def given_settings() -> dict[str, Any]:
         if freeze != "all" and not freeze.isdigit():
             raise ValueError(f"freeze must be an integer >= 0, or all, received {values['network.freeze']!r}")
         values["network.freeze"] = -1 if freeze == "all" else int(freeze)
+    if values.get("network.pretrained") == "none":
+        values["network.pretrained"] = None
     # Absolute, so that the run can be evaluated and resumed from elsewhere.
-    for key in ("data.dir", "data.schema", "network.pretrained"):
-        if values.get(key, transfer.IMAGENET) != transfer.IMAGENET:
+    no_paths = {"data.cache": ("", cache.NONE, cache.MEMORY), "network.pretrained": ("", transfer.IMAGENET)}
+    for key in ("data.dir", "data.schema", "data.cache", "network.pretrained"):
+        if values.get(key) is not None and values[key] not in no_paths.get(key, ()):
             values[key] = str(Path(values[key]).expanduser().absolute())
-    if values.get("data.cache") not in (None, "", cache.NONE, cache.MEMORY):
-        values["data.cache"] = str(Path(values["data.cache"]).expanduser().absolute())
     return values
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import warnings
 from typing import Any
 
 import keras
@@ -60,18 +61,20 @@ def check_optimization(settings: ConfigDict, backbone_rate: float = 1.0) -> None
     ):
         if not holds:
             raise ValueError(f"train.{name} must be {rule}, received {value!r}")
-    _check_steps(settings.schedule, tuple(settings.step_epochs))
+    _check_steps(settings.schedule, tuple(settings.step_epochs), settings.epochs)
     if not 0 < backbone_rate < math.inf:
         advice = ": to leave the backbone as it is, freeze it" if backbone_rate == 0 else ""
         raise ValueError(f"network.backbone_rate must be > 0, received {backbone_rate!r}{advice}")
 
 
-def _check_steps(schedule: str, epochs: tuple[int, ...]) -> None:
+def _check_steps(schedule: str, epochs: tuple[int, ...], length: int) -> None:
     whole = all(isinstance(epoch, int) and epoch > 0 for epoch in epochs)
     if not whole or any(after <= before for before, after in itertools.pairwise(epochs)):
         raise ValueError(f"train.step_epochs must be increasing ints > 0, received {epochs!r}")
     if schedule == "step" and not epochs:
         raise ValueError("train.step_epochs must name an epoch or more for train.schedule='step', received none")
+    if epochs and epochs[0] >= length:
+        warnings.warn(f"train.step_epochs {epochs}: the learning rate falls in none of the {length} epochs", stacklevel=2)
     if schedule != "step" and epochs:
         raise ValueError(f"train.step_epochs must be empty for train.schedule={schedule!r}, received {epochs!r}")
 

@@ -38,6 +38,13 @@ def test_anet_ends_in_the_svm_that_scikit_learn_fits_on_its_features(tiny_recipe
     np.testing.assert_allclose(logits, expected.decision_function(scaled), atol=0.05)
     served = tf.saved_model.load(tmp_path / "run" / "export").signatures["serving_default"](images=images)["colour"]
     np.testing.assert_array_equal(served.numpy().argmax(axis=1), logits.argmax(axis=1))
+    # Killed after the last epoch, before the SVM was fitted.
+    for left in ("model.keras", "result.json"):
+        (tmp_path / "run" / left).unlink()
+    experiment.run(tiny_recipe, tmp_path / "run", resume=True, export=False)
+    np.testing.assert_allclose(
+        keras.saving.load_model(tmp_path / "run" / "model.keras")(images).numpy()[:, :3], logits, atol=1e-4
+    )
 
 
 def test_panda_finds_its_parts_by_the_mean_landmarks(tiny_recipe, capsys):

@@ -247,6 +247,13 @@ def test_what_cannot_be_is_refused(values, complaint):
         make_optimizer(settings(**values), steps_per_epoch=1)
 
 
+def test_a_rate_that_never_falls_is_told():
+    settings = base_recipe().train
+    settings.schedule, settings.step_epochs, settings.epochs = "step", (10, 20), 10
+    with pytest.warns(UserWarning, match=r"step_epochs \(10, 20\): the learning rate falls in none of the 10 epochs"):
+        check_optimization(settings)
+
+
 @pytest.mark.parametrize("rate", [0.0, -1.0, math.nan])
 def test_a_backbone_must_learn_or_be_frozen(rate, tiny_recipe, tmp_path):
     tiny_recipe.network.backbone_rate = rate

@@ -9,18 +9,18 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import tensorflow as tf
 from keras import layers
 
 from crl_tf.models.backbones import Network
 from crl_tf.models.heads import linear
+from crl_tf.models.preprocessing import as_application
 
 PREFIX = "keras:"
 IMAGENET = (1000,)
 
 MOST_MOMENTUM = 0.99
-"""Of batch normalisation's averages, Keras's default. MobileNetV3 has 0.999 and NASNet 0.9997: their averages would still be
-those of the beginning after the few hundred steps of a small data set, and what is measured in inference mode no better than chance."""
+"""Of batch normalisation's averages, Keras's default. MobileNetV3 has 0.999 and NASNet 0.9997: after the few hundred steps of a
+small data set their averages would still be those of the beginning, and whatever is measured with them no better than chance."""
 
 STDDEV_RGB = (0.229, 0.224, 0.225)
 """Of ImageNet's pixels. Keras divides by their square root behind EfficientNet's Normalization, in `published` below."""
@@ -53,7 +53,7 @@ def application(name: str) -> Network:
         _published_size(build),
         IMAGENET,
         _smallest_side(build),
-        preprocess=ApplicationInput(_module(build)),
+        preprocess=as_application(_module(build)),
         widths=False,
     )
 
@@ -63,34 +63,6 @@ def constructor(name: str) -> Callable[..., keras.Model]:
     if name not in application_names():
         raise ValueError(f"model must be {PREFIX}NAME, a network of keras.applications, received {name!r}")
     return getattr(keras.applications, name.removeprefix(PREFIX))
-
-
-@keras.saving.register_keras_serializable(package="crl_tf")
-class ApplicationInput(layers.Layer):
-    """Images in [0, 255] as a network of keras.applications wants them: the `preprocess_input` of its module.
-
-    float32 under every dtype policy; a network whose own first layers do it is given the images as they are.
-
-    Args:
-        module: of keras.applications: "resnet", "mobilenet_v2", ...
-
-    >>> ApplicationInput("mobilenet")(tf.constant([[[[0, 255, 0]]]], tf.uint8)).numpy().tolist()
-    [[[[-1.0, 1.0, -1.0]]]]
-    """
-
-    def __init__(self, module: str, **kwargs: Any) -> None:
-        super().__init__(**{"dtype": "float32", **kwargs})
-        found = getattr(keras.applications, module, None)
-        if not inspect.ismodule(found) or not hasattr(found, "preprocess_input"):
-            raise ValueError(f"module must be one of keras.applications, received {module!r}")
-        self.module = module
-        self._preprocess = found.preprocess_input
-
-    def call(self, images: tf.Tensor) -> tf.Tensor:
-        return self._preprocess(keras.ops.cast(images, "float32"))
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "module": self.module}
 
 
 def _features(build: Callable[..., keras.Model], images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor:

@@ -136,11 +136,19 @@ def _copy(source: keras.Model, backbone: keras.Model, pretrained: str, name: str
             a, b = different[0]
             what += f"{'; ' if what else ''}the first to differ is its {a.name}, {_form(a)}, for {b.name}, {_form(b)}"
         raise ValueError(_mismatch(pretrained, name, what))
+    if _flattened(source) != _flattened(backbone):
+        # As many numbers in another order: the weights would fit, and meet other places of the image.
+        what = f"it was built for another image size: {_flattened(source)} where {_flattened(backbone)} is flattened"
+        raise ValueError(_mismatch(pretrained, name, what))
     for a, b in zip(theirs, ours, strict=True):
         for weight, value in zip(b.weights, a.weights, strict=True):
             weight.assign(value)
         if isinstance(b, layers.Normalization):
             b.finalize_state()  # it computes with constants that it makes of its weights
+
+
+def _flattened(model: keras.Model) -> list[tuple[int, ...]]:
+    return [tuple(layer.input.shape[1:]) for layer in model.layers if isinstance(layer, layers.Flatten)]
 
 
 def _form(layer: layers.Layer) -> str:

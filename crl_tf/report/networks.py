@@ -31,7 +31,7 @@ def networks_table(facts: Sequence[NetworkFacts]) -> Table:
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    table.add_column("network", overflow="fold")
+    table.add_column("network", overflow="fold", min_width=10)
     for heading in ("image", "labels/\nclasses", "parameters", "head\n%", "FLOPs"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("the seed\ndraws")

@@ -8,7 +8,7 @@ import tensorflow as tf
 from crl_tf.crl_model import CRLModel
 from crl_tf.export import export_saved_model
 from crl_tf.models import build_network, find_network, network_names
-from crl_tf.models.applications import ApplicationInput
+from crl_tf.models.preprocessing import ApplicationInput
 from crl_tf.schema import Attribute, AttributeSchema
 from crl_tf.training import precision
 
@@ -68,7 +68,11 @@ def test_all_of_keras_is_there_with_its_sizes_and_its_module():
         for name, side in networks.items():
             row = find_network(f"keras:{name}")
             assert (row.image_size, row.smallest_side) == ((side, side), SMALLEST.get(name, 32)), name
-            assert row.preprocess.module == module and row.published_classes == (1000,) and not row.widths
+            assert (
+                row.preprocess(keras.Input((None, None, 3)))._keras_history.operation.module == module
+                and row.published_classes == (1000,)
+                and not row.widths
+            )
 
 
 @pytest.mark.parametrize("module", PUBLISHED)

@@ -284,3 +284,19 @@ def test_frozen_layers_stay_in_a_step_and_through_a_file(tmp_path):
 def test_what_was_loaded_can_be_frozen_whole(run):
     network = cifarnet(pretrained=str(run[0]), freeze=-1)
     assert not network.get_layer("backbone").trainable_weights and len(network.trainable_weights) == 4
+
+
+def test_weights_of_a_turned_image_are_refused(tmp_path):
+    """As many numbers are flattened, in another order."""
+    build_network("deepid2", image_size=(48, 36), num_classes=[2], width=0.1).save(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match=r"built for another image size: .* is flattened"):
+        build_network("deepid2", image_size=(36, 48), num_classes=[2], width=0.1, pretrained=str(tmp_path / "model.keras"))
+
+
+def test_weights_of_resnet50_mean_the_same_in_both_of_its_forms(tmp_path):
+    theirs = build_network("keras:ResNet50", image_size=(32, 32), num_classes=[2])
+    theirs.get_layer("backbone").save_weights(tmp_path / "r.weights.h5")
+    ours = build_network("resnet50", image_size=(32, 32), num_classes=[2], pretrained=str(tmp_path / "r.weights.h5"))
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    found, expected = (network(images)["features"].numpy() for network in (ours, theirs))
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import keras
-from keras import layers
 
 from crl_tf.models.backbones import (
     anet,
@@ -22,14 +21,10 @@ from crl_tf.models.backbones import (
     resnet50,
 )
 from crl_tf.models.heads import branches, linear
+from crl_tf.models.preprocessing import as_application, to_unit_range
 
 Head = Callable[[keras.KerasTensor, Sequence[int], float], dict[str, keras.KerasTensor]]
 """(features [B, F], classes per label, width) to {"features": [B, D] or [B, L, D], "logits": [B, sum(num_classes)]}, float32."""
-
-
-def to_unit_range(images: keras.KerasTensor) -> keras.KerasTensor:
-    """Images in [0, 255] to [-1, 1], what the networks of the paper start from here."""
-    return layers.Rescaling(1 / 127.5, offset=-1.0)(images)
 
 
 class Network(NamedTuple):
@@ -70,7 +65,9 @@ NETWORKS: dict[str, Network] = {
     "cifarnet": Network(cifarnet.cifarnet, branches(64), (32, 32), CIFAR, cifarnet.SMALLEST_SIDE),
     "resnet32": Network(resnet32.resnet32, linear, (32, 32), CIFAR, resnet32.SMALLEST_SIDE),
     "densenet": Network(densenet.densenet, linear, (32, 32), CIFAR, densenet.SMALLEST_SIDE),
-    "resnet50": Network(resnet50.resnet50, linear, (224, 224), DEEPFASHION, resnet50.SMALLEST_SIDE),
+    "resnet50": Network(
+        resnet50.resnet50, linear, (224, 224), DEEPFASHION, resnet50.SMALLEST_SIDE, preprocess=as_application("resnet")
+    ),
     "anet": Network(anet.anet, linear, (55, 47), CELEBA, anet.SMALLEST_SIDE, linear_svm=True),
     "panda": Network(panda.panda, linear, (112, 92), CELEBA, panda.SMALLEST_SIDE, parts=True),
     "darn": Network(darn.darn, branches(*darn.BRANCH), (227, 227), XDOMAIN, darn.SMALLEST_SIDE),

@@ -14,11 +14,12 @@ def resnet50(images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor
     """A 7x7 convolution, then 3, 4, 6 and 3 bottleneck blocks of 64, 128, 256 and 512 filters, of which four times come out.
 
     The first version: a stage halves the image in the first 1x1 convolution of its first block. Convolution biases, padding and
-    the epsilon of batch normalisation are those of keras.applications.ResNet50, whose weights therefore fit, in order; that one
-    has no free width.
+    the epsilon of batch normalisation are those of keras.applications.ResNet50, and so are the images that it sees: weights of
+    that one fit, in order, and mean the same; its width is not free.
 
     Args:
-        images: [B, H, W, 3] in [-1, 1]; height and width are free from 32 on (published with 224 x 224).
+        images: [B, H, W, 3], blue, green, red, each less its mean on ImageNet (`preprocess_input` of keras.applications.resnet);
+            height and width are free from 32 on (published with 224 x 224).
         width: multiplies the filters.
     Returns:
         features [B, 2048].
