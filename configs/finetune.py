@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
     config.train.optimizer = "adamw"
     config.train.learning_rate = 0.001
     config.train.schedule = "cosine"
-    config.train.warmup_epochs = 1.0
+    config.train.warmup_epochs = 0.5
     config.train.weight_decay = 0.01
     config.crl.eta = 0.1
     config.crl.alpha_warmup_epochs = 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ from crl_tf.methods import check_method, make_loss
 from crl_tf.metrics import ClassBalancedAccuracy
 from crl_tf.models import BACKBONE, build_network, check_network, find_network
 from crl_tf.models.backbones.panda import regions_of_landmarks
+from crl_tf.models.transfer import weighted_layers
 from crl_tf.optimization import check_optimization, make_optimizer
 from crl_tf.training import XLA, check_execution, fit, precision, seconds_trained
 from crl_tf.workdir import (
@@ -75,6 +77,7 @@ def run(
     if given is None:
         dataset = with_cache(config, dataset)
     model, loss, data = assemble(config, dataset, counts)
+    print(_network_summary(config, model), flush=True)
     (workdir / RESULT).unlink(missing_ok=True)  # not sooner: until here nothing has been lost
     write_json(workdir / CONFIG, _description(config, dataset))
 
@@ -84,6 +87,7 @@ def run(
     fit(model, data["train"], data["validation"], epochs=config.train.epochs, workdir=workdir, callbacks=callbacks)
 
     if find_network(config.model).linear_svm:
+        print("a linear SVM per label takes the place of the last layer, which was validated until here", flush=True)
         refit_last_layer(model, _pipeline(config, dataset, "train"), dataset.schema.num_classes)
     write_whole(workdir / MODEL, model.save)
     if export:
@@ -294,8 +298,8 @@ def _check_settings(config: ConfigDict) -> None:
     if config.crl.alpha_warmup_epochs and config.train.steps_per_execution > 1:
         # The ramp moves where Python gets to run: it would become a staircase, and the result another.
         raise ValueError(
-            "steps_per_execution must be 1 with alpha_warmup_epochs > 0, which moves alpha at every step, received"
-            f" {config.train.steps_per_execution}"
+            f"steps_per_execution must be 1 with alpha_warmup_epochs = {config.crl.alpha_warmup_epochs}, which moves alpha at"
+            f" every step, received {config.train.steps_per_execution}: --alpha_warmup_epochs=0 turns that off"
         )
 
 
@@ -316,6 +320,25 @@ def _summary(dataset: Dataset, counts: Sequence[np.ndarray]) -> str:
     note = f" ({untrained} without a training image)" if untrained else ""
     worst = max(imbalance_ratio(c) for c in counts if c.any())
     return f"{labels}, {sum(map(len, counts)):,} classes{note}, imbalance to 1:{worst:,.0f}; images: {images}"
+
+
+def _network_summary(config: ConfigDict, model: CRLModel) -> str:
+    """One line on what learns, so that weights, frozen layers and sizes are seen to be what was meant."""
+    settings, (height, width) = config.network, config.data.image_size
+    layers = weighted_layers(model.network.get_layer(BACKBONE))
+    frozen = sum(not layer.trainable for layer in layers)
+    trained = sum(math.prod(weight.shape) for weight in model.trainable_weights)
+    said = [
+        f"{config.model} at {height} x {width} (height, width): {trained:,} of {model.count_params():,} parameters are trained"
+    ]
+    said += [f"backbone from {settings.pretrained}"] if settings.pretrained else []
+    said += [f"{frozen} of its {len(layers)} layers frozen"] if frozen else []
+    said += (
+        [f"it learns at {settings.backbone_rate:g} of the rate"] if settings.backbone_rate != 1 and frozen < len(layers) else []
+    )
+    if frozen and not settings.pretrained:
+        said.append("what is frozen keeps its random weights: no --pretrained is given")
+    return "; ".join(said)
 
 
 def _description(config: ConfigDict, dataset: Dataset) -> dict[str, Any]:

@@ -60,11 +60,21 @@ flags.DEFINE_string(
     "model", None, "the network: a name, or keras:NAME of keras.applications; list and list:keras print what there is"
 )
 flags.DEFINE_string(
-    "pretrained", None, "weights to start from: imagenet (keras:NAME only), a weights file or a run's model.keras; or none"
+    "pretrained",
+    None,
+    "weights of the backbone: imagenet (keras:NAME only), a file (.h5, .weights.h5, a run's model.keras), or none",
 )
-flags.DEFINE_string("freeze", None, "so many layers of the backbone stay as they are, from the first on; or all")
-flags.DEFINE_float("backbone_rate", None, "learning rate of the backbone, as a multiple of the head's", lower_bound=0.0)
-flags.DEFINE_float("width", None, "multiplies the filters of every layer of the network", lower_bound=0.0)
+flags.DEFINE_string(
+    "freeze",
+    None,
+    "so many of the backbone's layers with weights stay as they are, from the first on; or all. Wants --pretrained",
+)
+flags.DEFINE_float(
+    "backbone_rate", None, "learning rate of the backbone, as a multiple of the head's (1, if not given)", lower_bound=0.0
+)
+flags.DEFINE_float(
+    "width", None, "multiplies the filters of every layer, > 0; networks of keras.applications have 1 only", lower_bound=0.0
+)
 flags.DEFINE_string("data_dir", None, "folder of the dataset, in its publisher's layout; for attribute_csv also the table itself")
 flags.DEFINE_bool("download", None, "fetch celeba or cifar100 through tensorflow-datasets")
 flags.DEFINE_string(

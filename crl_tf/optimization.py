@@ -57,7 +57,12 @@ def check_optimization(settings: ConfigDict, backbone_rate: float = 1.0) -> None
         ("momentum", momentum, 0 <= momentum < 1, "in [0, 1)"),
         ("weight_decay", decay, 0 <= decay < math.inf, ">= 0"),
         ("step_factor", settings.step_factor, 0 < settings.step_factor < math.inf, "> 0"),
-        ("warmup_epochs", warmup, 0 <= warmup < settings.epochs, f">= 0 and less than the {settings.epochs} of train.epochs"),
+        (
+            "warmup_epochs",
+            warmup,
+            0 <= warmup < settings.epochs,
+            f">= 0 and less than the {settings.epochs} of train.epochs (--config.train.warmup_epochs=0 for none)",
+        ),
     ):
         if not holds:
             raise ValueError(f"train.{name} must be {rule}, received {value!r}")

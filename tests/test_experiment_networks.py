@@ -87,6 +87,9 @@ def test_a_run_starts_from_the_backbone_of_another(command):
     assert run("--workdir=first").returncode == 0
     ran = run("--workdir=frozen", "--pretrained=first/model.keras", "--freeze=all")
     assert ran.returncode == 0, ran.stderr
+    # The head alone: 2 labels, 64 features each of 2 * 2 * 64, and 3 and 2 classes, where the smaller has a column too many.
+    head = 2 * 64 * (256 + 1) + 2 * 3 * (64 + 1)
+    assert f"cifarnet at 16 x 16 (height, width): {head:,} of " in ran.stdout and "3 of its 3 layers frozen" in ran.stdout
     first, frozen = (backbone_weights(folder / name / "model.keras") for name in ("first", "frozen"))
     for a, b in zip(first, frozen, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -94,6 +97,7 @@ def test_a_run_starts_from_the_backbone_of_another(command):
     assert recorded == {"width": 1.0, "pretrained": str(folder / "first/model.keras"), "freeze": -1, "backbone_rate": 1.0}
     ran = run("--workdir=slow", "--pretrained=first/model.keras", "--freeze=1", "--backbone_rate=0.01", "--loss=ce")
     assert ran.returncode == 0, ran.stderr
+    assert "backbone from " in ran.stdout and "1 of its 3 layers frozen; it learns at 0.01 of the rate" in ran.stdout
     slow = backbone_weights(folder / "slow/model.keras")
     moved = [np.abs(a - b).max() for a, b in zip(first, slow, strict=True)]
     # Three convolutions, kernel and bias each, of which the first stays.
@@ -104,6 +108,7 @@ def test_what_cannot_be_started_from_gets_one_clear_line(command):
     run, _ = command
     for flags, complaint in (
         (["--pretrained=nowhere.h5"], "nowhere.h5"),
+        (["--pretrained=first"], "did you mean"),
         (["--pretrained=imagenet"], "pretrained"),
         (["--freeze=some"], "freeze must be an integer >= 0, or all, received 'some'"),
         (["--freeze=4"], "received 4"),

@@ -10,10 +10,12 @@ from crl_tf.models.counting import NetworkFacts, Parameters
 from crl_tf.report.networks import three_digits
 
 FACTS = [
-    NetworkFacts("small", (55, 47), (40, 64), (2,) * 40, Parameters(812_280, 812_280, 417_360), 16_901_190, ("weights",)),
+    NetworkFacts("small", (55, 47), 32, 5, (40, 64), (2,) * 40, Parameters(812_280, 812_280, 417_360), 16_901_190, ("weights",)),
     NetworkFacts(
-        "keras:[Large]",
+        "keras:InceptionResNet[V2]",
         (224, 224),
+        75,
+        489,
         (2560,),
         (2,) * 1000,
         Parameters(134_989_810, 134_000_000, 13_498_981),
@@ -31,14 +33,17 @@ def printed(facts, width):
 
 def test_a_row_says_what_was_counted():
     lines = [line.split() for line in printed(FACTS, 120).splitlines()]
-    assert ["small", "55x47", "40/80", "812,280", "51.4", "16.9", "M", "weights"] in lines
+    assert ["small", "55x47", "32", "40/80", "5", "812,280", "16.9", "M", "weights"] in lines
     assert [
-        "keras:[Large]", "224x224", "1,000/2,000", "134,989,810", "10.0", "30.7", "G", "weights,", "dropout"
+        "keras:InceptionResNet[V2]", "224x224", "75", "1,000/2,000", "489", "134,989,810", "30.7", "G", "weights,", "dropout"
     ] in lines  # fmt: skip
 
 
 def test_it_fits_a_terminal():
-    assert "…" not in printed(FACTS, 80) and "134,989,810" in printed(FACTS, 80)
+    # Names whole, so that they can be copied; the longest of Keras's has 23 letters, and the labels of ImageNet are 1/1,000.
+    longest = FACTS[1]._replace(name="keras:InceptionResNetV2", num_classes=(1000,))
+    shown = printed([FACTS[0], longest], 80)
+    assert "…" not in shown and "134,989,810" in shown and "keras:InceptionResNetV2" in shown
 
 
 @pytest.mark.parametrize(

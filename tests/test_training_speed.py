@@ -281,7 +281,7 @@ def test_a_recipe_written_before_these_settings_means_what_it_meant():
         ({"train.precision": "float16"}, r"precision must be one of \('float32', 'mixed_bfloat16', .*received 'float16'"),
         (
             {"train.steps_per_execution": 4, "crl.alpha_warmup_epochs": 1},
-            "steps_per_execution must be 1 with alpha_warmup_epochs > 0, .* received 4",
+            r"steps_per_execution must be 1 with alpha_warmup_epochs = 1, .* received 4: --alpha_warmup_epochs=0 turns",
         ),
     ],
 )

@@ -18,9 +18,9 @@ from crl_tf.models.preprocessing import as_application
 PREFIX = "keras:"
 IMAGENET = (1000,)
 
-MOST_MOMENTUM = 0.99
-"""Of batch normalisation's averages, Keras's default. MobileNetV3 has 0.999 and NASNet 0.9997: after the few hundred steps of a
-small data set their averages would still be those of the beginning, and whatever is measured with them no better than chance."""
+MOST_MOMENTUM = 0.9
+"""Of batch normalisation's averages. Keras's networks have 0.99 and more, MobileNets 0.999: in the few hundred steps of a small
+data set their averages lag far behind the weights, and inference, so all that is measured, stays near chance for long."""
 
 STDDEV_RGB = (0.229, 0.224, 0.225)
 """Of ImageNet's pixels. Keras divides by their square root behind EfficientNet's Normalization, in `published` below."""

@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from crl_tf.models import BACKBONE, build_network, find_network
+from crl_tf.models.transfer import weighted_layers
 
 ELSEWHERE = frozenset({"PartitionedCall", "StatefulPartitionedCall", "While", "StatelessWhile", "If", "StatelessIf", "Case"})
 """Nodes of a graph whose work lies in another graph, where nobody would count it."""
@@ -28,12 +29,15 @@ class Parameters(NamedTuple):
 class NetworkFacts(NamedTuple):
     """A row of `--model=list`: a network of width 1 as published.
 
-    image_size: (height, width). features: the shape of an image's, (D,) or (L, D). num_classes: of every label of the data that
-    parameters and FLOPs are counted with. seed: what of the network the seed decides.
+    image_size: (height, width). smallest_side: of any image. layers: those with weights in the backbone. features: the shape of
+    an image's, (D,) or (L, D). num_classes: of every label of the data that parameters and FLOPs are counted with. seed: what of
+    the network the seed decides.
     """
 
     name: str
     image_size: tuple[int, int]
+    smallest_side: int
+    layers: int
     features: tuple[int, ...]
     num_classes: tuple[int, ...]
     parameters: Parameters
@@ -92,8 +96,17 @@ def describe(name: str) -> NetworkFacts:
     row = find_network(name)
     network = build_network(name, image_size=row.image_size, num_classes=row.published_classes)
     features = tuple(network.output["features"].shape[1:])
-    sizes = tuple(row.published_classes)
-    return NetworkFacts(name, tuple(row.image_size), features, sizes, parameters(network), flops(network), drawn_by_seed(network))
+    return NetworkFacts(
+        name,
+        tuple(row.image_size),
+        row.smallest_side,
+        len(weighted_layers(network.get_layer(BACKBONE))),
+        features,
+        tuple(row.published_classes),
+        parameters(network),
+        flops(network),
+        drawn_by_seed(network),
+    )
 
 
 def _graph(network: keras.Model) -> tf.Graph:

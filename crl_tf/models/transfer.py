@@ -53,8 +53,10 @@ def check_pretrained(pretrained: str, name: str) -> None:
     """Refuses what cannot be the source of weights for the network `name`, without looking into any file."""
     if pretrained == IMAGENET and not name.startswith(PREFIX):
         raise ValueError(f"pretrained={IMAGENET} is for {PREFIX}NAME only, received it for {name}: pass a file of weights")
-    if pretrained != IMAGENET and not Path(pretrained).expanduser().is_file():
-        raise ValueError(f"pretrained must be {IMAGENET} or a file, received {pretrained!r}, which is no file")
+    path = Path(pretrained).expanduser()
+    if pretrained != IMAGENET and not path.is_file():
+        meant = f"; did you mean {path / 'model.keras'}?" if (path / "model.keras").is_file() else ""
+        raise ValueError(f"pretrained must be {IMAGENET} or a file, received {pretrained!r}, which is no file{meant}")
 
 
 def freeze_layers(backbone: keras.Model, count: int) -> None:
@@ -65,7 +67,7 @@ def freeze_layers(backbone: keras.Model, count: int) -> None:
     """
     there = weighted_layers(backbone)
     if not isinstance(count, int) or not -1 <= count <= len(there):
-        raise ValueError(f"freeze must lie in [0, {len(there)}], the layers with weights, or be -1 for all, received {count!r}")
+        raise ValueError(f"freeze must lie in [0, {len(there)}], the layers with weights, or be all (-1), received {count!r}")
     for layer in there if count == -1 else there[:count]:
         layer.trainable = False
 
@@ -166,7 +168,10 @@ def _one_error(pretrained: str, name: str) -> Iterator[None]:
 
 
 def _mismatch(pretrained: str, name: str, what: str) -> str:
-    hint = "; of keras.applications it must be the file without the classifier (notop)" if name.startswith(PREFIX) else ""
+    if name.startswith(PREFIX):
+        hint = "; it must be of the same network of keras.applications, without the classifier (notop)"
+    else:
+        hint = "; it must be of the same network and --width, and of some the same image size"
     return f"pretrained={pretrained} does not fit the backbone of {name}: {what}{hint}"
 
 

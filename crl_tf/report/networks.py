@@ -11,15 +11,16 @@ from rich.text import Text
 from crl_tf.models.counting import NetworkFacts
 
 CAPTION = (
-    "FLOPs of one image's forward pass, a multiply-add is two. What the seed draws of a network; with pretrained weights, of the"
-    " weights only the head's. Of the data it decides order and augmentation."
+    "min side: of the smallest image. layers: with weights, in the backbone; --freeze counts them. FLOPs: of one image's"
+    " forward pass, a multiply-add is two. What the seed draws of a network: with pretrained weights, of the weights only the"
+    " head's; of the data it decides order and augmentation."
 )
 
 
 def networks_table(facts: Sequence[NetworkFacts]) -> Table:
     """One row per network (`crl_tf.models.counting.describe`): its images and labels, what it costs, what the seed does.
 
-    Classes are those of all labels together; the head's share is of the parameters, in %.
+    Classes are those of all labels together; layers are the backbone's with weights, which --freeze counts.
     """
     # Without lines between columns, so that a row fits a terminal of 80 columns.
     table = Table(
@@ -31,17 +32,18 @@ def networks_table(facts: Sequence[NetworkFacts]) -> Table:
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    table.add_column("network", overflow="fold", min_width=10)
-    for heading in ("image", "labels/\nclasses", "parameters", "head\n%", "FLOPs"):
+    table.add_column("network", no_wrap=True)
+    for heading in ("image", "min\nside", "labels/\nclasses", "layers", "parameters", "FLOPs"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("the seed\ndraws")
     for row in facts:
         table.add_row(
             Text(row.name),
             "x".join(map(str, row.image_size)),
+            str(row.smallest_side),
             f"{len(row.num_classes):,}/{sum(row.num_classes):,}",
+            str(row.layers),
             f"{row.parameters.total:,}",
-            f"{100 * row.parameters.head / row.parameters.total:.1f}",
             three_digits(row.flops),
             ", ".join(row.seed),
         )
