@@ -135,6 +135,10 @@ def parse(argv: Sequence[str]) -> list[str]:
             argv[at : at + width] = [f"--config={recipe.recipe_path(name)}"]
         return app.parse_flags_with_usage(argv)
     except (ValueError, AttributeError, TypeError, SyntaxError, ImportError) as error:
+        # ml_collections tells of an unknown key by the key alone, quoted twice over.
+        if key := re.match(r"[\"'\\]+(\w+)", str(error)):
+            close = re.search(r'Did you mean "(\w+)"', str(error))
+            sys.exit(f"crl_tf: config has no setting {key[1]!r}" + (f"; did you mean {close[1]!r}?" if close else ""))
         sys.exit(f"crl_tf: config: {error}" if not str(error).startswith("config") else f"crl_tf: {error}")
     except KeyError as error:
         sys.exit(f"crl_tf: config has no setting {error.args[0]}")
