@@ -176,7 +176,7 @@ def test_a_run_in_mixed_precision(tiny_recipe, tmp_path, shop, name):
     assert keras.config.dtype_policy().name == "float32"
     model = keras.saving.load_model(tmp_path / "run" / "model.keras")
     half = name.removeprefix("mixed_")
-    assert model.dtype_policy.name == name and model.network.layers[2].compute_dtype == half
+    assert model.dtype_policy.name == name and model.network.get_layer("backbone").layers[1].compute_dtype == half
     assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
     scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     assert scaled == (name == "mixed_float16") and int(model.optimizer.iterations) == 6

@@ -123,7 +123,7 @@ def test_images_are_looked_for(tmp_path):
 
 
 def test_recipe_is_the_papers():
-    recipe = load_recipe("xdomain")
+    recipe = load_recipe("xdomain_paper")
     train = recipe.train
     assert (recipe.dataset, train.batch_size, train.epochs, recipe.crl.eta) == ("xdomain", 128, 256, 0.01)
     assert (train.learning_rate, train.weight_decay, train.momentum) == (0.001, 0.0005, 0.9)
