@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from crl_tf.losses.by_label import FeatureLoss, per_sample_weight
 from crl_tf.losses.crl import CRL, Objective
-from crl_tf.losses.cross_entropy import per_sample_weight
 
 BATCH_COUNTS = ("minority_classes", "triplets", "active_triplets")
 
@@ -17,10 +17,10 @@ BATCH_COUNTS = ("minority_classes", "triplets", "active_triplets")
 class CRLModel(keras.Model):
     """Wraps a network that yields features and logits; is itself a model from the same input to the logits.
 
-    `compile(loss=CRL(...))` trains with eq. 8 at either level; any other Keras loss is given the logits. Metrics see the
-    logits as well. With a CRL, each step adds to the logs, as running means of the epoch: `L_ce` and `L_crl` (summed over
-    labels, before weighting), `minority_classes` and `triplets` (of a batch, over all labels) and `active_triplets` (the share
-    that pulls on the model); validation logs the first two. `loss_weights` have no effect on a CRL.
+    `compile(loss=CRL(...))` trains with eq. 8 at either level; a `FeatureLoss` sees features and logits too, any other Keras loss
+    the logits, and so do metrics. With a CRL, each step adds to the logs, as running means of the epoch: `L_ce` and `L_crl` (summed
+    over labels, before weighting), `minority_classes` and `triplets` (of a batch, over all labels) and `active_triplets` (the
+    share that pulls on the model); validation logs the first two. `loss_weights` have no effect on either of the two.
 
     Args:
         network: a keras.Model with output {"features": [B, L, D] or [B, D], "logits": [B, sum(num_classes)]}, or the pair
@@ -92,20 +92,25 @@ class CRLModel(keras.Model):
 
         Keras asks for it outside of a step when it builds a model under a strategy.
         """
+        if isinstance(self.loss, FeatureLoss):
+            features = self._features_and_logits(x, training)[0]
+            return self._share_of_mean(self.loss.per_sample(y, y_pred, features), sample_weight)
         if not isinstance(self.loss, CRL):
             return super().compute_loss(x, y, y_pred, sample_weight, training=training)
         features = self._features_and_logits(x, training)[0] if self.loss.level == "instance" else None
-        return self._share_of_mean(self.loss.objective(y, y_pred, features), sample_weight)
+        return self._share_of_mean(self.loss.objective(y, y_pred, features).per_sample, sample_weight)
 
     def _loss_and_logits(self, x: Any, y: Any, sample_weight: Any, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         features, logits = self._features_and_logits(x, training)
         if isinstance(self.loss, CRL):
             objective = self.loss.objective(y, logits, features)
-            loss = self._share_of_mean(objective, sample_weight)
+            loss = self._share_of_mean(objective.per_sample, sample_weight)
             if training:
                 self._log_counts(objective)
             for metric, value in zip(self._logged, (objective.cross_entropy, objective.rectification), strict=False):
                 metric.update_state(value)
+        elif isinstance(self.loss, FeatureLoss):
+            loss = self._share_of_mean(self.loss.per_sample(y, logits, features), sample_weight)
         else:
             loss = super().compute_loss(x, y, logits, sample_weight, training=training)
         for metric in self.metrics:
@@ -113,11 +118,11 @@ class CRLModel(keras.Model):
                 metric.update_state(loss * _replicas(), sample_weight=tf.shape(logits)[0])
         return loss, logits
 
-    def _share_of_mean(self, objective: Objective, sample_weight: Any) -> tf.Tensor:
-        """Eq. 8 and the network's own losses, scaled as Keras scales a loss under a strategy: the replicas' gradients add up."""
+    def _share_of_mean(self, per_sample: tf.Tensor, sample_weight: Any) -> tf.Tensor:
+        """The mean of [B] and the network's own losses, scaled as Keras does under a strategy: the replicas' gradients add up."""
         if self.loss.reduction not in ("sum_over_batch_size", "mean"):
-            raise ValueError(f"CRLModel takes a loss with reduction='sum_over_batch_size', received {self.loss.reduction!r}")
-        per_sample = objective.per_sample
+            what = type(self.loss).__name__
+            raise ValueError(f"CRLModel takes a {what} with reduction='sum_over_batch_size', received {self.loss.reduction!r}")
         if sample_weight is not None:
             per_sample *= per_sample_weight(sample_weight)
         extra = [tf.cast(term, per_sample.dtype) for term in self.losses]

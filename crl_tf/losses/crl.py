@@ -21,7 +21,8 @@ from crl_tf.layout import (
     rows_of_labels,
     split_features,
 )
-from crl_tf.losses.cross_entropy import cross_entropy_by_sample, per_sample_weight
+from crl_tf.losses.by_label import per_sample_weight
+from crl_tf.losses.cross_entropy import cross_entropy_by_sample
 from crl_tf.losses.rectification import Rectification, Rectifier
 
 
