@@ -27,6 +27,7 @@ setup(
     packages=[
         "crl_tf",
         "crl_tf.datasets",
+        "crl_tf.embedding",
         "crl_tf.losses",
         "crl_tf.models",
         "crl_tf.models.backbones",
@@ -53,7 +54,8 @@ setup(
         "rich>=13.7",
     ],
     extras_require={
-        "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.6", "dill>=0.3.8", "pillow>=10"],
+        "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.6", "dill>=0.3.8", "pillow>=10", "scikit-image>=0.24"],
+        "hog": ["scikit-image>=0.24"],  # what --method=hog_knn describes images with
         "bench": ["torch", "pytorch-metric-learning"],  # what tools/bench_loss.py compares with
     },
 )

@@ -17,10 +17,11 @@ BATCH_COUNTS = ("minority_classes", "triplets", "active_triplets")
 class CRLModel(keras.Model):
     """Wraps a network that yields features and logits; is itself a model from the same input to the logits.
 
-    `compile(loss=CRL(...))` trains with eq. 8 at either level; a `FeatureLoss` sees features and logits too, any other Keras loss
-    the logits, and so do metrics. With a CRL, each step adds to the logs, as running means of the epoch: `L_ce` and `L_crl` (summed
-    over labels, before weighting), `minority_classes` and `triplets` (of a batch, over all labels) and `active_triplets` (the
-    share that pulls on the model); validation logs the first two. `loss_weights` have no effect on either of the two.
+    `compile(loss=CRL(...))` trains with eq. 8 at either level; a `FeatureLoss` sees features and logits too, any other Keras
+    loss the logits, and so do metrics. With a CRL, each step adds to the logs, as running means of the epoch: `L_ce` and `L_crl`
+    (summed over labels, before weighting), `minority_classes` and `triplets` (of a batch, over all labels) and
+    `active_triplets` (the share that pulls on the model); validation logs the first two. `loss_weights` have no effect on a CRL
+    or a `FeatureLoss`.
 
     Args:
         network: a keras.Model with output {"features": [B, L, D] or [B, D], "logits": [B, sum(num_classes)]}, or the pair

@@ -11,19 +11,37 @@ import numpy as np
 import tensorflow as tf
 from rich.progress import track
 
+from crl_tf.decision import candidates, check_rule, chosen_strengths, rule_offsets
 from crl_tf.imbalance import imbalance_ratio
-from crl_tf.metrics import ClassBalancedAccuracy, class_balanced_accuracy, rarest_third, sensitivities, top_of_group
+from crl_tf.metrics import (
+    ClassBalancedAccuracy,
+    class_balanced_accuracy,
+    macro_f1,
+    most_frequent_third,
+    rarest_third,
+    sensitivities,
+    top_of_group,
+)
 from crl_tf.schema import AttributeSchema
 
 Decide = Callable[[tf.Tensor], tf.Tensor]
 """From the concatenated logits [B, sum(num_classes)] to numbers of that shape, of whose columns the largest decides."""
+
+SHARES = ("balanced_accuracy", "accuracy", "macro_f1", "rarest_third", "most_frequent_third")
+"""What is measured of a model as a whole."""
 
 TOP = 5
 """How many attributes of a group are predicted present in each image, for the numbers by group (Table 7)."""
 
 
 def evaluate_model(
-    model: keras.Model, data: tf.data.Dataset, schema: AttributeSchema, train_counts: Sequence[np.ndarray]
+    model: keras.Model,
+    data: tf.data.Dataset,
+    schema: AttributeSchema,
+    train_counts: Sequence[np.ndarray],
+    *,
+    validation: tf.data.Dataset | None = None,
+    rule: str = "argmax",
 ) -> dict[str, Any]:
     """The measured part of `result.json`, in one pass over the data: `measure` with all that the schema asks for.
 
@@ -32,13 +50,46 @@ def evaluate_model(
         data: batches of images and labels [B, L].
         schema: where its attributes have groups that can be ranked, "top5" is measured too.
         train_counts: training samples per class of every label.
+        validation: batches to choose the strength of every decision rule on (`crl_tf.decision`), one pass. Adds "rules": what
+            each rule comes to on `data`, and with which strengths. None: the largest logit alone.
+        rule: which rule the other numbers are under; "top5" ranks the logits as they are.
     """
-    rules: list[Decide] = [tf.identity]
+    check_rule(rule)
+    sizes = schema.num_classes
+    strengths = {"argmax": [0.0] * len(sizes)}
+    if validation is not None:
+        strengths = strengths_on(model, validation, sizes, train_counts)
+    elif rule not in strengths:
+        raise ValueError(f"evaluate_model: rule {rule!r} wants validation data to choose its strength on, received none")
+    decide: list[Decide] = [_shifted(rule_offsets(name, train_counts, chosen)) for name, chosen in strengths.items()]
     ranked = ranked_groups(schema)
     if ranked:
-        rules.append(functools.partial(top_of_group, num_classes=schema.num_classes, groups=ranked, k=TOP))
-    confusions, *top = confusion_matrices_by(rules, model, data, schema.num_classes)
-    return measure(schema, confusions, train_counts, top=top[0] if top else None)
+        decide.append(functools.partial(top_of_group, num_classes=sizes, groups=ranked, k=TOP))
+    found = confusion_matrices_by(decide, model, data, sizes)
+    under = dict(zip(strengths, found, strict=False))
+    result = measure(schema, under[rule], train_counts, top=found[-1] if ranked else None)
+    if validation is None:
+        return result
+    measured = {name: measure(schema, confusions, train_counts) for name, confusions in under.items()}
+    rules = {
+        name: {**{m: measured[name][m] for m in SHARES}, "strengths": dict(zip(schema.names, strengths[name], strict=True))}
+        for name in under
+    }
+    return {"rule": rule, **result, "rules": rules}
+
+
+def strengths_on(
+    model: keras.Model, validation: tf.data.Dataset, num_classes: Sequence[int], train_counts: Sequence[np.ndarray]
+) -> dict[str, list[float]]:
+    """The strength of every decision rule for every label, chosen on validation images (`crl_tf.decision`)."""
+    tried = candidates(train_counts)
+    found = confusion_matrices_by([_shifted(offsets) for offsets in tried.values()], model, validation, num_classes)
+    accuracies = {key: [class_balanced_accuracy(c) for c in of_key] for key, of_key in zip(tried, found, strict=True)}
+    return chosen_strengths(accuracies, len(num_classes))
+
+
+def _shifted(offsets: np.ndarray) -> Decide:
+    return lambda logits: logits + offsets
 
 
 def confusion_matrices(
@@ -98,6 +149,7 @@ def measure(
         labels[attribute.name] = {
             "balanced_accuracy": _number(class_balanced_accuracy(confusion)),
             "accuracy": _number(np.trace(confusion) / total if total else float("nan")),
+            "macro_f1": _number(macro_f1(confusion)),
             "sensitivity": dict(zip(attribute.classes, map(_number, sensitivities(confusion)), strict=True)),
             "confusion": confusion.tolist(),
             "train_counts": dict(zip(attribute.classes, map(int, counts), strict=True)),
@@ -105,7 +157,9 @@ def measure(
     return {
         "balanced_accuracy": _mean([label["balanced_accuracy"] for label in labels.values()]),
         "accuracy": _mean([label["accuracy"] for label in labels.values()]),
+        "macro_f1": _mean([label["macro_f1"] for label in labels.values()]),
         "rarest_third": _number(rarest_third(labels)),
+        "most_frequent_third": _number(most_frequent_third(labels)),
         **({"top5": _by_group(schema, top, train_counts)} if top is not None else {}),
         "labels": labels,
     }

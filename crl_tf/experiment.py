@@ -15,12 +15,12 @@ from ml_collections import ConfigDict
 
 from crl_tf import report
 from crl_tf.crl_model import CRLModel
-from crl_tf.datasets import load_dataset
-from crl_tf.datasets.cache import NONE, cached
 from crl_tf.datasets.celeba import ALIGNED_SIZE
-from crl_tf.datasets.checking import require_readable, without_unreadable
-from crl_tf.datasets.pipeline import make_pipeline
-from crl_tf.datasets.source import SPLITS, Dataset, Records
+from crl_tf.datasets.resampling import RESAMPLING
+from crl_tf.datasets.source import SPLITS, Dataset
+from crl_tf.decision import check_rule, rule_offsets
+from crl_tf.embedding import STAGES
+from crl_tf.embedding.stage import StageInput
 from crl_tf.evaluation import evaluate_model
 from crl_tf.export import export_saved_model
 from crl_tf.files import read_json, write_json, write_whole
@@ -28,13 +28,15 @@ from crl_tf.imbalance import class_counts, imbalance_ratio
 from crl_tf.inspection import association, co_occurrence, inspect_dataset, inspect_images, save_co_occurrence
 from crl_tf.linear_svm import refit_last_layer
 from crl_tf.losses.crl import CRL
+from crl_tf.losses.progress import TrainingProgress
 from crl_tf.losses.warmup import AlphaWarmup
-from crl_tf.methods import check_method, make_loss
+from crl_tf.methods import check_loss, make_loss, method_name
 from crl_tf.metrics import ClassBalancedAccuracy
 from crl_tf.models import BACKBONE, build_network, check_network, find_network
 from crl_tf.models.backbones.panda import regions_of_landmarks
 from crl_tf.models.transfer import weighted_layers
 from crl_tf.optimization import check_optimization, make_optimizer
+from crl_tf.recipe_data import load, pipeline_of, resampled, with_cache
 from crl_tf.training import XLA, check_execution, fit, precision, seconds_trained
 from crl_tf.workdir import (
     COMPARISON,
@@ -42,15 +44,22 @@ from crl_tf.workdir import (
     INSPECTION,
     MODEL,
     RESULT,
-    occupied_by_run,
+    folder_of,
     open_workdir,
+    plan_in,
     recipe_in,
     refuse_file,
 )
 
 
 def run(
-    config: ConfigDict, workdir: Path, *, resume: bool = False, export: bool = True, dataset: Dataset | None = None
+    config: ConfigDict,
+    workdir: Path,
+    *,
+    resume: bool = False,
+    export: bool = True,
+    dataset: Dataset | None = None,
+    trained: Path | None = None,
 ) -> dict[str, Any]:
     """Trains and measures one recipe, leaving everything in `workdir`; returns what `result.json` says.
 
@@ -59,16 +68,19 @@ def run(
         workdir: a new or empty folder; with `resume`, also one that an earlier run of the same recipe left, finished or not.
         resume: go on from its last checkpoint. Only `crl_tf.workdir.FREE_ON_RESUME` may differ from the recipe it was started
             with: the length, and what changes no result (XLA: none but by rounding).
-        export: write `export/`, the SavedModel.
+        export: write `export/`, the SavedModel, with the decision rule inside.
         dataset: already loaded, and decoded if it is to be, for several runs on the same data.
+        trained: a finished run that differs in nothing but the decision rule: its model is taken, and nothing trained.
+    Raises:
+        training.Diverged: when the loss becomes no number.
     """
     workdir = Path(workdir)
-    check_method(config.loss)
-    _check_settings(config)
+    check_settings(config)
     finished = open_workdir(config, workdir, resume)
     if finished is not None:
         return finished
-    print(f"\n{config.dataset} · {config.model} · {config.loss} · seed {config.seed} → {workdir}", flush=True)
+    method = method_name(config)
+    print(f"\n{config.dataset} · {config.model} · {method} · seed {config.seed} → {workdir}", flush=True)
     keras.utils.set_random_seed(config.seed)
     given, dataset = dataset, dataset or load(config)
     counts = class_counts(dataset.splits["train"].labels, dataset.schema.num_classes)
@@ -76,30 +88,39 @@ def run(
     print(_summary(dataset, counts), flush=True)
     if given is None:
         dataset = with_cache(config, dataset)
-    model, loss, data = assemble(config, dataset, counts)
-    print(_network_summary(config, model), flush=True)
-    (workdir / RESULT).unlink(missing_ok=True)  # not sooner: until here nothing has been lost
-    write_json(workdir / CONFIG, _description(config, dataset))
-
-    callbacks = []
-    if isinstance(loss, CRL) and config.crl.alpha_warmup_epochs:
-        callbacks.append(AlphaWarmup(loss, config.crl.alpha_warmup_epochs))
-    fit(model, data["train"], data["validation"], epochs=config.train.epochs, workdir=workdir, callbacks=callbacks)
-
-    if find_network(config.model).linear_svm:
-        print("a linear SVM per label takes the place of the last layer, which was validated until here", flush=True)
-        refit_last_layer(model, _pipeline(config, dataset, "train"), dataset.schema.num_classes)
+    drawn = resampled(config, dataset)
+    if drawn is not None:
+        print(drawn.summary, flush=True)
+    if trained is not None:
+        print(f"the model of {trained}: only the decision rule is another", flush=True)
+        _begin(config, dataset, workdir)
+        model, seconds = keras.saving.load_model(trained / MODEL), read_json(trained / RESULT)["seconds"]
+    elif config.loss in STAGES:
+        model, seconds = STAGES[config.loss](_stage_input(config, dataset, counts, workdir))
+    else:
+        model, seconds = _fitted(config, dataset, counts, workdir)
     write_whole(workdir / MODEL, model.save)
+    measured = evaluate_model(
+        model,
+        pipeline_of(config, dataset, "test"),
+        dataset.schema,
+        counts,
+        validation=pipeline_of(config, dataset, "validation"),
+        rule=config.rule,
+    )
     if export:
-        export_saved_model(model, dataset.schema, config.data.image_size, workdir / "export")
+        strengths = list(measured["rules"][config.rule]["strengths"].values())
+        offsets = rule_offsets(config.rule, counts, strengths)
+        export_saved_model(model, dataset.schema, config.data.image_size, workdir / "export", offsets=offsets)
     result = {
         "dataset": config.dataset,
         "model": config.model,
+        "method": method,
         "loss": config.loss,
         "seed": config.seed,
         "epochs": config.train.epochs,
-        "seconds": round(seconds_trained(workdir), 1),
-        **evaluate_model(model, data["test"], dataset.schema, counts),
+        "seconds": round(seconds, 1),
+        **measured,
     }
     save_figures([result], workdir)
     # Last: whoever finds it finds everything else whole.
@@ -107,39 +128,62 @@ def run(
     return result
 
 
-def compare(
-    config: ConfigDict, losses: Sequence[str], workdir: Path, *, resume: bool = False, export: bool = True
-) -> list[dict[str, Any]]:
-    """Runs several losses on the same data and seed, each in its own folder of `workdir`; the first is the baseline."""
-    workdir = Path(workdir)
-    _check_settings(config)
-    for loss in losses:
-        check_method(loss)
-    if len(set(losses)) != len(losses):
-        raise ValueError(f"compare must name each loss once, received {list(losses)}")
-    if occupied_by_run(workdir, resume):
-        started = read_json(workdir / COMPARISON).get("losses") if (workdir / COMPARISON).is_file() else None
-        if started != list(losses):
-            what = f"the comparison of {started}" if started else "no comparison"
-            raise ValueError(f"resume: {workdir} holds {what}, not of {list(losses)}: pass another --workdir")
-    dataset = with_cache(config, load(config))
-    plan = {"losses": list(losses), "recipe": config.to_dict()}
-    write_json(workdir / COMPARISON, plan)
-    results = []
-    for loss in losses:
-        of_loss = config.copy_and_resolve_references()
-        of_loss.loss = loss
-        results.append(run(of_loss, workdir / loss, resume=resume, export=export, dataset=dataset))
-    save_figures(results, workdir)
-    write_json(workdir / COMPARISON, {**plan, "results": results})
-    return results
+def _begin(config: ConfigDict, dataset: Dataset, workdir: Path) -> None:
+    """Not sooner than training can start: until here nothing that stands in the folder has been lost."""
+    (workdir / RESULT).unlink(missing_ok=True)
+    write_json(workdir / CONFIG, _description(config, dataset))
+
+
+def _fitted(config: ConfigDict, dataset: Dataset, counts: Sequence[np.ndarray], workdir: Path) -> tuple[keras.Model, float]:
+    """A model trained from end to end by one loss, and the seconds that took."""
+    model, loss, data = assemble(config, dataset, counts)
+    print(_network_summary(config, model), flush=True)
+    _begin(config, dataset, workdir)
+    callbacks = []
+    if isinstance(loss, CRL) and config.crl.alpha_warmup_epochs:
+        callbacks.append(AlphaWarmup(loss, config.crl.alpha_warmup_epochs))
+    if getattr(loss, "progress", None) is not None:
+        callbacks.append(TrainingProgress(loss, config.train.epochs))
+    fit(model, data["train"], data["validation"], epochs=config.train.epochs, workdir=workdir, callbacks=callbacks)
+    if find_network(config.model).linear_svm:
+        print("a linear SVM per label takes the place of the last layer, which was validated until here", flush=True)
+        refit_last_layer(model, pipeline_of(config, dataset, "train"), dataset.schema.num_classes)
+    return model, seconds_trained(workdir)
+
+
+def _stage_input(config: ConfigDict, dataset: Dataset, counts: Sequence[np.ndarray], workdir: Path) -> StageInput:
+    """What a method with a training of its own is given."""
+    _begin(config, dataset, workdir)
+
+    def make_model() -> CRLModel:
+        with precision(config.train.precision):
+            return CRLModel(_network(config, dataset))
+
+    return StageInput(
+        settings=config.embedding,
+        dataset=dataset,
+        counts=list(counts),
+        seed=config.seed,
+        batch_size=config.train.batch_size,
+        epochs=config.train.epochs,
+        workdir=workdir,
+        image_size=tuple(config.data.image_size),
+        augment=tuple(config.data.augment),
+        make_model=make_model,
+        make_optimizer=lambda model, steps_per_epoch: _optimizer(config, model, steps_per_epoch),
+        pipeline=lambda split, training, indices=None: pipeline_of(config, dataset, split, training=training, indices=indices),
+    )
 
 
 def evaluate(workdir: Path) -> list[dict[str, Any]]:
     """Measures a finished run (or each run of a comparison) again, from its config and model; writes nothing, no cache either."""
     workdir = Path(workdir)
     if (workdir / COMPARISON).is_file():
-        return [result for loss in read_json(workdir / COMPARISON)["losses"] for result in evaluate(workdir / loss)]
+        plan = plan_in(workdir)
+        runs = {folder_of(workdir, m, seed): m for seed in plan["seeds"] or [None] for m in plan["methods"]}
+        # One that diverged, or was not come to, has nothing to be measured.
+        found = [(name, *evaluate(folder)) for folder, name in runs.items() if (folder / RESULT).is_file()]
+        return [{**result, "method": name} for name, result in found]
     missing = [name for name in (CONFIG, MODEL, RESULT) if not (workdir / name).is_file()]
     if missing:
         raise ValueError(f"workdir must hold a finished run; {workdir} lacks {', '.join(missing)}")
@@ -148,7 +192,9 @@ def evaluate(workdir: Path) -> list[dict[str, Any]]:
     dataset = load(config)
     counts = class_counts(dataset.splits["train"].labels, dataset.schema.num_classes)
     model = keras.saving.load_model(workdir / MODEL)
-    return [{**before, **evaluate_model(model, _pipeline(config, dataset, "test"), dataset.schema, counts)}]
+    test, validation = (pipeline_of(config, dataset, split) for split in ("test", "validation"))
+    measured = evaluate_model(model, test, dataset.schema, counts, validation=validation, rule=config.rule)
+    return [{**before, "method": method_name(config), **measured}]
 
 
 def inspect(config: ConfigDict, workdir: Path, *, check_images: bool = True) -> dict[str, Any]:
@@ -181,69 +227,30 @@ def inspect(config: ConfigDict, workdir: Path, *, check_images: bool = True) -> 
     return found
 
 
-def load(config: ConfigDict, *, check_images: bool = True) -> Dataset:
-    """The dataset of a recipe, without its unreadable images if the recipe says so."""
-    skip = config.data.skip_unreadable
-    dataset = load_dataset(
-        config.dataset,
-        data_dir=config.data.dir,
-        seed=config.seed,
-        gamma=config.data.gamma,
-        download=config.data.download,
-        schema=config.data.schema,
-        # A missing image is as unreadable as a broken one.
-        check_images=check_images and not skip,
-    )
-    if config.data.open_shards is not None and not isinstance(dataset.splits["train"].images, Records):
-        raise ValueError(f"data.open_shards must be none for {config.dataset}: only records have shards")
-    if skip and check_images:
-        dataset, left_out = without_unreadable(dataset, image_size=tuple(config.data.image_size))
-        if left_out:
-            named = ", ".join(image.name for image in left_out[:3])
-            what = "1 unreadable image" if len(left_out) == 1 else f"{len(left_out)} unreadable images"
-            print(f"left out {what}: {named}{', …' if len(left_out) > 3 else ''}", flush=True)
-    return dataset
-
-
-def with_cache(config: ConfigDict, dataset: Dataset) -> Dataset:
-    """The dataset as `data.cache` wants it, and a line on what became of that."""
-    where, size = config.data.cache, config.data.image_size
-    if where == NONE and not config.data.skip_unreadable:
-        # A broken training image is met in the first epoch, one of these after the last. A cache meets all of them.
-        require_readable(dataset, ("validation", "test"), image_size=tuple(size))
-    kept = cached(dataset, tuple(size), where)
-    decoded = [name for name in dataset.splits if kept.splits[name] is not dataset.splits[name]]
-    if decoded:
-        num_bytes = sum(kept.splits[name].images.nbytes for name in decoded)
-        print(f"cache: {', '.join(decoded)} at {size[0]} x {size[1]}, {num_bytes / 1e6:,.2f} MB in {where}", flush=True)
-    elif where != NONE:
-        print(f"cache: nothing to keep, the images are in memory at {size[0]} x {size[1]} already", flush=True)
-    return kept
-
-
 def assemble(
     config: ConfigDict, dataset: Dataset, counts: Sequence[np.ndarray]
 ) -> tuple[CRLModel, keras.losses.Loss, dict[str, tf.data.Dataset]]:
     """The compiled model of a recipe, its loss, and its three pipelines."""
     sizes = dataset.schema.num_classes
-    data = {split: _pipeline(config, dataset, split, training=split == "train") for split in SPLITS}
-    loss = make_loss(config.loss, num_classes=sizes, class_counts=counts, settings=config.crl)
+    drawn = resampled(config, dataset)
+    data = {split: pipeline_of(config, dataset, split) for split in SPLITS if split != "train"}
+    data["train"] = pipeline_of(config, dataset, "train", training=True, indices=drawn and drawn.indices)
+    loss = make_loss(config, num_classes=sizes, class_counts=counts)
     with precision(config.train.precision):
         model = CRLModel(_network(config, dataset))
-    optimizer = make_optimizer(
-        config.train,
-        steps_per_epoch=int(data["train"].cardinality()),
-        backbone=model.network.get_layer(BACKBONE),
-        backbone_rate=config.network.backbone_rate,
-    )
     model.compile(
-        optimizer,
+        _optimizer(config, model, int(data["train"].cardinality())),
         loss=loss,
         metrics=[ClassBalancedAccuracy(list(sizes))],
         steps_per_execution=config.train.steps_per_execution,
         jit_compile=XLA[config.train.xla],
     )
     return model, loss, data
+
+
+def _optimizer(config: ConfigDict, model: CRLModel, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    backbone, rate = model.network.get_layer(BACKBONE), config.network.backbone_rate
+    return make_optimizer(config.train, steps_per_epoch=steps_per_epoch, backbone=backbone, backbone_rate=rate)
 
 
 def _network(config: ConfigDict, dataset: Dataset) -> keras.Model:
@@ -258,7 +265,7 @@ def _network(config: ConfigDict, dataset: Dataset) -> keras.Model:
         image_size=config.data.image_size,
         num_classes=dataset.schema.num_classes,
         regions=regions,
-        **{name: config.network[name] for name in ("width", "pretrained", "freeze")},
+        **{name: config.network[name] for name in ("width", "pretrained", "freeze", "cosine_scale")},
     )
 
 
@@ -269,23 +276,19 @@ def save_figures(results: Sequence[dict[str, Any]], workdir: Path) -> None:
     report.save_sensitivity_by_frequency(results, figures / "sensitivity_by_frequency.png")
 
 
-def _pipeline(config: ConfigDict, dataset: Dataset, split: str, *, training: bool = False) -> tf.data.Dataset:
-    # A cache of records is an array, of which any sample is as near as any other.
-    by_shard = training and isinstance(dataset.splits[split].images, Records)
-    return make_pipeline(
-        dataset.splits[split],
-        image_size=config.data.image_size,
-        batch_size=config.train.batch_size,
-        training=training,
-        seed=config.seed,
-        augment=config.data.augment if training else (),
-        open_shards=config.data.open_shards if by_shard else None,
-    )
-
-
-def _check_settings(config: ConfigDict) -> None:
+def check_settings(config: ConfigDict) -> None:
+    """Refuses a recipe that cannot be run, as far as that can be told without its data."""
+    check_loss(config.loss)
+    check_rule(config.rule)
+    if config.resampling not in ("none", *RESAMPLING):
+        raise ValueError(f"resampling must be one of {['none', *RESAMPLING]}, received {config.resampling!r}")
+    if config.loss in STAGES and config.resampling != "none":
+        raise ValueError(
+            f"resampling must be none for {config.loss}, which draws its own samples, received {config.resampling!r}"
+        )
     network = config.network
-    check_network(config.model, image_size=config.data.image_size, width=network.width, pretrained=network.pretrained)
+    given = {name: network[name] for name in ("width", "pretrained", "cosine_scale")}
+    check_network(config.model, image_size=config.data.image_size, **given)
     for name, value in (("epochs", config.train.epochs), ("batch_size", config.train.batch_size)):
         if value < 1:
             raise ValueError(f"{name} must be >= 1, received {value}")
@@ -301,6 +304,11 @@ def _check_settings(config: ConfigDict) -> None:
             f"steps_per_execution must be 1 with alpha_warmup_epochs = {config.crl.alpha_warmup_epochs}, which moves alpha at"
             f" every step, received {config.train.steps_per_execution}: --alpha_warmup_epochs=0 turns that off"
         )
+
+
+def check_data(config: ConfigDict, dataset: Dataset) -> None:
+    """Refuses a recipe whose method these data give no meaning to."""
+    resampled(config, dataset)
 
 
 def _check_annotated(dataset: Dataset, counts: Sequence[np.ndarray]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from crl_tf.datasets.decoding import resized
@@ -15,7 +16,14 @@ from crl_tf.layout import Layout, log_probabilities
 from crl_tf.schema import AttributeSchema
 
 
-def export_saved_model(model: keras.Model, schema: AttributeSchema, image_size: Sequence[int], path: Path) -> None:
+def export_saved_model(
+    model: keras.Model,
+    schema: AttributeSchema,
+    image_size: Sequence[int],
+    path: Path,
+    *,
+    offsets: np.ndarray | None = None,
+) -> None:
     """Writes a SavedModel with two signatures.
 
     serving_default: `images` float32 [B, any H, any W, 3] in [0, 255], resized as the training pipeline does, to, per label
@@ -26,6 +34,8 @@ def export_saved_model(model: keras.Model, schema: AttributeSchema, image_size: 
     Args:
         model: maps images [B, *image_size, 3] to concatenated logits [B, sum(num_classes)].
         image_size: (height, width) that the model was trained with.
+        offsets: what a decision rule adds to the logits (`crl_tf.decision.rule_offsets`), [sum(num_classes)]; the probabilities
+            are then the adjusted ones, whose largest is the decision. None: the model's own.
     """
     layout = Layout(schema.num_classes)
     size = (int(image_size[0]), int(image_size[1]))
@@ -38,7 +48,9 @@ def export_saved_model(model: keras.Model, schema: AttributeSchema, image_size: 
         there = tf.reduce_all(tf.shape(images)[1:3] == size)
         images = tf.cond(there, lambda: images, lambda: resized(images, size))
         images = tf.ensure_shape(images, [None, *size, 3])
-        probabilities = tf.exp(tf.transpose(log_probabilities(model(images, training=False), layout)))
+        logits = model(images, training=False)
+        logits = logits if offsets is None else logits + tf.constant(offsets, tf.float32)
+        probabilities = tf.exp(tf.transpose(log_probabilities(logits, layout)))
         return {name: probabilities[:, schema.columns(name)] for name in schema.names}
 
     @tf.function(input_signature=[])

@@ -25,6 +25,18 @@ def class_counts(labels: np.ndarray, num_classes: Sequence[int]) -> list[np.ndar
     return [np.bincount(column[column >= 0], minlength=size) for column, size in zip(labels.T, num_classes, strict=True)]
 
 
+def class_priors(counts: Sequence[int] | np.ndarray) -> np.ndarray:
+    """The share of every class in the training data, a class without a sample counting as one with one. [C] to float64 [C].
+
+    Decision, ours: a logarithm of 0 has no use, and a class that cannot be learned shall not be called the likeliest.
+
+    >>> class_priors([8, 1, 0]).tolist()
+    [0.8, 0.1, 0.1]
+    """
+    counts = np.maximum(np.asarray(counts, np.float64), 1.0)
+    return counts / counts.sum()
+
+
 def imbalance_measure(counts: Sequence[int] | np.ndarray) -> float:
     """Omega: the share of a balanced set that is missing, sum_k (h_max - h_k) / (|Z| h_max).
 

@@ -2,6 +2,8 @@
 
   python -m crl_tf.main                                          the embedded dataset with class-level relative CRL
   python -m crl_tf.main --compare=ce,class_rel                   cross-entropy beside CRL, one table
+  python -m crl_tf.main --compare=all --seeds=0,1,2              everything that one would otherwise try, and a report
+  python -m crl_tf.main --method=list                            what that is, by whom, at which cost
   python -m crl_tf.main --dataset=celeba --data_dir=~/celeba --loss=class_rel
   python -m crl_tf.main --dataset=attribute_csv --data_dir=~/shop --loss=class_rel --epochs=20
   python -m crl_tf.main --config=celeba_paper --data_dir=~/celeba          a recipe of configs/ by name, or a file
@@ -31,9 +33,9 @@ from ml_collections.config_flags import config_flags
 from rich.console import Console
 from rich.progress import track
 
-from crl_tf import experiment, recipe, report, training
+from crl_tf import comparing, experiment, recipe, report, training
 from crl_tf.datasets import DATASETS, cache
-from crl_tf.methods import METHODS
+from crl_tf.methods import METHODS, method_name, settings_of
 from crl_tf.models import counting, transfer
 from crl_tf.models.applications import application_names
 from crl_tf.models.backbones import NETWORKS
@@ -49,13 +51,21 @@ _MODE = flags.DEFINE_enum(
     "train; measure the finished run in --workdir again; or look at the data: imbalance, what CRL can reach, unreadable images",
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "where the run leaves everything; default: runs/<dataset>-<loss>-<time>")
-_COMPARE = flags.DEFINE_list("compare", None, "losses to run on the same data and seed, the baseline first: ce,class_rel")
+_COMPARE = flags.DEFINE_list(
+    "compare", None, "methods to run on the same data: ce,class_rel,focal; several joined by + are one; or all"
+)
+_SEEDS = flags.DEFINE_list("seeds", None, "with --compare: run each method with each of these seeds: 0,1,2")
+_METHOD = flags.DEFINE_string(
+    "method", None, "loss, resampling and decision rule by name, or several joined by +; list prints what there is"
+)
 _RESUME = flags.DEFINE_bool("resume", False, "go on from the checkpoint in --workdir, with the recipe that it was started with")
 _EXPORT = flags.DEFINE_bool("export", True, "write a SavedModel to export/ in the workdir")
 _CHECK_IMAGES = flags.DEFINE_bool("check_images", True, "with --mode=inspect: read every image; --nocheck_images: lists only")
 
 flags.DEFINE_enum("dataset", None, sorted(DATASETS), "what to learn from; default: the recipe's, and handwriting without one")
-flags.DEFINE_enum("loss", None, list(METHODS), "cross-entropy, or one of the six rectification losses")
+_LOSS = flags.DEFINE_enum(
+    "loss", None, [name for name, row in METHODS.items() if "loss" in row.settings], "the method of that name: the short way"
+)
 flags.DEFINE_string(
     "model", None, "the network: a name, or keras:NAME of keras.applications; list and list:keras print what there is"
 )
@@ -104,13 +114,18 @@ flags.DEFINE_integer("alpha_warmup_epochs", None, "ramp alpha up from 0 over so 
 MOST_LABELS = 100
 """More labels than this are not printed one by one; result.json has them all."""
 
+MOST_NAMED = 5
+"""Of more methods than this, the default name of a folder names only these."""
+
+MOST_RUNS = 8
+"""More runs than this are no columns of a terminal; report.md and labels.csv have them all."""
+
 LISTS = {"list": lambda: list(NETWORKS), "list:keras": application_names}
 """What `--model` prints instead of training."""
 
 # Where each flag goes in the recipe.
 _SETTINGS = {
     "dataset": "dataset",
-    "loss": "loss",
     "model": "model",
     "seed": "seed",
     "data_dir": "data.dir",
@@ -162,7 +177,13 @@ def _value(argv: Sequence[str], flag: str) -> tuple[int, int, str] | None:
 
 def given_settings() -> dict[str, Any]:
     """The settings that flags give, by their key in the recipe."""
-    values = {key: flags.FLAGS[flag].value for flag, key in _SETTINGS.items() if flags.FLAGS[flag].present}
+    values: dict[str, Any] = {}
+    if _METHOD.present:
+        values |= settings_of(_METHOD.value)
+    if _LOSS.present:
+        # Only what the row says: a recipe's resampling and rule stay.
+        values |= METHODS[_LOSS.value].settings
+    values |= {key: flags.FLAGS[flag].value for flag, key in _SETTINGS.items() if flags.FLAGS[flag].present}
     if "crl.kappa" in values:
         kappa = values["crl.kappa"].strip().lower()
         if kappa != "none" and not (kappa.isdigit() and int(kappa) > 0):
@@ -211,6 +232,9 @@ def main(argv: Sequence[str]) -> None:
     if flags.FLAGS["model"].value in LISTS:
         _list_networks(console, flags.FLAGS["model"].value)
         return
+    if _METHOD.value == "list":
+        console.print(report.method_list(METHODS))
+        return
     if _MODE.value == "inspect":
         with errors_in_one_line():
             _inspect(console)
@@ -218,8 +242,12 @@ def main(argv: Sequence[str]) -> None:
     with errors_in_one_line():
         results, workdir = _results()
     console.print()
-    console.print(report.comparison_table(results))
-    if 1 < len(results[0]["labels"]) <= MOST_LABELS:
+    if len({result["seed"] for result in results}) > 1 or len(results) > 2:
+        console.print(report.methods_table(results))
+        console.print(report.rules_table(results))
+    else:
+        console.print(report.comparison_table(results))
+    if 1 < len(results[0]["labels"]) <= MOST_LABELS and len(results) <= MOST_RUNS:
         console.print(report.label_table(results))
     if any("top5" in result for result in results):
         console.print(report.group_table(results))
@@ -258,19 +286,31 @@ def _results() -> tuple[list[dict[str, Any]], Path]:
         raise ValueError("workdir must be given: the folder of the run to resume or to evaluate")
     if _MODE.value == "evaluate":
         return experiment.evaluate(workdir), workdir
-    losses = _COMPARE.value and [loss.strip() for loss in _COMPARE.value]
-    if _RESUME.value:
-        config, started_losses = started_with(workdir)
-        losses = losses or started_losses
-    else:
-        config = _CONFIG.value
+    methods = _COMPARE.value and [method.strip() for method in _COMPARE.value]
+    methods = comparing.ALL if methods == [comparing.ALL] else methods
+    seeds = _seeds()
+    config, plan = started_with(workdir) if _RESUME.value else (_CONFIG.value, None)
+    if plan is not None:
+        methods, seeds = methods or plan["methods"], seeds or plan["seeds"]
     config = recipe.override(config, given_settings())
+    if seeds and not methods:
+        raise ValueError("seeds are for --compare; one run takes --seed")
     if workdir is None:
-        name = "-".join([config.dataset, *(losses or [config.loss]), time.strftime("%Y%m%d-%H%M%S")])
-        workdir = Path("runs") / name
-    if losses:
-        return experiment.compare(config, losses, workdir, resume=_RESUME.value, export=_EXPORT.value), workdir
+        what = [methods] if methods == comparing.ALL else methods or [method_name(config)]
+        name = "-".join([config.dataset, *what[:MOST_NAMED], *(["and-more"] if len(what) > MOST_NAMED else [])])
+        workdir = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if methods:
+        given = {"seeds": seeds, "resume": _RESUME.value, "export": _EXPORT.value}
+        return comparing.compare(config, methods, workdir, **given), workdir
     return [experiment.run(config, workdir, resume=_RESUME.value, export=_EXPORT.value)], workdir
+
+
+def _seeds() -> list[int] | None:
+    if _SEEDS.value is None:
+        return None
+    if not all(seed.strip().isdigit() for seed in _SEEDS.value):
+        raise ValueError(f"seeds must be integers >= 0, received {','.join(_SEEDS.value)!r}")
+    return [int(seed) for seed in _SEEDS.value]
 
 
 if __name__ == "__main__":

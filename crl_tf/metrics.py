@@ -34,6 +34,23 @@ def class_balanced_accuracy(confusion: np.ndarray) -> float:
     return float(np.nanmean(of_class)) if np.isfinite(of_class).any() else float("nan")
 
 
+def macro_f1(confusion: np.ndarray) -> float:
+    """Mean F1 = 2 TP / (2 TP + FP + FN) over the classes that occur as truth; NaN where none does.
+
+    confusion: [C, C], rows = truth. A class that is only ever predicted has no F1 of its own; what it takes from the others are
+    their false negatives.
+
+    >>> macro_f1(np.array([[8, 2], [1, 3]]))  # (16/19 + 6/9) / 2
+    0.7543859649122806
+    """
+    confusion = np.asarray(confusion, np.float64)
+    truth, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+    occurring = truth > 0
+    # 2 TP + FP + FN is what a class occurs plus what it is predicted.
+    of_class = 2 * np.diag(confusion)[occurring] / (truth + predicted)[occurring]
+    return float(of_class.mean()) if occurring.any() else float("nan")
+
+
 def pooled_classes(labels: Mapping[str, Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
     """Training counts and sensitivities, each [n], of the classes of all labels that occur in the test set.
 
@@ -65,6 +82,23 @@ def rarest_third(labels: Mapping[str, Mapping[str, Any]]) -> float:
     counts, of_class = pooled_classes(labels)
     rarest = np.argsort(counts, kind="stable")[: math.ceil(counts.size / 3)]
     return float(of_class[rarest].mean()) if counts.size else float("nan")
+
+
+def most_frequent_third(labels: Mapping[str, Mapping[str, Any]]) -> float:
+    """Mean sensitivity over the most frequent third of all classes, what rectification may cost; NaN where there are none.
+
+    As `rarest_third` from the other end: the ceil(n/3) with the most training samples. Equal counts keep the order of the labels
+    and classes, counted from the end: of equal ones the last are taken.
+
+    Args:
+        labels: as for `pooled_classes`.
+
+    >>> most_frequent_third({"hat": {"sensitivity": {"no": 0.9, "yes": 0.4}, "train_counts": {"no": 90, "yes": 10}}})
+    0.9
+    """
+    counts, of_class = pooled_classes(labels)
+    frequent = np.argsort(counts, kind="stable")[counts.size - math.ceil(counts.size / 3) :]
+    return float(of_class[frequent].mean()) if counts.size else float("nan")
 
 
 def top_of_group(logits: tf.Tensor, num_classes: Sequence[int], groups: Mapping[str, Sequence[int]], k: int = 5) -> tf.Tensor:

@@ -17,7 +17,10 @@ def base_recipe() -> ConfigDict:
     recipe = ConfigDict()
     recipe.dataset = "handwriting"
     recipe.model = "deepid2"
+    # A method is a loss, what is resampled, and who decides; `crl_tf.methods` has their names.
     recipe.loss = "class_rel"
+    recipe.resampling = "none"  # or a row of datasets.resampling, of the training images
+    recipe.rule = "argmax"  # or a row of decision.RULES; its strength is chosen on the validation images
     recipe.seed = 0
 
     recipe.data = ConfigDict()
@@ -35,6 +38,7 @@ def base_recipe() -> ConfigDict:
     recipe.network.width = 1.0  # multiplies the filters of every layer; 1 is the published network
     recipe.network.pretrained = placeholder(str)  # "imagenet" (keras:NAME only), or a file of weights, or a run's model.keras
     recipe.network.freeze = 0  # so many of the backbone's layers, from the first on, stay as they are; -1: all
+    recipe.network.cosine_scale = 0.0  # above 0: logits are so many times the cosine of features and weights, as LDAM wants them
     recipe.network.backbone_rate = 1.0  # the backbone learns at so many times the learning rate of the head
 
     recipe.train = ConfigDict()
@@ -63,6 +67,24 @@ def base_recipe() -> ConfigDict:
     recipe.crl.scope = "minority"
     recipe.crl.num_bins = 100
     recipe.crl.alpha_warmup_epochs = 0
+    recipe.crl.base = "ce"  # the loss beside the rectification: a row of methods.LOSSES that needs no features
+
+    # Parameters of the losses it is compared with, as their papers have them.
+    recipe.focal = ConfigDict({"gamma": 2.0, "alpha": 0.25})
+    recipe.class_balanced = ConfigDict({"beta": 0.9999})
+    recipe.logit_adjusted = ConfigDict({"tau": 1.0})
+    recipe.ldam = ConfigDict({"max_margin": 0.5, "beta": 0.9999, "defer_until": 0.8})
+    recipe.asymmetric = ConfigDict({"gamma_positive": 0.0, "gamma_negative": 4.0, "clip": 0.05})
+    recipe.curriculum = ConfigDict({"scheduler": "cos"})
+
+    recipe.embedding = ConfigDict()  # of the methods that decide by neighbours: lmle, triplet_knn, hog_knn
+    recipe.embedding.neighbours = 20  # clusters (lmle) or images that decide
+    recipe.embedding.references = 20_000  # most training images that are kept to be neighbours, per label
+    recipe.embedding.margin = 0.2  # of the triplets
+    recipe.embedding.margins = (0.1, 0.2, 0.3)  # of the quintuplets, from the cluster outwards
+    recipe.embedding.cluster_every = 5000  # iterations of lmle between two clusterings
+    recipe.embedding.cluster_size = 200  # training images in a cluster, about
+    recipe.embedding.pretraining_epochs = 1  # of cross-entropy, before lmle clusters for the first time
     return recipe
 
 

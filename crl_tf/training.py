@@ -21,6 +21,10 @@ XLA = {"auto": "auto", "on": True, "off": False}
 """What `train.xla` can be, and what Keras calls it. Keras's "auto" is off on a CPU, where XLA was measured to cost time."""
 
 
+class Diverged(ValueError):
+    """The loss is no number any more."""
+
+
 def check_execution(settings: ConfigDict) -> None:
     """Refuses what the `train` section cannot mean by `steps_per_execution`, `xla` and `precision`."""
     if settings.steps_per_execution < 1:
@@ -58,8 +62,8 @@ def fit(
 ) -> keras.callbacks.History:
     """Trains to `epochs`, from the checkpoint in `workdir` if there is one, and leaves one after every epoch.
 
-    Writes `checkpoint/`, `logs/` (TensorBoard) and `history.csv`. A loss that is no number any more ends the training with a
-    ValueError; the last whole checkpoint stays.
+    Writes `checkpoint/`, `logs/` (TensorBoard) and `history.csv`. A loss that is no number any more ends the training with
+    `Diverged`; the last whole checkpoint stays.
     """
     # Here and not by the first step, which would then be traced twice: once to find that it makes variables.
     _build_optimizer(model)
@@ -143,7 +147,7 @@ class _StopAtNaN(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         loss = (logs or {}).get("loss", 0.0)
         if not tf.math.is_finite(loss):
-            raise ValueError(
+            raise Diverged(
                 f"the loss became {loss} in epoch {epoch + 1}: lower learning_rate, or raise alpha_warmup_epochs; the checkpoint"
                 " of the epoch before is kept"
             )

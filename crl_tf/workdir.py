@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from crl_tf.files import read_json
 from crl_tf.recipe import flattened, from_json
 
-CONFIG, RESULT, COMPARISON, MODEL = "config.json", "result.json", "comparison.json", "model.keras"
+CONFIG, RESULT, COMPARISON, MODEL, HISTORY = "config.json", "result.json", "comparison.json", "model.keras", "history.csv"
 INSPECTION = "inspection.json"
 
 FREE_ON_RESUME = ("train.epochs", "data.cache", "train.steps_per_execution", "train.xla")
@@ -66,11 +66,23 @@ def recipe_in(workdir: Path, name: str) -> ConfigDict:
     return from_json(content["recipe"])
 
 
-def started_with(workdir: Path) -> tuple[ConfigDict, list[str] | None]:
-    """What `--resume` goes on with: the recipe in `workdir`, and the losses if it is a comparison."""
+def started_with(workdir: Path) -> tuple[ConfigDict, dict[str, Any] | None]:
+    """What `--resume` goes on with: the recipe in `workdir`, and the plan (methods, seeds) if it is a comparison."""
     workdir = Path(workdir)
     if (workdir / COMPARISON).is_file():
-        return recipe_in(workdir, COMPARISON), read_json(workdir / COMPARISON)["losses"]
+        return recipe_in(workdir, COMPARISON), plan_in(workdir)
     if (workdir / CONFIG).is_file():
         return recipe_in(workdir, CONFIG), None
     raise ValueError(f"workdir {workdir} holds no run to resume ({CONFIG} is missing)")
+
+
+def plan_in(workdir: Path) -> dict[str, Any]:
+    """The methods and seeds (None: the recipe's, in no folder of its own) of a comparison."""
+    plan = read_json(workdir / COMPARISON)
+    # Comparisons of before 0.2 had losses, of one seed.
+    return {"methods": plan.get("methods", plan.get("losses")), "seeds": plan.get("seeds")}
+
+
+def folder_of(workdir: Path, method: str, seed: int | None) -> Path:
+    """Where a comparison keeps a run."""
+    return workdir / method if seed is None else workdir / f"seed{seed}" / method

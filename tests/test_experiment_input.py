@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from crl_tf import experiment
+from crl_tf import comparing, experiment
 from crl_tf.datasets import Split
 from crl_tf.datasets.pipeline import make_pipeline
 from crl_tf.datasets.preparing import prepare
@@ -43,7 +43,7 @@ def test_a_cache_changes_no_result(shrinking_recipe, tmp_path, capsys):
 def test_a_comparison_decodes_once(shrinking_recipe, tmp_path, capsys):
     shrinking_recipe.data.cache = "memory"
     shrinking_recipe.train.epochs = 1
-    experiment.compare(shrinking_recipe, ["ce", "class_rel"], tmp_path / "both", export=False)
+    comparing.compare(shrinking_recipe, ["ce", "class_rel"], tmp_path / "both", export=False)
     assert capsys.readouterr().out.count("cache: ") == 1
 
 

@@ -12,10 +12,11 @@ PACKAGE = ROOT / "crl_tf"
 
 FLOORS = [
     {"schema", "imbalance", "layout", "recipe", "files"},
-    {"datasets", "losses", "models", "metrics", "optimization", "workdir"},
-    {"methods", "crl_model"},
-    {"training", "evaluation", "export", "report", "inspection", "linear_svm"},
+    {"datasets", "losses", "models", "metrics", "decision", "optimization", "workdir"},
+    {"methods", "crl_model", "recipe_data"},
+    {"training", "evaluation", "export", "report", "inspection", "linear_svm", "embedding"},
     {"experiment"},
+    {"comparing"},
     {"main"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -80,26 +80,43 @@ def test_inspect(on_shop, shop, tmp_path):
     assert code != 0 and "1 of 60" in err and "Traceback" not in err
 
 
-def test_seeds_tool_averages_over_seeds(on_shop, tmp_path):
-    tool = str(Path(__file__).parent.parent / "tools" / "seeds.py")
-    flags = [*on_shop, "--epochs=1", "--noexport", "--compare=ce", "--seeds=3,4", "--workdir=many"]
-    ran = subprocess.run([sys.executable, tool, *flags], capture_output=True, text=True, cwd=tmp_path)
-    assert ran.returncode == 0, ran.stderr
-    results = json.loads((tmp_path / "many/seeds.json").read_text())
-    assert [r["seed"] for r in results] == [3, 4] and (tmp_path / "many/seed4/ce/result.json").exists()
-    mean = 50 * (results[0]["balanced_accuracy"] + results[1]["balanced_accuracy"])
-    assert f"{mean:.1f} ±" in ran.stdout
-    ran = subprocess.run([sys.executable, tool, *on_shop, "--compare=foo", "--workdir=x"], capture_output=True, text=True)
-    assert ran.returncode == 1 and "loss must be one of" in ran.stderr and "Traceback" not in ran.stderr
+def test_methods_on_seeds(on_shop, tmp_path):
+    flags = [*on_shop, "--epochs=1", "--noexport", "--compare=ce,logit_adjustment", "--seeds=3,4", "--workdir=many"]
+    code, out, err = command(*flags, cwd=tmp_path)
+    assert code == 0, err
+    results = json.loads((tmp_path / "many/comparison.json").read_text())["results"]
+    assert [(r["seed"], r["method"]) for r in results] == [(s, m) for s in (3, 4) for m in ("ce", "logit_adjustment")]
+    mean = 50 * (results[0]["balanced_accuracy"] + results[2]["balanced_accuracy"])
+    assert f"{mean:.1f} ±" in out and f"{mean:.1f} ±" in (tmp_path / "many/report.md").read_text()
+    code, again, err = command("--mode=evaluate", "--workdir=many", cwd=tmp_path)
+    assert code == 0 and f"{mean:.1f} ±" in again, err
+
+
+def test_a_method_sets_its_part_of_the_recipe(on_shop, tmp_path):
+    flags = [*on_shop, "--epochs=1", "--noexport", "--method=over_sampling+logit_adjustment", "--loss=focal", "--workdir=run"]
+    code, out, err = command(*flags, cwd=tmp_path)
+    assert code == 0, err
+    recipe = json.loads((tmp_path / "run/config.json").read_text())["recipe"]
+    assert [recipe[key] for key in ("loss", "resampling", "rule")] == ["focal", "over_sampling", "logit_adjustment"]
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    assert result["method"] == "focal+over_sampling+logit_adjustment" and result["method"] in out
+    code, out, _ = command("--method=list", cwd=tmp_path)
+    assert code == 0 and "class_balanced_sampling" in out and "Kang et al. 2020" in " ".join(out.split())
 
 
 @pytest.mark.parametrize(
     "flags, complaint",
     [
         (["--dataset=imagenet"], "value should be one of <attribute_csv|celeba|cifar100"),
-        (["--loss=focal"], "value should be one of <ce|class_rel"),
-        (["--compare=ce,focal"], "loss must be one of"),
-        (["--compare=ce,ce"], "compare must name each loss once"),
+        (["--loss=smote"], "value should be one of <ce|class_rel"),
+        (["--method=smote"], "method must be one of ['ce', 'class_rel'"),
+        (["--compare=ce,smote"], "method must be one of ['ce', 'class_rel'"),
+        (["--compare=ce,ce"], "compare must name each method once"),
+        (["--compare=ce,class_rel+focal"], "method 'class_rel+focal' gives loss twice"),
+        (["--compare=ce", "--seeds=0,x"], "seeds must be integers >= 0, received '0,x'"),
+        (["--seeds=0,1"], "seeds are for --compare; one run takes --seed"),
+        (["--config.rule=median"], "rule must be one of ['argmax', 'threshold_adjustment', 'logit_adjustment']"),
+        (["--config.resampling=smote"], "resampling must be one of ['none', 'over_sampling'"),
         (["--kappa=-3"], "kappa must be an integer >= 1, or none, received '-3'"),
         (["--rho=1.5"], "rho must lie in (0, 1], received 1.5"),
         (["--learing_rate=1"], "Did you mean: learning_rate"),

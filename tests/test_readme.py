@@ -42,7 +42,7 @@ def test_its_commands_are_flags_that_exist():
     from absl import flags
 
     # Their flags are those of crl_tf.main and their own.
-    for tool in ("seeds", "prepare_dataset"):
+    for tool in ("prepare_dataset",):
         spec = importlib.util.spec_from_file_location(tool, ROOT / "tools" / f"{tool}.py")
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
     for line in blocks("bash"):

@@ -11,7 +11,6 @@ from crl_tf.report import (
     label_table,
     save_class_distributions,
     save_sensitivity_by_frequency,
-    seeds_table,
 )
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -29,11 +28,11 @@ def label(train_counts, sensitivity=None, balanced_accuracy=0.5):
     }
 
 
-def result(loss="ce", balanced=0.8, rarest=0.5, accuracy=0.9, labels=None, **changes):
+def result(method="ce", balanced=0.8, rarest=0.5, accuracy=0.9, labels=None, **changes):
     run = {
         "dataset": "digits",
         "model": "small",
-        "loss": loss,
+        "method": method,
         "seed": 1,
         "epochs": 30,
         "seconds": 100.0,
@@ -74,7 +73,7 @@ def test_comparison_shows_percent_and_signed_points_and_marks_the_best():
     ]
     table = comparison_table(runs)
     assert str(table.title) == "digits · small · 30 epochs · seed 1"
-    assert column(table, "loss") == ["ce", "crl", "focal"]
+    assert column(table, "method") == ["ce", "crl", "focal"]
     assert column(table, "balanced accuracy %") == ["80.0", "*81.3*", "79.0"]
     assert column(table, "Δ points") == ["", "+1.3", "-1.0"]  # 81.3 - 80.0, 79.0 - 80.0
     assert column(table, "rarest third %") == ["50.0", "*56.0*", "50.0"]
@@ -85,7 +84,7 @@ def test_comparison_shows_percent_and_signed_points_and_marks_the_best():
 
 def test_comparison_of_one_run_has_neither_differences_nor_a_best():
     table = comparison_table([result()])
-    assert heads(table) == ["loss", "balanced accuracy %", "rarest third %", "accuracy %", "seconds"]
+    assert heads(table) == ["method", "balanced accuracy %", "rarest third %", "accuracy %", "seconds"]
     assert not any("*" in cell for head in heads(table) for cell in column(table, head))
 
 
@@ -98,7 +97,7 @@ def test_values_that_read_the_same_are_equally_good_and_a_tiny_difference_has_no
 def test_what_runs_disagree_on_becomes_a_column():
     table = comparison_table([result(seed=1), result(seed=2, dataset="digits-imb")])
     assert str(table.title) == "small · 30 epochs"
-    assert heads(table)[:3] == ["loss", "dataset", "seed"]
+    assert heads(table)[:3] == ["method", "dataset", "seed"]
     assert column(table, "seed") == ["1", "2"]
 
 
@@ -115,7 +114,7 @@ def test_a_comparison_fits_a_terminal_of_80_columns_without_cutting_a_number():
     assert "…" not in printed and "12,345" in printed and "+1.2" in printed
 
 
-def test_a_comparison_of_our_losses_needs_less_than_80_columns_and_two_lines_of_heading():
+def test_a_comparison_of_our_methods_needs_less_than_80_columns_and_two_lines_of_heading():
     console = Console(file=io.StringIO(), width=200)
     table = comparison_table([result("instance_rel"), result("instance_dis", 0.812, seconds=12345.0)])
     console.print(table)
@@ -152,27 +151,6 @@ def test_no_label_is_left_out_and_a_label_nobody_trained_on_has_no_imbalance():
     assert set(column(table, "imbalance")) == {"–"}
 
 
-# seeds_table
-
-
-def test_seeds_give_mean_and_sample_standard_deviation():
-    runs = [result("ce", b, seed=s, seconds=10.0 * s) for s, b in ((1, 0.70), (2, 0.72), (3, 0.74))] + [result("crl", 0.8)]
-    table = seeds_table(runs)
-    assert str(table.title) == "digits · small · 30 epochs"
-    assert column(table, "seeds") == ["3", "1"]
-    # Mean 72; deviations -2, 0, 2: sqrt((4 + 0 + 4) / (3 - 1)) = 2.
-    assert column(table, "balanced accuracy %") == ["72.0 ± 2.0", "80.0"]
-    assert column(table, "accuracy %") == ["90.0 ± 0.0", "90.0"]
-    assert column(table, "mean seconds") == ["20", "100"]
-
-
-def test_seeds_are_not_averaged_across_settings_nor_counted_twice():
-    table = seeds_table([result(epochs=30), result(epochs=60, seed=2)])
-    assert column(table, "epochs") == ["30", "60"] and column(table, "seeds") == ["1", "1"]
-    with pytest.raises(ValueError, match=r"a seed may occur once per group, but ce has seeds \[1, 1\]"):
-        seeds_table([result(), result()])
-
-
 # figures
 
 
@@ -204,7 +182,7 @@ def test_distribution_of_results_draws_each_label_once_from_the_first_run_that_h
     assert [panel.get_title() for panel in figures[0].axes] == ["hat\n1:2", "coat\n1:3"]
 
 
-def test_sensitivity_has_a_panel_per_loss_with_every_class_and_the_binned_mean(figures):
+def test_sensitivity_has_a_panel_per_method_with_every_class_and_the_binned_mean(figures):
     # From 1 to 256 in 8 bins: each bin is a factor of 2, so 1 and 1 share a bin, 64 and 100 share one, 256 is in the last.
     labels = {"a": label([1, 1, 64, 100, 256], [0.2, 0.4, 0.5, 0.7, 1.0])}
     runs = [result("ce", labels=labels), result("crl", labels=labels), result("crl", labels=labels, seed=2)]
@@ -269,7 +247,6 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_rubbish(save, tmp_path,
     [
         comparison_table,
         label_table,
-        seeds_table,
         lambda results: save_class_distributions(results, "unused.png"),
         lambda results: save_sensitivity_by_frequency(results, "unused.png"),
     ],

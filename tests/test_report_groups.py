@@ -5,8 +5,8 @@ import pytest
 from crl_tf.report.tables import group_table
 
 
-def result(loss, groups, total, **changes):
-    run = {"dataset": "deepfashion", "model": "deepid2", "loss": loss, "seed": 0, "epochs": 2, "seconds": 1.0}
+def result(method, groups, total, **changes):
+    run = {"dataset": "deepfashion", "model": "deepid2", "method": method, "seed": 0, "epochs": 2, "seconds": 1.0}
     run |= {"balanced_accuracy": 0.5, "accuracy": 0.9, "rarest_third": 0.1}
     run["labels"] = {"lace": {"train_counts": {"absent": 9, "present": 1}}}
     if groups is not None:

@@ -12,7 +12,7 @@ from crl_tf import CRL, CRLModel, experiment
 from crl_tf.files import read_json
 from crl_tf.imbalance import class_counts
 from crl_tf.layout import Layout
-from crl_tf.methods import METHODS, make_loss
+from crl_tf.methods import make_loss
 from crl_tf.models.heads import LabelLogits, branches
 from crl_tf.recipe import base_recipe, from_json
 from crl_tf.training import PRECISIONS, _Progress, fit, precision, restore
@@ -132,16 +132,18 @@ def test_a_plain_keras_model_on_arrays_is_not_traced_again(monkeypatch, steps):
     assert 1 <= counts[0] == counts[2]
 
 
-@pytest.mark.parametrize("name", METHODS)
+RECTIFICATIONS = [f"{level}_{comparison}" for level in ("class", "instance") for comparison in ("rel", "abs", "dis")]
+
+
+@pytest.mark.parametrize("name", ["ce", *RECTIFICATIONS])
 def test_xla_trains_the_same_in_long_executions_too(name):
     x, y = samples(20)
     histories = {}
     for jit in (False, True):
         model = CRLModel(network())
-        settings = base_recipe().crl
-        settings.alpha, settings.kappa = 0.4, 3
-        counts = class_counts(y, SIZES)
-        loss = make_loss(name, num_classes=SIZES, class_counts=counts, settings=settings)
+        recipe = base_recipe()
+        recipe.loss, recipe.crl.alpha, recipe.crl.kappa = name, 0.4, 3
+        loss = make_loss(recipe, num_classes=SIZES, class_counts=class_counts(y, SIZES))
         model.compile(keras.optimizers.SGD(0.1), loss=loss, jit_compile=jit, steps_per_execution=2 if jit else 1)
         assert model.jit_compile is jit
         histories[jit] = model.fit(x, y, batch_size=14, epochs=2, shuffle=False, verbose=0).history["loss"]  # 14 and 6

@@ -84,7 +84,7 @@ def programs(name: str, batch_size: int) -> tuple[Callable[[int], Any], Callable
     labels = labels_of(row.published_classes)
     counts = class_counts(labels, row.published_classes)
     model = CRLModel(network)
-    loss = make_loss("class_rel", num_classes=row.published_classes, class_counts=counts, settings=recipe.crl)
+    loss = make_loss(recipe, num_classes=row.published_classes, class_counts=counts)
     # Steps on one batch over and over: at a rate that could diverge, NaN would be timed.
     model.compile(keras.optimizers.SGD(1e-6, recipe.train.momentum, weight_decay=recipe.train.weight_decay), loss=loss)
     model.optimizer.build(model.trainable_variables)

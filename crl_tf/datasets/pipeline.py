@@ -46,7 +46,7 @@ def make_pipeline(
     batch_size: int,
     training: bool,
     seed: int = 0,
-    indices: np.ndarray | None = None,
+    indices: np.ndarray | Callable[[int], np.ndarray] | None = None,
     augment: Sequence[str] = (),
     open_shards: int | None = None,
     worker: tuple[int, int] = (0, 1),
@@ -64,7 +64,8 @@ def make_pipeline(
         batch_size: samples per batch; the last batch may be smaller.
         training: shuffle and augment.
         seed: of shuffling and augmentation.
-        indices: which samples, [m], integers; repeats are welcome (this is how resampling comes in). None: all, once.
+        indices: which samples, [m], integers; repeats are welcome (this is how resampling comes in). None: all, once. Or a
+            function that draws them anew in every epoch, always as many, from a number of the epoch, which follows from `seed`.
         augment: names in `AUGMENTATIONS`, applied in this order.
         open_shards: of `Records`, read from so many shards at a time when shuffling (`ordering.shuffled_by_shard`); None: a full
             shuffle.
@@ -82,27 +83,31 @@ def make_pipeline(
     (3, 4, 4, 3) uint8 (3, 2)
     (2, 4, 4, 3) uint8 (2, 2)
     """
-    indices = _check_arguments(len(split), image_size, batch_size, indices, augment)
+    first = indices(0) if callable(indices) else indices
+    first = _check_arguments(len(split), image_size, batch_size, first, augment)
     image_size = (int(image_size[0]), int(image_size[1]))
     if open_shards is not None and not isinstance(split.images, Records):
         raise ValueError("make_pipeline: open_shards must be None for images that are not Records")
     read = _reader(split.images, image_size)
 
-    def order_of(key: np.ndarray) -> np.ndarray:
-        order = indices
+    def ordered(drawn: np.ndarray, key: int) -> np.ndarray:
         if training and open_shards is not None:
-            order = shuffled_by_shard(indices, split.images, open_shards, int(key))
+            drawn = shuffled_by_shard(drawn, split.images, open_shards, key)
         elif training:
-            order = shuffled(indices, int(key))
-        return share_of_worker(order, *worker, equal=training)
+            drawn = shuffled(drawn, key)
+        return share_of_worker(drawn, *worker, equal=training)
+
+    def order_of(key: np.ndarray) -> np.ndarray:
+        drawn = indices(int(key)) if callable(indices) else first
+        return ordered(np.asarray(drawn, np.int64), int(key))
 
     def load(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         labels = tf.numpy_function(lambda i: split.labels[i].astype(np.int32), [index], tf.int32, stateful=False)
         return read(index), tf.ensure_shape(labels, [None, split.labels.shape[1]])
 
-    samples = len(order_of(np.int64(0)))
+    samples = len(ordered(first, 0))
     if not samples:
-        raise ValueError(f"make_pipeline: {worker[1]} workers share {len(indices)} samples, fewer than one each")
+        raise ValueError(f"make_pipeline: {worker[1]} workers share {len(first)} samples, fewer than one each")
     # Whole batches at once: per sample, the overhead of the map costs more than the work on a small image.
     batches = _index_batches(order_of, samples, batch_size, seed)
     batches = batches.map(load, num_parallel_calls=usable_cores())

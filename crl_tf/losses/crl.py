@@ -21,13 +21,15 @@ from crl_tf.layout import (
     rows_of_labels,
     split_features,
 )
-from crl_tf.losses.by_label import per_sample_weight
+from crl_tf.losses.by_label import ByLabelLoss, FeatureLoss, per_sample_weight
+from crl_tf.losses.class_counts import counts_by_label
 from crl_tf.losses.cross_entropy import cross_entropy_by_sample
 from crl_tf.losses.rectification import Rectification, Rectifier
 
 
 class Objective(NamedTuple):
-    """per_sample: float32 [B], whose mean is eq. 8. cross_entropy, rectification: scalars, L_ce and L_crl summed over labels.
+    """per_sample: float32 [B], whose mean is eq. 8. cross_entropy, rectification: scalars, L_ce (or the loss of `base` in its
+    place) and L_crl summed over labels.
 
     minority_classes, triplets, active: scalars, counts of this batch over all labels.
     """
@@ -61,6 +63,9 @@ class CRL(keras.losses.Loss):
         eta: weight of the rectification per unit of imbalance; the paper's 0.01 for attributes, 0.5 for deep networks on
             imbalanced CIFAR-100.
         kappa, rho, margin, scope, num_bins: as in `class_rectification_loss`.
+        base: the loss of logits that takes the place of L_ce (`FocalLoss`, `LDAMLoss`, ...), made for the same num_classes; by
+            default the cross-entropy. Its `progress`, where it has one, is the CRL's too; its from_logits and reduction are not
+            looked at.
         from_logits: False when the model ends in probabilities.
         feature_shape: D or (L, D), when the first columns of the output are features and the rest are logits.
     Returns (from `call`):
@@ -85,6 +90,7 @@ class CRL(keras.losses.Loss):
         margin: float | Sequence[float] | None = None,
         scope: str = "minority",
         num_bins: int = 100,
+        base: ByLabelLoss | None = None,
         from_logits: bool = True,
         feature_shape: int | Sequence[int] | None = None,
         reduction: str = "sum_over_batch_size",
@@ -95,6 +101,9 @@ class CRL(keras.losses.Loss):
         self._rectifier = Rectifier(self._layout, level, comparison, kappa, rho, margin, scope, num_bins)
         self._alpha = balance_weights(self._layout, class_counts=class_counts, alpha=alpha, eta=eta)
         self._feature_shape = checked_feature_shape(feature_shape, self._layout)
+        self._base = checked_base(base, self._layout)
+        if hasattr(base, "progress"):
+            self.progress = base.progress
         self.from_logits = bool(from_logits)
         # What `AlphaWarmup` turns; a variable, so that a traced training step sees it move.
         self.alpha_scale = tf.Variable(1.0, trainable=False, name="alpha_scale", dtype=tf.float32)
@@ -104,7 +113,7 @@ class CRL(keras.losses.Loss):
             "comparison": comparison,
             "class_counts": None
             if class_counts is None
-            else [_plain(counts) for counts in _by_label(class_counts, self._layout)],
+            else [counts.tolist() for counts in counts_by_label(class_counts, self._layout)],
             "alpha": _plain(alpha),
             "eta": float(eta),
             "kappa": _plain(kappa),
@@ -125,6 +134,11 @@ class CRL(keras.losses.Loss):
     def level(self) -> str:
         return self._rectifier.level
 
+    @property
+    def base(self) -> ByLabelLoss | None:
+        """What takes the place of the cross-entropy; None for the cross-entropy itself."""
+        return self._base
+
     def __call__(self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None) -> tf.Tensor:
         return super().__call__(y_true, y_pred, None if sample_weight is None else per_sample_weight(sample_weight))
 
@@ -140,8 +154,12 @@ class CRL(keras.losses.Loss):
             features: float [B, L, D] or [B, D]; needed at the instance level only.
         """
         labels = rows_of_labels(integer_labels(y_true, self._layout))
-        log_probability = log_probabilities(class_logits(logits, self._layout, self.from_logits), self._layout)
-        cross_entropy = cross_entropy_by_sample(labels, log_probability, self._layout)
+        logits = class_logits(logits, self._layout, self.from_logits)
+        log_probability = log_probabilities(logits, self._layout)
+        if self._base is None:
+            cross_entropy = cross_entropy_by_sample(labels, log_probability, self._layout)
+        else:
+            cross_entropy = self._base.by_sample(labels, logits)
         rectification = self._rectify(labels, log_probability, features)
         alpha = self._alpha[:, None] * tf.convert_to_tensor(self.alpha_scale)
         by_label = alpha * rectification.by_sample + (1.0 - alpha) * cross_entropy
@@ -165,7 +183,26 @@ class CRL(keras.losses.Loss):
         return self._rectifier(labels, features)
 
     def get_config(self) -> dict[str, Any]:
-        return {**self._config, "reduction": self.reduction, "name": self.name}
+        base = None if self._base is None else keras.saving.serialize_keras_object(self._base)
+        return {**self._config, "base": base, "reduction": self.reduction, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> CRL:
+        base = config.get("base")  # files of 0.1.0 have none
+        return cls(**{**config, "base": keras.saving.deserialize_keras_object(base) if isinstance(base, dict) else base})
+
+
+def checked_base(base: ByLabelLoss | None, layout: Layout) -> ByLabelLoss | None:
+    """`base` as it is: None, or a loss of logits for the same labels."""
+    if base is None:
+        return None
+    if not isinstance(base, ByLabelLoss) or isinstance(base, FeatureLoss):
+        raise ValueError(f"base must be a loss of logits, such as crl_tf.FocalLoss(num_classes), received {base!r}")
+    if Layout.of(base.num_classes) != layout:
+        raise ValueError(
+            f"base must be made for the same num_classes={list(layout.sizes)}, received one for num_classes={base.num_classes!r}"
+        )
+    return base
 
 
 def balance_weights(
@@ -188,13 +225,7 @@ def balance_weights(
         )
     if not np.isfinite(eta) or eta < 0:
         raise ValueError(f"eta must be a number >= 0, received {eta!r}")
-    counts = _by_label(class_counts, layout)
-    if tuple(len(c) for c in counts) != layout.sizes:
-        raise ValueError(
-            f"class_counts must hold one count per class for num_classes={layout.sizes}, received"
-            f" {[len(c) for c in counts]} counts"
-        )
-    omega = np.array([imbalance_measure(c) for c in counts])
+    omega = np.array([imbalance_measure(counts) for counts in counts_by_label(class_counts, layout)])
     if not omega.any():
         warnings.warn("class_counts are balanced: Omega = 0 switches rectification off; give alpha=0.5 instead", stacklevel=4)
     return np.clip(eta * omega, 0.0, 1.0).astype(np.float32)
@@ -232,17 +263,6 @@ def crl_losses(
         )
         for output, size in num_classes.items()
     }
-
-
-def _by_label(class_counts: Sequence[Any], layout: Layout) -> list[Sequence[int]]:
-    """One sequence per label; for a single label the flat sequence is unambiguous too."""
-    if isinstance(class_counts, Mapping) or any(isinstance(counts, Mapping) for counts in class_counts):
-        raise ValueError(f"class_counts must be sequences in the order of the classes, received {class_counts!r}")
-    if len(layout) == 1 and all(np.ndim(c) == 0 for c in class_counts):
-        return [class_counts]
-    if len(class_counts) != len(layout) or any(np.ndim(c) != 1 for c in class_counts):
-        raise ValueError(f"class_counts must be {len(layout)} sequences, one per label, received {class_counts!r}")
-    return list(class_counts)
 
 
 def _plain(value: Any) -> Any:

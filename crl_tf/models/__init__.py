@@ -37,11 +37,16 @@ def _plain(name: str) -> str:
     return name.lower().removeprefix("keras:").replace("-", "").replace("_", "")
 
 
-def check_network(name: str, *, image_size: Sequence[int], width: float = 1.0, pretrained: str | None = None) -> Network:
+def check_network(
+    name: str, *, image_size: Sequence[int], width: float = 1.0, pretrained: str | None = None, cosine_scale: float = 0.0
+) -> Network:
     """The row of a network, if `build_network` can make it of these; a ValueError before anything is read or built."""
     network = find_network(name)
     if not 0 < width < math.inf or (width != 1 and not network.widths):
         raise ValueError(f"width must be {'> 0' if network.widths else '1'} for {name}, received {width!r}")
+    if not 0 <= cosine_scale < math.inf or (cosine_scale and network.linear_svm):
+        rule = "0 for a network that ends in a linear SVM" if network.linear_svm else ">= 0"
+        raise ValueError(f"cosine_scale must be {rule}, received {cosine_scale!r} for {name}")
     if len(image_size) != 2 or min(image_size) < network.smallest_side:
         raise ValueError(
             f"image_size must be (height, width), each {network.smallest_side} or more for {name}, received {tuple(image_size)}"
@@ -59,6 +64,7 @@ def build_network(
     width: float = 1.0,
     pretrained: str | None = None,
     freeze: int = 0,
+    cosine_scale: float = 0.0,
     regions: Sequence[tuple[float, float, float, float]] | None = None,
 ) -> keras.Model:
     """The network `name` with a head for every label.
@@ -70,6 +76,7 @@ def build_network(
         width: multiplies the filters of every layer; 1 is the published network.
         pretrained: where the weights of the backbone come from (`crl_tf.models.transfer.load_backbone`); none: from the seed.
         freeze: so many of the backbone's layers that have weights, from the first on, are not trained; -1: all of them.
+        cosine_scale: above 0, logits are so many times the cosine of features and weights (`crl_tf.models.heads.CosineLogits`).
         regions: for a network that looks at parts, where they are (`crl_tf.models.backbones.panda`); none: its own.
     Returns:
         a keras.Model from images [B, H, W, 3] in [0, 255], uint8 or float, to {"features": [B, L, D] or [B, D], "logits":
@@ -79,7 +86,7 @@ def build_network(
     >>> {k: tuple(v.shape) for k, v in network.output.items()}
     {'features': (None, 2, 64), 'logits': (None, 5)}
     """
-    network = check_network(name, image_size=image_size, width=width)
+    network = check_network(name, image_size=image_size, width=width, cosine_scale=cosine_scale)
     build = functools.partial(network.backbone, regions=regions) if network.parts and regions is not None else network.backbone
     # Keras casts what it is given to the type of this input, inside the step: bytes stay bytes until they are on the device.
     images = keras.Input((*image_size, 3), dtype="float32", name="images")
@@ -89,4 +96,4 @@ def build_network(
     if pretrained is not None:
         load_backbone(backbone, pretrained, name)
     freeze_layers(backbone, freeze)
-    return keras.Model(images, network.head(backbone(seen), num_classes, width), name=name.replace(":", "_"))
+    return keras.Model(images, network.head(backbone(seen), num_classes, width, cosine_scale), name=name.replace(":", "_"))

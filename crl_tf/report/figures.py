@@ -73,10 +73,10 @@ def save_class_distributions(
 
 
 def save_sensitivity_by_frequency(results: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
-    """Writes a PNG of every class's sensitivity against its training frequency: one panel per loss, axes shared.
+    """Writes a PNG of every class's sensitivity against its training frequency: one panel per method, axes shared.
 
-    The line is the mean sensitivity per frequency bin; the first loss's is repeated, dashed, in the other panels. Seeds of one
-    loss share a panel. Classes that were never trained on stand apart at the left, at 0, with a mean of their own.
+    The line is the mean sensitivity per frequency bin; the first method's is repeated, dashed, in the other panels. Seeds of
+    one method share a panel. Classes that were never trained on stand apart at the left, at 0, with a mean of their own.
     """
     check_results("save_sensitivity_by_frequency", results)
     names, points = [], []

@@ -13,7 +13,10 @@ ABSENT = "–"
 """Stands where there is no number: a label that a run lacks, a measure that nothing was measured for."""
 
 SETTING = ("dataset", "model", "epochs", "seed")
-"""The fields of a result that say what, beside the loss, a run was made with."""
+"""The fields of a result that say what, beside the method, a run was made with."""
+
+UNSEEDED = tuple(field for field in SETTING if field != "seed")
+"""Of those, what runs that are averaged must agree on."""
 
 MEASURES = ("balanced_accuracy", "rarest_third", "accuracy")
 """The fields of a result that say how good a run is, in the order tables show them."""
@@ -25,7 +28,7 @@ def check_results(where: str, results: Sequence[Mapping[str, Any]]) -> None:
         received = "a mapping" if isinstance(results, Mapping) else "none"
         raise ValueError(f"{where}: needs a sequence of at least one result, received {received}")
     for index, result in enumerate(results):
-        missing = [key for key in (*SETTING, "loss", "seconds", *MEASURES, "labels") if key not in result]
+        missing = [key for key in (*SETTING, "method", "seconds", *MEASURES, "labels") if key not in result]
         if missing:
             raise ValueError(f"{where}: result {index} lacks {missing}; it has {list(result)}")
         if not result["labels"]:
@@ -38,8 +41,8 @@ def differing_fields(results: Sequence[Mapping[str, Any]], fields: Sequence[str]
 
 
 def seed_groups(results: Sequence[Mapping[str, Any]]) -> dict[tuple[Any, ...], list[Mapping[str, Any]]]:
-    """Runs that differ in nothing but the seed, by (loss, fields that differ between groups), in order of appearance."""
-    fields = ("loss", *differing_fields(results, [field for field in SETTING if field != "seed"]))
+    """Runs that differ in nothing but the seed, by (method, fields that differ between groups), in order of appearance."""
+    fields = ("method", *differing_fields(results, UNSEEDED))
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for result in results:
         groups.setdefault(tuple(result[field] for field in fields), []).append(result)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from crl_tf.models import build_network
-from crl_tf.models.heads import branches, linear
+from crl_tf.models.heads import CosineLogits, branches, linear
 
 SIZES = [2, 4, 3]
 COLUMNS = [slice(0, 2), slice(2, 6), slice(6, 9)]
@@ -65,3 +65,36 @@ def test_the_linear_head_hands_features_on_and_is_linear():
     outputs = model(x)
     np.testing.assert_array_equal(outputs["features"], x)
     np.testing.assert_allclose(outputs["logits"], x @ kernel + bias, atol=1e-5)
+
+
+@pytest.mark.parametrize("by_label", [False, True])
+def test_cosine_logits_are_scaled_cosines(by_label):
+    rng = np.random.default_rng(0)
+    sizes, depth = [2, 3], 4
+    features = rng.normal(size=(5, 2, depth) if by_label else (5, depth)).astype(np.float32)
+    features[0] = 0.0
+    layer = CosineLogits(sizes, scale=30.0)
+    found = layer(features).numpy()
+    kernel = layer.kernel.numpy()
+    for i, j in np.ndindex(5, 5):
+        f = features[i, 0 if j < 2 else 1] if by_label else features[i]
+        norm = np.linalg.norm(f)
+        expected = 30 * f @ kernel[:, j] / (norm * np.linalg.norm(kernel[:, j])) if norm else 0.0
+        assert found[i, j] == pytest.approx(expected, abs=1e-4)
+    again = CosineLogits.from_config(layer.get_config())
+    assert again.scale == 30.0 and again.num_classes == sizes
+    with tf.GradientTape() as tape:
+        variable = tf.Variable(features)
+        total = tf.reduce_sum(CosineLogits(sizes, scale=2.0)(variable) ** 2)
+        tape.watch(variable)
+    assert np.isfinite(tape.gradient(total, variable)).all()
+    with pytest.raises(ValueError, match="scale must be > 0, received 0"):
+        CosineLogits(sizes, scale=0)
+
+
+def test_a_network_with_a_cosine_head():
+    network = build_network("cifarnet", image_size=(16, 16), num_classes=[2, 3], width=0.1, cosine_scale=30.0)
+    logits = network(np.random.default_rng(0).uniform(0, 255, (4, 16, 16, 3)))["logits"].numpy()
+    assert logits.shape == (4, 5) and np.abs(logits).max() <= 30.0
+    with pytest.raises(ValueError, match=r"cosine_scale must be 0 for a network that ends in a linear SVM, received 30\.0"):
+        build_network("anet", image_size=(55, 47), num_classes=[2], cosine_scale=30.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
@@ -23,7 +23,7 @@ from crl_tf.models.backbones import (
 from crl_tf.models.heads import branches, linear
 from crl_tf.models.preprocessing import as_application, to_unit_range
 
-Head = Callable[[keras.KerasTensor, Sequence[int], float], dict[str, keras.KerasTensor]]
+Head = Callable[..., dict[str, keras.KerasTensor]]
 """(features [B, F], classes per label, width) to {"features": [B, D] or [B, L, D], "logits": [B, sum(num_classes)]}, float32."""
 
 

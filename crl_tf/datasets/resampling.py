@@ -1,0 +1,256 @@
+"""Which samples an epoch is made of: over-, down- and class-balanced sampling. NumPy only, yields indices.
+
+Over- and down-sampling are the ones that Dong, Gong & Zhu compare with (Sec. 4); class-balanced sampling is of Kang et al.,
+*Decoupling Representation and Classifier for Long-Tailed Recognition* (ICLR 2020), eq. 1 with q = 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from crl_tf.imbalance import class_counts, imbalance_ratio
+from crl_tf.schema import AttributeSchema
+
+MOST_TIMES = 50
+"""Over-sampling that would make more images of one, on average, is refused."""
+FEWEST_PER_CLASS = 2
+"""Down-sampling that would leave fewer images for every class that occurs, all labels together, is refused."""
+
+
+class Resampling(NamedTuple):
+    """One way to resample.
+
+    draw: from labels, integers [n, L] (-1 = not annotated), L class numbers and a generator to indices, int64 [m].
+    every_epoch: whether each epoch has a draw of its own (then m does not change).
+    rule: what is drawn, in words.
+    driver: what drives it on labels of a schema, in words; ValueError where it has no meaning there.
+    """
+
+    draw: Callable[[np.ndarray, Sequence[int], np.random.Generator], np.ndarray]
+    every_epoch: bool
+    rule: str
+    driver: Callable[[np.ndarray, AttributeSchema], str]
+
+
+class Resampled(NamedTuple):
+    """indices: int64 [m], or from the number of an epoch to them; as `make_pipeline` takes them. summary: one line to print."""
+
+    indices: np.ndarray | Callable[[int], np.ndarray]
+    summary: str
+
+
+def resample(name: str, labels: np.ndarray, schema: AttributeSchema, seed: int) -> Resampled:
+    """The samples of an epoch by a row of `RESAMPLING`.
+
+    Args:
+        name: of the row.
+        labels: integers [n, L], -1 = not annotated, of the training set.
+        schema: names of labels and classes.
+        seed: what the draws follow from.
+    Raises:
+        ValueError: for an unknown name; where no sample is annotated; where over-sampling would make more than 50 images of one;
+            where down-sampling would leave fewer than 2 images per class that occurs.
+
+    >>> from crl_tf.schema import Attribute
+    >>> schema = AttributeSchema((Attribute("size", ("small", "large")),))
+    >>> indices, summary = resample("over_sampling", np.array([[0], [0], [0], [1]]), schema, seed=0)
+    >>> indices.tolist(), summary.split("; ")[-1]
+    ([0, 1, 2, 3, 3, 3], 'largest imbalance ratio 1:3.0 -> 1:1.0')
+    """
+    if name not in RESAMPLING:
+        raise ValueError(f"resample: name must be one of {sorted(RESAMPLING)}, received {name!r}")
+    row, labels, sizes = RESAMPLING[name], np.asarray(labels), schema.num_classes
+    schema.check_labels(labels, "resample")
+    if not (labels >= 0).any():
+        raise ValueError(f"resample: {name} needs labels with an annotated sample, received {len(labels)} samples without one")
+    # Column after column: with 1,000 labels, going through the columns of what lies row after row takes ten times as long.
+    labels = np.asfortranarray(labels)
+    driver = row.driver(labels, schema)
+
+    def of_epoch(epoch: int) -> np.ndarray:
+        return row.draw(labels, sizes, np.random.default_rng([seed, epoch]))
+
+    drawn = of_epoch(0)
+    ratios = (_largest_ratio(of, sizes) for of in (labels, labels.T[:, drawn].T))
+    summary = "; ".join(
+        [
+            f"{name}: {len(labels):,} -> {len(drawn):,} images{', anew in every epoch' if row.every_epoch else ''}",
+            row.rule,
+            driver,
+            "largest imbalance ratio " + " -> ".join(f"1:{ratio:,.1f}" for ratio in ratios),
+        ]
+    )
+    return Resampled(of_epoch if row.every_epoch else drawn, summary)
+
+
+def _largest_ratio(labels: np.ndarray, sizes: Sequence[int]) -> float:
+    return max(imbalance_ratio(counts) for counts in class_counts(labels, sizes) if counts.any())
+
+
+def _by_label(labels: np.ndarray, tables: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """Of each label, what its table has for the class of every sample, float64 [n]; 0 where not annotated."""
+    for column, table in zip(labels.T, tables, strict=True):
+        yield np.where(column >= 0, table[column], 0.0)
+
+
+def _share(part: np.ndarray, whole: np.ndarray | int) -> np.ndarray:
+    """part / whole, and 0 where the whole is 0: a class without an image, a label or a sample without an annotation."""
+    return np.divide(part, whole, out=np.zeros(np.broadcast(part, whole).shape), where=np.asarray(whole) > 0)
+
+
+def over_sampling_copies(labels: np.ndarray, num_classes: Sequence[int]) -> np.ndarray:
+    """How often each sample is wanted, float64 [n], 1 or more: the mean over its annotated labels of h_max,j / h_j[a_ij].
+
+    Decision, ours: for several labels the paper replicates "by label-set weights", and says no more. A sample that is not
+    annotated is wanted once.
+
+    >>> over_sampling_copies(np.array([[0, 0], [0, 1], [0, 1], [1, 1]]), [2, 2])  # 3/3, 3/1 and 3/1, 3/3, each by halves
+    array([2., 1., 1., 2.])
+    """
+    wanted = sum(_by_label(labels, [_share(h.max(), h) for h in class_counts(labels, num_classes)]))
+    annotated = (labels >= 0).sum(axis=1)
+    return np.where(annotated > 0, _share(wanted, annotated), 1.0)
+
+
+def _over_sampled(labels: np.ndarray, num_classes: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+    if labels.shape[1] == 1:
+        copies = np.ones(len(labels), np.int64)
+        counts = class_counts(labels, num_classes)[0]
+        for k in np.flatnonzero(counts):
+            members = np.flatnonzero(labels[:, 0] == k)
+            copies[members], rest = divmod(int(counts.max()), len(members))
+            copies[rng.choice(members, rest, replace=False)] += 1
+    else:
+        wanted = over_sampling_copies(labels, num_classes)
+        copies = np.floor(wanted).astype(np.int64)
+        copies += rng.random(len(wanted)) < wanted - copies
+    return np.repeat(np.arange(len(labels)), copies)
+
+
+class _Driver(NamedTuple):
+    """What most of the copies beyond the first come from: in words, and the shares of all of them."""
+
+    what: str
+    of_label: float
+    of_class: float
+
+
+def _driver(labels: np.ndarray, schema: AttributeSchema) -> _Driver:
+    # A sample's copies beyond the first, by the labels whose mean they are, added up by class.
+    part = _share(1.0, (labels >= 0).sum(axis=1))
+    extra, counts = [], class_counts(labels, schema.num_classes)
+    for column, h in zip(labels.T, counts, strict=True):
+        annotated = column >= 0
+        parts = np.bincount(column[annotated], weights=part[annotated], minlength=len(h))
+        extra.append(parts * np.maximum(_share(h.max(), h) - 1, 0))
+    j = int(np.argmax([of_label.sum() for of_label in extra]))
+    k = int(np.argmax(extra[j]))
+    what = f"label {schema.names[j]!r}, class {schema.attributes[j].classes[k]!r} (images: {int(counts[j][k]):,})"
+    total = sum(of_label.sum() for of_label in extra) or 1.0
+    return _Driver(what, extra[j].sum() / total, extra[j][k] / total)
+
+
+def _driver_of_copies(labels: np.ndarray, schema: AttributeSchema) -> str:
+    wanted, driver = over_sampling_copies(labels, schema.num_classes).sum(), _driver(labels, schema)
+    if wanted > MOST_TIMES * len(labels):
+        raise ValueError(
+            f"resample: over_sampling must make at most {MOST_TIMES} images of one, and would make {wanted:,.0f} of"
+            f" {len(labels):,}; what asks for most of them is {driver.what}"
+        )
+    if not driver.of_label:
+        return "nothing to balance"
+    return f"most copies come from {driver.what}: its label {driver.of_label:.0%} of them, the class {driver.of_class:.0%}"
+
+
+def down_sampling_probability(labels: np.ndarray, num_classes: Sequence[int]) -> np.ndarray:
+    """With which probability each sample stays, float64 [n].
+
+    One label: h_min / h[a_i] with h_min its smallest class that occurs, which balances it. Decision, ours, for several: the
+    sample's copies under over-sampling, relative to their mean over all samples, and never more than 1, so that what any label
+    is short of stays, and what all have plenty of goes. (The largest of h_min,j / h_j[a_ij] would keep nearly everything as
+    soon as one label is nearly balanced, their smallest would leave nothing where one class is very rare.) A sample that is not
+    annotated does not stay.
+
+    >>> down_sampling_probability(np.array([[0], [0], [0], [1]]), [2])
+    array([0.33333333, 0.33333333, 0.33333333, 1.        ])
+    >>> down_sampling_probability(np.array([[0, 0], [0, 1], [0, 1], [1, 1]]), [2, 2])  # copies 2, 1, 1, 2 of mean 1.5
+    array([1.        , 0.66666667, 0.66666667, 1.        ])
+    """
+    if len(num_classes) == 1:
+        h = class_counts(labels, num_classes)[0]
+        return next(_by_label(labels, [_share(h[h > 0].min(initial=h.max()), h)]))
+    copies, annotated = over_sampling_copies(labels, num_classes), (labels >= 0).any(axis=1)
+    return np.where(annotated, np.minimum(1.0, copies / copies[annotated].mean()), 0.0)
+
+
+def _down_sampled(labels: np.ndarray, num_classes: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+    if labels.shape[1] > 1:
+        return np.flatnonzero(rng.random(len(labels)) < down_sampling_probability(labels, num_classes))
+    counts = class_counts(labels, num_classes)[0]
+    occurring = np.flatnonzero(counts)
+    kept = [rng.choice(np.flatnonzero(labels[:, 0] == k), counts[occurring].min(), replace=False) for k in occurring]
+    return np.sort(np.concatenate(kept))
+
+
+def _driver_of_kept(labels: np.ndarray, schema: AttributeSchema) -> str:
+    counts = class_counts(labels, schema.num_classes)
+    probability = down_sampling_probability(labels, schema.num_classes)
+    kept, classes = probability.sum(), sum(int((h > 0).sum()) for h in counts)
+    if kept < FEWEST_PER_CLASS * classes:
+        smallest, j, k = min((int(h[k]), j, int(k)) for j, h in enumerate(counts) for k in np.flatnonzero(h))
+        raise ValueError(
+            f"resample: down_sampling must leave at least {FEWEST_PER_CLASS} images per class that occurs, and would leave"
+            f" {kept:,.0f} for {classes:,} classes; the smallest is {schema.attributes[j].classes[k]!r} of label"
+            f" {schema.names[j]!r}, images: {smallest:,}"
+        )
+    driver = _driver(labels, schema)
+    return (
+        f"most of the need is of {driver.what}: its label {driver.of_label:.0%} of it"
+        if driver.of_label
+        else "nothing to balance"
+    )
+
+
+def class_balanced_probability(labels: np.ndarray, num_classes: Sequence[int]) -> np.ndarray:
+    """How likely a draw is each sample, float64 [n] of sum 1: the mean over the labels of 1 / (C_j h_j[a_ij]).
+
+    C_j: classes of label j that occur. That is a label at random, a class of it at random, one of its samples at random.
+    Decision, ours: Kang et al. have one label; labels without an annotated sample are left out.
+
+    >>> class_balanced_probability(np.array([[0], [0], [0], [1]]), [2])
+    array([0.16666667, 0.16666667, 0.16666667, 0.5       ])
+    """
+    counts = class_counts(labels, num_classes)
+    tables = [_share(1.0, (h > 0).sum() * h) for h in counts]
+    return sum(_by_label(labels, tables)) / sum(bool(h.any()) for h in counts)
+
+
+def _class_balanced(labels: np.ndarray, num_classes: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+    # Draws are independent of one another, so that drawing label, class and sample one after the other comes to the same.
+    return rng.choice(len(labels), len(labels), p=class_balanced_probability(labels, num_classes))
+
+
+RESAMPLING: dict[str, Resampling] = {
+    "over_sampling": Resampling(
+        _over_sampled,
+        False,
+        "copies of an image = mean over its labels of largest class / its class",
+        _driver_of_copies,
+    ),
+    "down_sampling": Resampling(
+        _down_sampled,
+        False,
+        "one label: each class as large as the smallest; several: an image stays as far as its copies under over_sampling reach"
+        " their mean",
+        _driver_of_kept,
+    ),
+    "class_balanced_sampling": Resampling(
+        _class_balanced,
+        True,
+        "a label at random, a class of it at random, one of its images at random",
+        lambda labels, schema: "all labels alike",
+    ),
+}

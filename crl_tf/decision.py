@@ -1,0 +1,82 @@
+"""Decision rules: what is added to a trained model's logits before the largest decides, and how strongly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from crl_tf.imbalance import class_priors
+
+
+class Rule(NamedTuple):
+    """offsets: training samples per class [C] to what is added to each class's logit, per unit of strength [C].
+
+    strengths: what is tried on the validation images, ascending. source: who decides so.
+    """
+
+    offsets: Callable[[np.ndarray], np.ndarray]
+    strengths: tuple[float, ...]
+    source: str
+
+
+def _share(counts: np.ndarray) -> np.ndarray:
+    return counts / max(1, counts.sum())
+
+
+# All of them are additive in the logits: p exp(-r)^T is the softmax of log p - T r, once it is normalised.
+RULES: dict[str, Rule] = {
+    "argmax": Rule(lambda counts: np.zeros(len(counts)), (0.0,), "eq. 1"),
+    "threshold_adjustment": Rule(lambda counts: -_share(counts), (1.0, 2.0, 3.0, 4.0, 5.0), "p exp(-r)^T, Dong et al., Sec. 4.1"),
+    "logit_adjustment": Rule(
+        lambda counts: -np.log(class_priors(counts)),
+        (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0),
+        "logits - tau log(prior), Menon et al. 2021, Sec. 4.1",
+    ),
+}
+"""Of logit adjustment, tau = 0 is among the strengths: where a loss has done it already, validation will say so."""
+
+
+def check_rule(name: str) -> None:
+    if name not in RULES:
+        raise ValueError(f"rule must be one of {list(RULES)}, received {name!r}")
+
+
+def rule_offsets(name: str, train_counts: Sequence[np.ndarray], strengths: Sequence[float]) -> np.ndarray:
+    """What a rule adds to the concatenated logits, float32 [sum(num_classes)].
+
+    Args:
+        name: a row of `RULES`.
+        train_counts: training samples per class of every label.
+        strengths: T or tau of every label.
+
+    >>> rule_offsets("threshold_adjustment", [np.array([90, 10])], [2.0]).round(2).tolist()  # -2 * 0.9, -2 * 0.1
+    [-1.8, -0.2]
+    """
+    check_rule(name)
+    parts = [s * RULES[name].offsets(np.asarray(c)) for c, s in zip(train_counts, strengths, strict=True)]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def candidates(train_counts: Sequence[np.ndarray]) -> dict[tuple[str, float], np.ndarray]:
+    """The offsets of every rule at every strength, the same for all labels, by (rule, strength)."""
+    labels = len(train_counts)
+    return {(name, s): rule_offsets(name, train_counts, [s] * labels) for name, rule in RULES.items() for s in rule.strengths}
+
+
+def chosen_strengths(accuracies: Mapping[tuple[str, float], Sequence[float]], labels: int) -> dict[str, list[float]]:
+    """Of every rule and label the strength with the highest class-balanced accuracy on validation images.
+
+    Decision, ours: each label has its own, since its accuracy depends on no other's; of equal ones the weakest, and where a
+    label has no annotated validation image (NaN) the weakest too.
+
+    Args:
+        accuracies: of every candidate, class-balanced accuracy per label, [L], NaN where there is none.
+    """
+    chosen = {}
+    for name, rule in RULES.items():
+        table = np.array([accuracies[name, s] for s in rule.strengths], np.float64).reshape(-1, labels)
+        best = np.argmax(np.where(np.isfinite(table), table, -1.0), axis=0)
+        chosen[name] = [rule.strengths[i] for i in best]
+    return chosen

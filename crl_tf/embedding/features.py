@@ -1,0 +1,71 @@
+"""From a network to the features that are compared: one label's or all, of length 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from crl_tf.crl_model import CRLModel
+
+
+@keras.saving.register_keras_serializable(package="crl_tf")
+class UnitFeatures(keras.layers.Layer):
+    """L2-normalises features [B, D] or [B, L, D] over D; a vector of zeros stays one.
+
+    Args:
+        label: of features [B, L, D], hand on this label's only, [B, D]; [B, D] is shared by all labels, and is each one's.
+
+    >>> UnitFeatures()(tf.constant([[3.0, 4.0]])).numpy()
+    array([[0.6, 0.8]], dtype=float32)
+    """
+
+    def __init__(self, label: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.label = label
+
+    def call(self, features: tf.Tensor) -> tf.Tensor:
+        if self.label is not None and features.shape.rank == 3:
+            features = features[:, self.label]
+        return tf.math.l2_normalize(tf.cast(features, tf.float32), axis=-1)
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        one = self.label is not None and len(input_shape) == 3
+        return (input_shape[0], input_shape[-1]) if one else tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "label": self.label}
+
+
+def feature_model(model: CRLModel, label: int | None = None, name: str | None = None) -> keras.Model:
+    """The part of a network that leads to its features, and `UnitFeatures` on top; shares the network's layers."""
+    network = model.network
+    return keras.Model(network.input, UnitFeatures(label, name="unit_features")(network.output["features"]), name=name)
+
+
+def freeze_beside(model: CRLModel, features: keras.Model) -> None:
+    """Freezes what does not lead to the features: the last layer, which gets no gradient from a loss of features."""
+    leading = {id(layer) for layer in features.layers}
+    for layer in model.network.layers:
+        if id(layer) not in leading:
+            layer.trainable = False
+
+
+def inference(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The model in inference mode as a graph, traced once however often it is asked."""
+    return tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+
+
+def extract_features(of: Callable[[tf.Tensor], tf.Tensor], data: tf.data.Dataset) -> np.ndarray:
+    """The features of all images of a pipeline, in its order, float32 [n, ...].
+
+    Raises:
+        ValueError: features that are not finite; training has diverged.
+    """
+    features = np.concatenate([of(images).numpy() for images, _ in data])
+    if not np.isfinite(features).all():
+        raise ValueError("features must be finite, received NaN or infinity: training has diverged, lower the learning rate")
+    return features

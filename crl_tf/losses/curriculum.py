@@ -1,0 +1,219 @@
+"""Dynamic curriculum learning: from the training set's distribution to a balanced one, from features to classes.
+
+Wang, Gan, Yang, Wu & Yan, *Dynamic Curriculum Learning for Imbalanced Data Classification* (ICCV 2019). l / L is `progress`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from crl_tf.layout import Layout, class_members, compiled_by_xla, length, log_probabilities, pick
+from crl_tf.losses.by_label import FeatureLoss
+from crl_tf.losses.class_counts import ClassCountsLoss
+from crl_tf.losses.cross_entropy import cross_entropy_by_sample
+from crl_tf.losses.fast_distances import Pairing, pair_distances, squares_of_differences
+from crl_tf.losses.fast_rows import Cells, columns_of, hardest, profile, true_cells
+from crl_tf.losses.mining import at_most, safe_root
+from crl_tf.losses.profiling import class_histogram, minority_mask
+from crl_tf.losses.progress import progress_variable
+
+SCHEDULERS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
+    "cos": lambda progress: tf.cos(progress * (math.pi / 2)),
+    "linear": lambda progress: 1.0 - progress,
+    # Decision, ours: the paper's lambda^l counts epochs, of which a share is all that is known here. 0.99^300 = 0.05.
+    "exp": lambda progress: tf.pow(0.05, progress),
+    "composite": lambda progress: 0.5 * tf.cos(progress * math.pi) + 0.5,
+}
+"""The paper's scheduler functions, from l / L in [0, 1] to g(l), falling from 1 towards 0."""
+
+RHO = 0.5
+"""Minority classes hold at most this share of a batch, as in CRL (eq. 3 of Dong, Gong & Zhu)."""
+NOWHERE = 1e30
+
+
+def loss_schedule(progress: tf.Tensor, loss_share: float, epsilon: float) -> tf.Tensor:
+    """f(l), the weight of the metric loss: cos(l/L pi)/2 + 1/2 + epsilon while l < p L, epsilon after; p is `loss_share`.
+
+    >>> [round(float(loss_schedule(tf.constant(at), 0.5, 0.25)), 4) for at in (0.0, 0.25, 0.5)]  # cos(pi/4) = 0.7071
+    [1.25, 1.1036, 0.25]
+    """
+    return tf.where(progress < loss_share, 0.5 * tf.cos(progress * math.pi) + 0.5, 0.0) + epsilon
+
+
+def selection_ratio(labels: tf.Tensor, log_train: tf.Tensor, sampling: tf.Tensor, layout: Layout) -> tf.Tensor:
+    """D_target,j / D_current,j of the class of every sample, float32 [L, B]; D_target = D_train^g(l).
+
+    Both distributions are numbers per class, over that of the smallest class. Decision, ours: the smallest that occurs in the
+    batch, for both; with many classes the smallest of the training set is seldom there, and all weights would grow.
+
+    Args:
+        labels: int32 [L, B].
+        log_train: float32 [sum(num_classes)], logarithms of the training samples per class.
+        sampling: g(l), scalar.
+    """
+    sizes = tf.reduce_sum(tf.cast(class_members(labels, layout), tf.float32), axis=1)
+    occurs = sizes > 0
+
+    def over_smallest(logarithm: tf.Tensor) -> tf.Tensor:
+        smallest = tf.math.unsorted_segment_min(tf.where(occurs, logarithm, NOWHERE), layout.column_label, len(layout))
+        return tf.where(occurs, logarithm - tf.gather(smallest, layout.column_label), 0.0)
+
+    ratio = tf.exp(over_smallest(sampling * log_train) - over_smallest(tf.math.log(tf.maximum(sizes, 1.0))))
+    return pick(ratio, columns_of(labels, layout))
+
+
+def easy_anchor_triplets(
+    labels: tf.Tensor, scores: tf.Tensor, features: tf.Tensor, layout: Layout, *, margin: tf.Tensor, kappa: int
+) -> tf.Tensor:
+    """L_TEA: the mean of max(0, m_j + d(a,+) - d(a,-)) over triplets of easy anchors, hard positives and hard negatives.
+
+    For every minority class of the batch (eq. 3 of CRL): anchors are the kappa samples of the class with the highest score,
+    positives the kappa of the class with the lowest, negatives the kappa of other classes with the highest score for this class;
+    d is the Euclidean distance of features. Decision, ours: of a class of fewer than 2 kappa samples the easier half (the larger,
+    if odd) are anchors and the others positives, so that a hard sample is no anchor; and an anchor need not be predicted rightly,
+    or early in training there would be none. Between equal scores the earlier sample is the easier one.
+
+    Args:
+        labels: int32 [L, B], -1 = not annotated.
+        scores: float32 [sum(num_classes), B], whatever rises with the probability; no gradient.
+        features: float32 [B, D] or [B, L, D].
+        margin: float32 [L].
+    Returns:
+        float32 [L, B], an anchor's share of its label's mean; exactly 0 with a zero gradient where there is no triplet.
+    """
+    rectified = minority_mask(class_histogram(labels, layout), layout, rho=RHO, scope="minority")
+    profiled = profile(labels, rectified, layout, rho=RHO, scope="minority")
+    members, batch = profiled.members & profiled.rectified[:, None], length(labels, 1)
+    count = tf.where(profiled.rectified, profiled.sizes, 0)[:, None]
+
+    by_ease, _ = hardest(scores, members, profiled.most)
+    places = tf.range(at_most(kappa, profiled.most))
+    anchor, is_anchor = by_ease[:, : length(places, 0)], places < (count + 1) // 2
+    from_last = count - 1 - places
+    positive = pick(by_ease, tf.range(layout.width)[:, None] * length(by_ease, 1) + tf.maximum(from_last, 0))
+    is_positive = places < count // 2
+    others = tf.gather(profiled.annotated, layout.column_label) & ~profiled.members & profiled.rectified[:, None]
+    negative, is_negative = hardest(scores, others, at_most(kappa, batch))
+
+    cell = tf.constant(layout.column_label)[:, None] * batch + anchor
+    mask = tf.math.unsorted_segment_sum(tf.cast(is_anchor, tf.int32), cell, len(layout) * batch) > 0
+    anchors = true_cells(tf.reshape(mask, [len(layout), batch]), profiled.most)
+    cell = anchors.row * batch + anchors.column
+    column = pick(columns_of(labels, layout), cell)
+    paired = tf.gather(tf.concat([positive, negative], axis=1), column)
+    valid = tf.gather(tf.concat([is_positive, is_negative], axis=1), column) & anchors.real[:, None]
+    split = [length(positive, 1), length(negative, 1)]
+    near, far = tf.split(_distances(features, anchors, paired, valid), split, axis=1)
+    near_valid, far_valid = tf.split(valid, split, axis=1)
+
+    hinge = tf.nn.relu(tf.gather(margin, anchors.row)[:, None, None] + near[:, :, None] - far[:, None, :])
+    triplet = near_valid[:, :, None] & far_valid[:, None, :]
+    total, triplets = (tf.reduce_sum(x, axis=[1, 2]) for x in (tf.where(triplet, hinge, 0.0), tf.cast(triplet, tf.float32)))
+    triplets = tf.math.unsorted_segment_sum(triplets, anchors.row, len(layout))
+    total = tf.reshape(tf.math.unsorted_segment_sum(total, cell, len(layout) * batch), [len(layout), batch])
+    return total / tf.maximum(triplets, 1.0)[:, None]
+
+
+def _distances(features: tf.Tensor, anchors: Cells, paired: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
+    """Euclidean, float32 [R, K], of anchors (label, place in the batch) and places in the batch int32 [R, K]."""
+    groups = features[None] if features.shape.rank == 2 else tf.transpose(features, [1, 0, 2])
+    groups -= tf.stop_gradient(tf.reduce_mean(groups, axis=1, keepdims=True))
+    batch = length(groups, 1)
+    row = anchors.column if features.shape.rank == 2 else anchors.row * batch + anchors.column
+    if compiled_by_xla() or tf.config.list_logical_devices("GPU"):  # as in fast_instance_level
+        flat = tf.reshape(groups, [-1, groups.shape[-1]])
+        squared = squares_of_differences(flat, row, (row - anchors.column)[:, None] + paired)
+        return safe_root(tf.where(valid, squared, 0.0))
+    fixed = tf.stop_gradient(groups)
+    nearness = tf.matmul(2.0 * fixed, fixed, transpose_b=True) - tf.reduce_sum(tf.square(fixed), axis=-1)[:, None, :]
+    nearness = tf.gather(tf.reshape(nearness, [-1, batch]), row)
+    table = tf.tile(tf.range(batch)[None], [length(groups, 0), 1])
+    return pair_distances(groups, fixed, table, Pairing(row, anchors.column, row, paired, valid), nearness)
+
+
+@keras.saving.register_keras_serializable(package="crl_tf")
+class CurriculumLoss(FeatureLoss, ClassCountsLoss):
+    """Sum over the labels of L_DSL + f(l) L_TEA: selected cross-entropy, and triplets of features early in training.
+
+    L_DSL = -1/N sum_i w log p[i, a_i], where w is the ratio of the wanted share of the sample's class to its share in the batch
+    (`selection_ratio`) if that is 1 or more; below 1 the sample is kept at random with this probability. The wanted distribution
+    is the training set's to the power g(l), which falls from 1 to 0 (`SCHEDULERS`). L_TEA: `easy_anchor_triplets`; f(l):
+    `loss_schedule`. Needs features: train with `CRLModel`, and let `TrainingProgress` move `progress`, which starts at 0.
+
+    Decisions, ours: each sample is drawn for itself and for each label (TensorFlow's generator, seeded by
+    `keras.utils.set_random_seed`); N counts the annotated samples; a class without a training image counts as the smallest that
+    has one. Weights are not bounded, as in the paper. The paper's margin and k are not known to us: they default to those of
+    CRL's instance level, on which L_TEA stands, and epsilon to a tenth.
+
+    Args:
+        num_classes: an int for one label, or one int per label.
+        class_counts: training samples per class, one sequence per label.
+        scheduler: of the sampling, a name in `SCHEDULERS`; the paper found "cos" to be the best.
+        margin: m of every label, > 0; None: 2 pi / |Z_j|.
+        kappa: at most so many anchors, positives and negatives per class.
+        loss_share: p in [0, 1], the share of the training in which the triplets have their say.
+        epsilon: >= 0, what is left of their weight after it.
+        from_logits: False when the model ends in probabilities.
+        feature_shape: D or (L, D), as in `FeatureLoss`.
+    Returns (from `call`):
+        float32 [B], whose mean is the loss; the triplets' part is with their anchors.
+
+    >>> loss = CurriculumLoss(2, [30, 10], feature_shape=1)  # the batch is like the training set: w = 1, and 1 has one sample
+    >>> round(float(loss([0, 0, 0, 1], tf.zeros([4, 3]))), 4)  # ln 2
+    0.6931
+    """
+
+    def __init__(
+        self,
+        num_classes: int | Sequence[int],
+        class_counts: Sequence[Sequence[int]],
+        scheduler: str = "cos",
+        margin: float | None = None,
+        kappa: int = 25,
+        loss_share: float = 0.3,
+        epsilon: float = 0.1,
+        **parameters: Any,
+    ) -> None:
+        super().__init__(num_classes, class_counts=class_counts, **{"name": "curriculum", **parameters})
+        if scheduler not in SCHEDULERS:
+            raise ValueError(f"scheduler must be one of {sorted(SCHEDULERS)}, received {scheduler!r}")
+        if margin is not None and not 0 < margin < math.inf:
+            raise ValueError(f"margin must be a number > 0 or None, received {margin!r}")
+        if isinstance(kappa, bool) or not isinstance(kappa, (int, np.integer)) or kappa < 1:
+            raise ValueError(f"kappa must be an integer >= 1, received {kappa!r}")
+        if not 0 <= loss_share <= 1:
+            raise ValueError(f"loss_share must be a number in [0, 1], received {loss_share!r}")
+        if not 0 <= epsilon < math.inf:
+            raise ValueError(f"epsilon must be a number >= 0, received {epsilon!r}")
+        self.scheduler, self.kappa = scheduler, int(kappa)
+        self.margin = None if margin is None else float(margin)
+        self.loss_share, self.epsilon = float(loss_share), float(epsilon)
+        self.progress = progress_variable()
+        sizes = np.asarray(self._layout.sizes, np.float32)
+        self._margins = 2 * np.float32(math.pi) / sizes if margin is None else np.full_like(sizes, margin)
+        filled = [np.maximum(h, h[h > 0].min() if h.any() else 1) for h in self.class_counts]
+        self._log_train = np.log(np.concatenate(filled)).astype(np.float32)
+
+    def by_sample(self, labels: tf.Tensor, logits: tf.Tensor, features: tf.Tensor) -> tf.Tensor:
+        features = tf.cast(tf.convert_to_tensor(features), tf.float32)
+        rank = features.shape.rank
+        if rank not in (2, 3) or (rank == 3 and features.shape[1] != len(self._layout)):
+            raise ValueError(f"features must be [B, D] or [B, {len(self._layout)}, D], received shape {features.shape}")
+        progress = tf.convert_to_tensor(self.progress)
+        log_probability = log_probabilities(logits, self._layout)
+        ratio = selection_ratio(labels, tf.constant(self._log_train), SCHEDULERS[self.scheduler](progress), self._layout)
+        kept = tf.cast(tf.random.uniform(tf.shape(labels)) < ratio, tf.float32)
+        selected = cross_entropy_by_sample(labels, log_probability, self._layout) * tf.where(ratio < 1, kept, ratio)
+        scores, margin = tf.stop_gradient(log_probability), tf.constant(self._margins)
+        triplets = easy_anchor_triplets(labels, scores, features, self._layout, margin=margin, kappa=self.kappa)
+        return selected + loss_schedule(progress, self.loss_share, self.epsilon) * triplets
+
+    def get_config(self) -> dict[str, Any]:
+        own = {name: getattr(self, name) for name in ("scheduler", "margin", "kappa", "loss_share", "epsilon")}
+        return {**super().get_config(), **own}

@@ -1,0 +1,57 @@
+"""The triple-header hinge loss of LMLE, on quintuplets (Huang, Li, Loy & Tang, CVPR 2016)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+
+def triple_header_hinge(
+    anchor: tf.Tensor,
+    within_cluster: tf.Tensor,
+    outside_cluster: tf.Tensor,
+    farthest_of_class: tf.Tensor,
+    other_class: tf.Tensor,
+    margins: Sequence[float],
+    valid: tf.Tensor,
+    cost: tf.Tensor,
+) -> tf.Tensor:
+    """Three hinges that keep four distances of an anchor in order, each a margin above the one before.
+
+    The triple-header hinge loss of Huang et al., *Learning Deep Representation for Imbalanced Classification*: with the squared
+    Euclidean distances D1 to D4 from the anchor to the four others, in the order of the arguments,
+    max(0, g1 + D1 - D2) + max(0, g2 + D2 - D3) + max(0, g3 + D3 - D4).
+
+    Decision, ours: D is the squared distance, whose gradient is finite everywhere, of features of length 1. A hinge of which
+    one of the two samples does not exist drops out. The loss is the mean over the anchors that have a hinge left.
+
+    Args:
+        anchor: float [B, D], L2-normalised features.
+        within_cluster: of the sample farthest from it in its cluster, [B, D].
+        outside_cluster: of the nearest of its class in another cluster, [B, D].
+        farthest_of_class: of the farthest of its class, [B, D].
+        other_class: of the nearest of another class, [B, D].
+        margins: g1, g2, g3, each >= 0.
+        valid: bool [B, 4], which of the four exist; where one does not, its features may be anything finite.
+        cost: float [B], the weight of the anchor's class.
+    Returns:
+        float32 [B], the shares of the anchors, whose sum is the loss; exactly 0 with a zero gradient where nothing is valid.
+    Raises:
+        ValueError: margins that are not three numbers >= 0.
+
+    >>> x = tf.constant([[1.0, 0.0]])
+    >>> loss = triple_header_hinge(x, x, x, x, x, (0.1, 0.2, 0.3), [[True, True, True, False]], [2.0])
+    >>> round(float(loss[0]), 4)  # 2 (0.1 + 0.2): all distances are 0, and the third hinge lacks its sample
+    0.6
+    """
+    if len(margins) != 3 or not all(float(margin) >= 0 for margin in margins):
+        raise ValueError(f"margins must be three numbers >= 0, received {margins!r}")
+    anchor = tf.cast(anchor, tf.float32)
+    others = tf.stack([tf.cast(x, tf.float32) for x in (within_cluster, outside_cluster, farthest_of_class, other_class)], axis=1)
+    distance = tf.reduce_sum(tf.square(others - anchor[:, tf.newaxis]), axis=-1)
+    valid = tf.convert_to_tensor(valid)
+    both = valid[:, :-1] & valid[:, 1:]
+    hinge = tf.nn.relu(tf.constant([float(margin) for margin in margins]) + distance[:, :-1] - distance[:, 1:])
+    by_anchor = tf.cast(cost, tf.float32) * tf.reduce_sum(tf.where(both, hinge, 0.0), axis=1)
+    return by_anchor / tf.maximum(tf.reduce_sum(tf.cast(tf.reduce_any(both, axis=1), tf.float32)), 1.0)
