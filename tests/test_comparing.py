@@ -101,9 +101,9 @@ def test_another_recipe_does_not_mix_in(quick, tmp_path):
         compare(quick, ["ce"], tmp_path / "run")
     with pytest.raises(ValueError, match="holds no comparison"):
         compare(quick, ["ce"], tmp_path / "run" / "ce", resume=True)
-    quick.model = "deepid2"
-    with pytest.raises(ValueError, match="model: 'cifarnet' there, 'deepid2' now"):
+    quick.model, quick.network.width = "resnet32", 1.0
+    with pytest.raises(ValueError, match="model: 'cifarnet' there, 'resnet32' now"):
         compare(quick, ["ce"], tmp_path / "run", resume=True)
-    quick.model, quick.crl.eta = "cifarnet", 0.3
+    quick.model, quick.network.width, quick.crl.eta = "cifarnet", 0.25, 0.3
     with pytest.raises(ValueError, match=r"crl\.eta: 0\.5 there, 0\.3 now"):
         compare(quick, ["ce"], tmp_path / "run", resume=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from crl_tf.crl_model import CRLModel
+
+COLLAPSED = 1e-3
+"""The standard deviation, in its widest direction, below which features of length 1 tell images apart no more."""
 
 
 @keras.saving.register_keras_serializable(package="crl_tf")
@@ -69,3 +73,18 @@ def extract_features(of: Callable[[tf.Tensor], tf.Tensor], data: tf.data.Dataset
     if not np.isfinite(features).all():
         raise ValueError("features must be finite, received NaN or infinity: training has diverged, lower the learning rate")
     return features
+
+
+def warn_if_collapsed(features: np.ndarray, what: str) -> None:
+    """Says so where training has brought all images to one point, from which it hardly returns: hard samples pull that way.
+
+    Args:
+        features: float32 [n, D] or [n, L, D], of length 1.
+        what: was trained, to be named.
+    """
+    if len(features) > 1 and (features.std(axis=0).max(axis=-1) < COLLAPSED).any():
+        warnings.warn(
+            f"{what}: the features of all images are alike, training has collapsed; more embedding.pretraining_epochs (lmle),"
+            " pretrained weights, a lower learning rate or a wider network may keep them apart",
+            stacklevel=2,
+        )

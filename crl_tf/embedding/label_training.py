@@ -13,7 +13,7 @@ from rich.progress import track
 from crl_tf.datasets.pipeline import AUGMENTATIONS
 from crl_tf.embedding.anchors import class_costs, draw_anchors
 from crl_tf.embedding.clusters import cluster_classes
-from crl_tf.embedding.features import extract_features, feature_model, inference
+from crl_tf.embedding.features import extract_features, feature_model, inference, warn_if_collapsed
 from crl_tf.embedding.kept import Learned
 from crl_tf.embedding.quintuplets import Quintuplets, find_quintuplets
 from crl_tf.embedding.stage import StageInput
@@ -60,6 +60,7 @@ def learn_label(given: StageInput, label: int, start: Sequence[np.ndarray], iter
         count = min(given.settings.cluster_every, iterations - done)
         _train(given, step, annotated, classes, quintuplets, count, rng, f"lmle: {name}, {done:,} of {iterations:,}")
         done += count
+    warn_if_collapsed(features, f"lmle, {name}")
     return Learned(model.network.get_weights(), iterations, time.perf_counter() - began, clusters.centres, clusters.classes)
 
 

@@ -71,7 +71,7 @@ def _start(given: StageInput) -> Learned:
     if iterations:
         optimizer = given.make_optimizer(model, given.steps_per_epoch)
         model.compile(optimizer, loss=MultiLabelCrossEntropy(list(given.dataset.schema.num_classes)))
-        model.fit(given.pipeline("train", True, None), epochs=given.settings.pretraining_epochs, verbose=2)
+        model.fit(given.pipeline("train", True, None), epochs=given.settings.pretraining_epochs, shuffle=False, verbose=2)
     none = np.zeros(0, np.float32)
     found = Learned(model.network.get_weights(), iterations, time.perf_counter() - began, none, none)
     keep(path, found)

@@ -6,7 +6,7 @@ import time
 
 import keras
 
-from crl_tf.embedding.features import extract_features, feature_model, freeze_beside, inference
+from crl_tf.embedding.features import extract_features, feature_model, freeze_beside, inference, warn_if_collapsed
 from crl_tf.embedding.nearest_neighbours import NearestNeighbours, choose_references
 from crl_tf.embedding.stage import StageInput, check_settings
 from crl_tf.losses.triplet import TripletLoss
@@ -31,9 +31,10 @@ def learn_triplet_knn(given: StageInput) -> tuple[keras.Model, float]:
     features = feature_model(model)
     freeze_beside(model, features)
     model.compile(given.make_optimizer(model, given.steps_per_epoch), loss=TripletLoss(num_classes, margin=given.settings.margin))
-    model.fit(given.pipeline("train", True, None), epochs=given.epochs, verbose=2)
+    model.fit(given.pipeline("train", True, None), epochs=given.epochs, shuffle=False, verbose=2)
 
     known = extract_features(inference(features), given.pipeline("train", False, kept))
+    warn_if_collapsed(known, "triplet_knn")
     decision = NearestNeighbours.of(
         known, labels[kept], num_classes=num_classes, neighbours=given.settings.neighbours, name="neighbours"
     )

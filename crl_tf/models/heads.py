@@ -59,6 +59,10 @@ class CosineLogits(layers.Layer):
     Args:
         num_classes: one int per label.
         scale: what cosines are multiplied by, > 0 (Cao et al. 2019: 30).
+
+    >>> logits = CosineLogits([2, 3], scale=30.0)(tf.ones([4, 8]))
+    >>> tuple(logits.shape), bool(tf.reduce_all(tf.abs(logits) <= 30.0))
+    ((4, 5), True)
     """
 
     def __init__(self, num_classes: int | Sequence[int], scale: float, **kwargs: Any) -> None:

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from crl_tf.crl_model import CRLModel
-from crl_tf.embedding.features import UnitFeatures, extract_features, feature_model, freeze_beside, inference
+from crl_tf.embedding.features import UnitFeatures, extract_features, feature_model, freeze_beside, inference, warn_if_collapsed
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,17 @@ def test_extraction_keeps_the_order_and_refuses_what_diverged(by_label):
     data = tf.data.Dataset.from_tensor_slices((points, np.zeros((7, 2), np.int32))).batch(3)
     with pytest.raises(ValueError, match="features must be finite, received NaN"):
         extract_features(inference(model), data)
+
+
+def test_a_collapse_of_any_label_is_said_and_nothing_else(recwarn):
+    apart = np.eye(3, dtype=np.float32)[np.arange(12) % 3]
+    warn_if_collapsed(apart, "x")
+    warn_if_collapsed(np.stack([apart, apart], axis=1), "x")
+    warn_if_collapsed(apart[:1], "x")
+    assert not recwarn.list
+    for features in (np.ones((12, 3)), np.stack([apart, np.ones_like(apart)], axis=1)):
+        with pytest.warns(UserWarning, match="x: the features of all images are alike, training has collapsed"):
+            warn_if_collapsed(features, "x")
 
 
 def test_the_layer_comes_back_from_its_config():

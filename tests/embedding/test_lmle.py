@@ -44,8 +44,9 @@ def test_a_run_that_is_stopped_between_labels_ends_as_one_that_is_not(given_for,
     assert not list((tmp_path / "stopped" / "embedding").glob(".partial-*"))
 
 
-def test_it_decides_and_its_model_lasts(given_for, toy, tmp_path):
-    model, _ = learn_lmle(given_for(tmp_path, epochs=10, augment=("flip",)))
+def test_it_decides_and_its_model_lasts(given_for, toy, settings, tmp_path):
+    settings.pretraining_epochs, settings.cluster_every = 20, 20
+    model, _ = learn_lmle(given_for(tmp_path, epochs=10))
     logits = check_decision_model(model, toy, tmp_path)
     labels = toy.splits["test"].labels
     assert balanced_accuracy(logits[:, :3], labels[:, 0]) > 0.6  # a third by chance

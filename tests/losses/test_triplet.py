@@ -30,7 +30,7 @@ def by_hand(labels, features, margin):
 
 def sample(sizes, batch, seed=0, depth=3):
     rng = np.random.default_rng(seed)
-    labels = np.stack([rng.integers(-1, max(1, c - 1), batch) for c in sizes], axis=1)  # the last class never occurs
+    labels = np.stack([rng.integers(-1, max(2, c - 1), batch) for c in sizes], axis=1)  # of three or five, the last never occurs
     return labels.astype(np.int32), rng.normal(size=(batch, len(sizes), depth)).astype(np.float32)
 
 
