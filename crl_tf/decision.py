@@ -51,8 +51,8 @@ def rule_offsets(name: str, train_counts: Sequence[np.ndarray], strengths: Seque
         train_counts: training samples per class of every label.
         strengths: T or tau of every label.
 
-    >>> rule_offsets("threshold_adjustment", [np.array([90, 10])], [2.0]).round(2).tolist()  # -2 * 0.9, -2 * 0.1
-    [-1.8, -0.2]
+    >>> rule_offsets("threshold_adjustment", [np.array([75, 25])], [2.0]).tolist()  # -2 * 0.75, -2 * 0.25
+    [-1.5, -0.5]
     """
     check_rule(name)
     parts = [s * RULES[name].offsets(np.asarray(c)) for c, s in zip(train_counts, strengths, strict=True)]

@@ -37,8 +37,8 @@ def class_costs(classes: np.ndarray) -> np.ndarray:
     Decision, ours: size / (classes in the batch * anchors of this class in it), so that what re-sampling leaves unequal (a batch
     of 51 anchors of two classes) weighs the same; the mean weight of a batch is 1.
 
-    >>> class_costs(np.array([[0, 0, 0, 1]])).round(3).tolist()
-    [[0.667, 0.667, 0.667, 2.0]]
+    >>> class_costs(np.array([[0, 0, 0, 0, 1]])).tolist()  # 5 / (2 * 4) and 5 / (2 * 1)
+    [[0.625, 0.625, 0.625, 0.625, 2.5]]
     """
     costs = np.empty(classes.shape, np.float32)
     for row, of_batch in enumerate(classes):

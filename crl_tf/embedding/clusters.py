@@ -36,10 +36,10 @@ def cluster_classes(features: np.ndarray, classes: np.ndarray, *, size: int, see
         size: samples per cluster aimed at.
         seed: of the starts.
 
-    >>> points = np.array([[0.0], [0.1], [5.0], [5.1], [9.0]], np.float32)
+    >>> points = np.array([[0.0], [0.5], [5.0], [5.5], [9.0]], np.float32)
     >>> found = cluster_classes(points, np.array([0, 0, 0, 0, 2]), size=2, seed=0)
-    >>> found.classes.tolist(), sorted(found.centres[:2, 0].round(2).tolist()), found.centres[2].tolist()
-    ([0, 0, 2], [0.05, 5.05], [9.0])
+    >>> found.classes.tolist(), sorted(found.centres[:2, 0].tolist()), found.centres[2].tolist()
+    ([0, 0, 2], [0.25, 5.25], [9.0])
     """
     features, classes = np.asarray(features, np.float32), np.asarray(classes)
     if features.ndim != 2 or classes.shape != features.shape[:1] or not len(features):
