@@ -84,7 +84,7 @@ def base_recipe() -> ConfigDict:
     recipe.embedding.margins = (0.1, 0.2, 0.3)  # of the quintuplets, from the cluster outwards
     recipe.embedding.cluster_every = 5000  # iterations of lmle between two clusterings
     recipe.embedding.cluster_size = 200  # training images in a cluster, about
-    recipe.embedding.pretraining_epochs = 1  # of cross-entropy, before lmle clusters for the first time
+    recipe.embedding.pretraining_epochs = 5  # of cross-entropy, before lmle clusters for the first time
     return recipe
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from crl_tf.losses.asymmetric import AsymmetricLoss
-from crl_tf.losses.by_label import ByLabelLoss, FeatureLoss
+from crl_tf.losses.by_label import ByLabelLoss
 from crl_tf.losses.comparison import COMPARISONS
 from crl_tf.losses.crl import CRL
 from crl_tf.losses.cross_entropy import MultiLabelCrossEntropy
@@ -39,10 +39,9 @@ def _rectification(level: str, comparison: str) -> MakeLoss:
 
 
 def _base(name: str, num_classes: list[int], class_counts: list[list[int]], config: ConfigDict) -> ByLabelLoss:
-    base = LOSSES[name](num_classes, class_counts, config) if name in LOSSES else None
-    if not isinstance(base, ByLabelLoss) or isinstance(base, FeatureLoss):
-        raise ValueError(f"crl.base must be a loss of logits alone, of {list(LOSSES)}, received {name!r}")
-    return base
+    if name not in BASES:
+        raise ValueError(f"crl.base must be a loss of logits alone, one of {BASES}, received {name!r}")
+    return LOSSES[name](num_classes, class_counts, config)
 
 
 def _ldam(num_classes: list[int], class_counts: list[list[int]], config: ConfigDict) -> LDAMLoss:
@@ -54,14 +53,15 @@ def _ldam(num_classes: list[int], class_counts: list[list[int]], config: ConfigD
     return LDAMLoss(num_classes, class_counts, scale=config.network.cosine_scale, **config.ldam)
 
 
+RECTIFICATIONS: dict[str, MakeLoss] = {
+    f"{level}_{short}": _rectification(level, comparison)
+    for level in ("class", "instance")
+    for short, comparison in (("rel", "relative"), ("abs", "absolute"), ("dis", "distribution"))
+}
+
 LOSSES: dict[str, MakeLoss] = {
     "ce": lambda sizes, counts, config: MultiLabelCrossEntropy(sizes),
-    "class_rel": _rectification("class", "relative"),
-    "class_abs": _rectification("class", "absolute"),
-    "class_dis": _rectification("class", "distribution"),
-    "instance_rel": _rectification("instance", "relative"),
-    "instance_abs": _rectification("instance", "absolute"),
-    "instance_dis": _rectification("instance", "distribution"),
+    **RECTIFICATIONS,
     "cost_sensitive": lambda sizes, counts, config: CostSensitiveLoss(sizes, counts),
     "focal": lambda sizes, counts, config: FocalLoss(sizes, **config.focal),
     "class_balanced": lambda sizes, counts, config: ClassBalancedLoss(sizes, counts, **config.class_balanced),
@@ -71,6 +71,9 @@ LOSSES: dict[str, MakeLoss] = {
     "asymmetric": lambda sizes, counts, config: AsymmetricLoss(sizes, **config.asymmetric),
     "curriculum": lambda sizes, counts, config: CurriculumLoss(sizes, counts, **config.curriculum),
 }
+
+# Losses of logits alone; dynamic curriculum learning compares features as well.
+BASES = [name for name in LOSSES if name not in (*RECTIFICATIONS, "curriculum")]
 
 
 def check_loss(name: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from crl_tf.methods.losses import RECTIFICATIONS
 from crl_tf.recipe import flattened
 
 
@@ -37,6 +38,9 @@ METHODS: dict[str, Method] = {
     "class_rel_all": Method({"loss": "class_rel", "crl.scope": "all"}, f"{CRL_SOURCE}, Table 12", "a step ~2 % more"),
     "class_rel_rho_10": Method({"loss": "class_rel", "crl.rho": 0.1}, f"{CRL_SOURCE}, Table 13", CLASS_COST),
     "class_rel_rho_30": Method({"loss": "class_rel", "crl.rho": 0.3}, f"{CRL_SOURCE}, Table 13", CLASS_COST),
+    "class_rel_logit_adjusted": Method(
+        {"loss": "class_rel", "crl.base": "logit_adjusted"}, f"{CRL_SOURCE}, eq. 8, on Menon et al. 2021, eq. 10", CLASS_COST
+    ),
     "over_sampling": Method({"resampling": "over_sampling"}, f"{CRL_SOURCE}, Sec. 4.1", "longer epochs"),
     "down_sampling": Method({"resampling": "down_sampling"}, f"{CRL_SOURCE}, Sec. 4.1", "shorter epochs"),
     "cost_sensitive": Method({"loss": "cost_sensitive"}, f"w = exp(-r), {CRL_SOURCE}, Sec. 4.1", SAME),
@@ -45,10 +49,10 @@ METHODS: dict[str, Method] = {
     "triplet_knn": Method({"loss": "triplet_knn"}, "Schroff et al. 2015", "kNN when deciding"),
     "hog_knn": Method({"loss": "hog_knn"}, "Dalal & Triggs 2005, kNN", "no training, kNN when deciding"),
     "focal": Method({"loss": "focal"}, "Lin et al. 2017, eq. 5", SAME),
-    "class_balanced": Method({"loss": "class_balanced"}, "Cui et al. 2019, effective number", SAME),
-    "ldam": Method({"loss": "ldam", "network.cosine_scale": 30.0}, "Cao et al. 2019, LDAM-DRW", SAME),
-    "balanced_softmax": Method({"loss": "balanced_softmax"}, "Ren et al. 2020", f"{SAME}; is logit_adjusted at tau = 1"),
-    "logit_adjusted": Method({"loss": "logit_adjusted"}, "Menon et al. 2021, the loss", SAME),
+    "class_balanced": Method({"loss": "class_balanced"}, "Cui et al. 2019, eq. 2 (effective number)", SAME),
+    "ldam": Method({"loss": "ldam", "network.cosine_scale": 30.0}, "Cao et al. 2019, eqs. 12, 13, deferred re-weighting", SAME),
+    "balanced_softmax": Method({"loss": "balanced_softmax"}, "Ren et al. 2020, eq. 4", f"{SAME}; is logit_adjusted at tau = 1"),
+    "logit_adjusted": Method({"loss": "logit_adjusted"}, "Menon et al. 2021, eq. 10", SAME),
     "logit_adjustment": Method({"rule": "logit_adjustment"}, "Menon et al. 2021, post hoc", SAME),
     "asymmetric": Method({"loss": "asymmetric"}, "Ridnik et al. 2021", SAME),
     "class_balanced_sampling": Method({"resampling": "class_balanced_sampling"}, "Kang et al. 2020, eq. 1, q = 0", SAME),
@@ -78,7 +82,10 @@ def settings_of(name: str) -> dict[str, Any]:
 
 
 def method_name(config: ConfigDict) -> str:
-    """What a recipe's loss, resampling and rule are called in tables: a row of `METHODS`, or several joined by +."""
+    """What a recipe's loss, resampling and rule are called in tables: a row of `METHODS`, or several joined by +.
+
+    A rectification beside another loss than the cross-entropy that has no row: class_abs_on_focal.
+    """
     values = flattened(config.to_dict())
     parts = []
     for key in PLAIN:
@@ -86,5 +93,7 @@ def method_name(config: ConfigDict) -> str:
         fits = [(len(s), name) for name, s in rows if all(values[k] == v for k, v in s.items())]
         if values[key] != PLAIN[key] or key == "loss":
             # The row that says most: class_rel with rho = 0.1 is class_rel_rho_10. One that no row has is called by its value.
-            parts.append(max(fits, key=lambda fit: fit[0])[1] if fits else str(values[key]))
+            name = max(fits, key=lambda fit: fit[0])[1] if fits else str(values[key])
+            beside = key == "loss" and values[key] in RECTIFICATIONS and "crl.base" not in METHODS[name].settings
+            parts.append(f"{name}_on_{values['crl.base']}" if beside and values["crl.base"] != "ce" else name)
     return "+".join(parts[1:] if parts[0] == "ce" and len(parts) > 1 else parts)

@@ -6,9 +6,11 @@ import pytest
 import tensorflow as tf
 
 from crl_tf import CRLModel, experiment
+from crl_tf.datasets.source import Dataset, Split
 from crl_tf.losses.progress import TrainingProgress
 from crl_tf.methods import METHODS, STAGES, make_loss, settings_of
 from crl_tf.recipe import base_recipe, override
+from crl_tf.schema import Attribute, AttributeSchema
 
 SCHEMAS = {"one label": (4,), "binary": (2, 2, 2), "mixed": (2, 3, 6)}
 TRAINED = [name for name in METHODS if METHODS[name].settings.get("loss") not in STAGES]
@@ -104,3 +106,24 @@ def test_a_run_saves_exports_and_its_export_decides_as_evaluate_does(method, tin
                     counted[name][truth, p.argmax()] += 1
             np.testing.assert_allclose(found[name].numpy().sum(axis=1), 1.0, rtol=1e-5)
     assert {name: matrix.tolist() for name, matrix in counted.items()} == {n: r["confusion"] for n, r in result["labels"].items()}
+
+
+@pytest.mark.parametrize("sizes", SCHEMAS.values(), ids=SCHEMAS)
+@pytest.mark.parametrize("method", STAGES)
+def test_a_training_of_its_own_on_every_kind_of_schema(method, sizes, tiny_recipe, tmp_path):
+    rng = np.random.default_rng(0)
+    schema = AttributeSchema(tuple(Attribute(f"a{j}", tuple(f"c{k}" for k in range(c))) for j, c in enumerate(sizes)))
+    splits = {}
+    for part, (name, count) in enumerate({"train": 40, "validation": 12, "test": 12}.items()):
+        _, labels = samples(sizes, count, seed=part)
+        splits[name] = Split(rng.integers(0, 256, (count, 16, 16, 3), np.uint8), labels)
+    # In training, a class of one image, and one of none where there are enough classes.
+    train = splits["train"].labels
+    train[train == sizes[-1] - 1] = 0
+    train[0, -1] = min(2, sizes[-1] - 1)
+    tiny_recipe.train.epochs, tiny_recipe.network.width = 1, 0.25
+    settings = {**settings_of(method), "embedding.cluster_size": 5, "embedding.neighbours": 3, "embedding.cluster_every": 2}
+    recipe = override(tiny_recipe, settings)
+    dataset = Dataset("drawn", schema, splits)
+    result = experiment.run(recipe, tmp_path / "run", dataset=dataset, export=False)
+    assert 0 <= result["balanced_accuracy"] <= 1 and set(result["labels"]) == set(schema.names)

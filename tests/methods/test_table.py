@@ -1,10 +1,14 @@
 """The table of methods: names to settings and back."""
 
+import numpy as np
 import pytest
 
+from crl_tf import LogitAdjustedLoss
 from crl_tf.embedding import STAGES as TRAINED_OTHERWISE
-from crl_tf.methods import LOSSES, METHODS, STAGES, check_method, method_name, settings_of
+from crl_tf.methods import LOSSES, METHODS, STAGES, check_method, make_loss, method_name, settings_of
 from crl_tf.recipe import base_recipe, flattened, override
+
+COUNTS = [np.array([9, 1]), np.array([5, 5, 2])]
 
 
 def test_every_loss_and_stage_is_a_method_of_its_name():
@@ -45,4 +49,26 @@ def test_a_recipe_can_say_what_no_row_does():
     recipe.crl.kappa = 7
     assert method_name(recipe) == "class_rel"
     recipe.crl.base = "logit_adjusted"
-    assert method_name(recipe) == "class_rel"
+    assert method_name(recipe) == "class_rel_logit_adjusted"
+    recipe.crl.base, recipe.loss = "focal", "class_abs"
+    assert method_name(recipe) == "class_abs_on_focal"
+    recipe.loss = "ce"
+    assert method_name(recipe) == "ce"
+
+
+def test_what_stands_beside_a_rectification_must_be_a_loss_of_logits():
+    recipe = base_recipe()
+    recipe.crl.base = "logit_adjusted"
+    loss = make_loss(recipe, num_classes=[2, 3], class_counts=COUNTS)
+    assert isinstance(loss.base, LogitAdjustedLoss)
+    for base in ("curriculum", "instance_rel", "smote"):
+        recipe.crl.base = base
+        with pytest.raises(ValueError, match=f"crl.base must be a loss of logits alone, .*received '{base}'"):
+            make_loss(recipe, num_classes=[2, 3], class_counts=COUNTS)
+
+
+def test_ldam_wants_cosines():
+    recipe = base_recipe()
+    recipe.loss = "ldam"
+    with pytest.raises(ValueError, match=r"network.cosine_scale must be > 0 for ldam, .*received 0.0"):
+        make_loss(recipe, num_classes=[2, 3], class_counts=COUNTS)
