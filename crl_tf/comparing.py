@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from crl_tf import report
-from crl_tf.datasets.source import Dataset
-from crl_tf.experiment import check_data, check_settings, run, save_figures
+from crl_tf.divergence import Diverged
+from crl_tf.experiment import MeaninglessData, check_data, check_settings, run, save_figures
 from crl_tf.files import read_json, write_json
-from crl_tf.methods import METHODS, settings_of
+from crl_tf.methods import METHODS, PLAIN, method_name, settings_of
 from crl_tf.recipe import flattened, override
 from crl_tf.recipe_data import load, with_cache
-from crl_tf.training import Diverged
-from crl_tf.workdir import COMPARISON, RESULT, folder_of, occupied_by_run, recipe_in
+from crl_tf.workdir import (
+    COMPARISON,
+    CONFIG,
+    FREE_ON_RESUME,
+    RESULT,
+    folder_of,
+    occupied_by_run,
+    open_workdir,
+    plan_in,
+    recipe_in,
+)
 
 ALL = "all"
 """In the place of a list: every row of `METHODS` that has a meaning for the data."""
@@ -30,14 +39,13 @@ class _Progress:
 
     total: int
     done: int = 0
-    ran: int = 0
     started: float = dataclasses.field(default_factory=time.monotonic)
 
     def line(self, method: str, seed: int) -> str:
         said = f"[{self.done + 1}/{self.total}] {method} · seed {seed}"
-        if not self.ran:
+        if not self.done:
             return said
-        left = (time.monotonic() - self.started) / self.ran * (self.total - self.done)
+        left = (time.monotonic() - self.started) / self.done * (self.total - self.done)
         return f"{said} · about {_duration(left)} left for all"
 
 
@@ -67,10 +75,10 @@ def compare(
         methods: rows of `crl_tf.methods.METHODS`, or several of them joined by +; or "all", without those that the data give no
             meaning to.
         workdir: a new or empty folder; with `resume`, also one with a comparison by the same recipe, whose finished runs are
-            taken and whose unfinished ones go on; methods and seeds may be others than before.
+            taken and whose unfinished ones go on; methods and seeds may be others than before, whose runs stay in the report.
         seeds: of the runs, each of which draws its own weights, order and seeded splits; none: the recipe's.
     Returns:
-        the results of all runs, seed by seed, in the order of the methods.
+        the results of all runs that are finished, of earlier sittings too, seed by seed, in the order of the methods.
     Raises:
         ValueError: for a method that the data give no meaning to, before anything is trained.
     """
@@ -84,81 +92,153 @@ def compare(
         raise ValueError("compare must name a method or more, received none")
     if seeds is not None and (not seeds or len(set(seeds)) != len(seeds)):
         raise ValueError(f"seeds must name each seed once, and one or more, received {list(seeds)}")
-    for of_method in configs.values():
-        check_settings(of_method)
-    _check_folder(config, workdir, resume)
-
     numbers = [config.seed] if seeds is None else list(seeds)
-    datasets = {numbers[0]: load(override(config, {"seed": numbers[0]}))}
-    left_out = _without_meaning(configs, datasets[numbers[0]], refuse=given != ALL)
-    methods = [method for method in methods if method not in left_out]
-    datasets[numbers[0]] = with_cache(config, datasets[numbers[0]])
-    plan = {"methods": methods, "seeds": None if seeds is None else numbers, "recipe": config.to_dict()}
-    write_json(workdir / COMPARISON, plan)
-
-    results: list[dict[str, Any]] = []
-    failed = dict(left_out)
-    progress = _Progress(len(numbers) * len(methods))
     for number in numbers:
-        seeded = {method: override(configs[method], {"seed": number}) for method in methods}
-        folders = {method: folder_of(workdir, method, None if seeds is None else number) for method in methods}
-        # One dataset at a time: its cache may be in memory.
-        dataset = datasets.pop(number, None) or with_cache(config, load(override(config, {"seed": number})))
-        for method in methods:
-            there = (folders[method] / RESULT).is_file()
+        check_settings(override(config, {"seed": number}))
+    left_out = _without_meaning(configs, check_settings, refuse=given != ALL)
+    left_out |= _without_meaning(_twice(configs), _same_as_another, refuse=given != ALL)
+    configs = {method: of_method for method, of_method in configs.items() if method not in left_out}
+    before = _gone_on_with(config, workdir, seeds, resume)
+
+    dataset = load(override(config, {"seed": numbers[0]}))
+    left_out |= _without_meaning(configs, lambda c: check_data(c, dataset), refuse=given != ALL)
+    configs = {method: of_method for method, of_method in configs.items() if method not in left_out}
+    dataset = with_cache(config, dataset)
+    done = _Comparison(config, workdir, before, list(configs), None if seeds is None else numbers, left_out)
+    # Before hours of other runs, not after them.
+    missing = {
+        (number, method): of_method
+        for number in numbers
+        for method, of_method in ((m, override(c, {"seed": number})) for m, c in configs.items())
+        if open_workdir(of_method, done.folder(number, method), resume) is None
+    }
+    done.write_plan()
+    progress = _Progress(len(missing))
+    for number in numbers:
+        wanted = {method: of_method for (n, method), of_method in missing.items() if n == number}
+        if wanted and number != numbers[0]:
+            # One dataset at a time: its cache may be in memory.
+            dataset = with_cache(config, load(override(config, {"seed": number})))
+        for method, of_method in wanted.items():
             print(f"\n{progress.line(method, number)}", flush=True)
+            folder = done.folder(number, method)
             try:
-                trained = None if there else _same_but_for_the_rule(method, seeded, folders)
-                result = run(seeded[method], folders[method], resume=resume, export=export, dataset=dataset, trained=trained)
-                results.append({**result, "method": method})
-            except Diverged as error:
-                failed[method] = f"seed {number}: {error}"
+                check_data(of_method, dataset)
+                trained = done.same_but_for_the_rule(number, method, of_method)
+                run(of_method, folder, resume=resume, export=export, dataset=dataset, trained=trained)
+                done.failed.pop(f"{method} · seed {number}", None)
+            except (Diverged, MeaninglessData) as error:
+                done.failed[f"{method} · seed {number}"] = str(error)
                 print(f"crl_tf: {method}: {error}", flush=True)
             progress.done += 1
-            progress.ran += not there
-            if results:
-                report.write_report(results, workdir, failed=failed)
-                write_json(workdir / COMPARISON, {**plan, "results": results, "failed": failed})
+            done.write_report()
+    results = done.results()
     if not results:
-        raise ValueError(f"compare: no method came to an end: {'; '.join(f'{name}: {why}' for name, why in failed.items())}")
-    save_figures([result for result in results if result["seed"] == numbers[0]] or results, workdir)
+        raise ValueError(f"compare: no run came to an end: {'; '.join(f'{name}: {why}' for name, why in done.failed.items())}")
+    done.write_report()
+    save_figures([result for result in results if result["seed"] == results[0]["seed"]], workdir)
     return results
 
 
-def _check_folder(config: ConfigDict, workdir: Path, resume: bool) -> None:
-    """Only a comparison by the same recipe may be gone on with."""
+class _Comparison:
+    """What is in the folder of a comparison: the plan of all its sittings, finished runs, what failed, the report."""
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        workdir: Path,
+        before: Mapping[str, Any],
+        methods: list[str],
+        seeds: list[int] | None,
+        left_out: Mapping[str, str],
+    ) -> None:
+        self._config, self._workdir = config, workdir
+        self._methods = list(dict.fromkeys([*before.get("methods", []), *methods]))
+        self._seeds = None if seeds is None else list(dict.fromkeys([*before.get("seeds", []), *seeds]))
+        self.failed = {**before.get("failed", {}), **left_out}
+
+    def folder(self, seed: int, method: str) -> Path:
+        return folder_of(self._workdir, method, None if self._seeds is None else seed)
+
+    def results(self) -> list[dict[str, Any]]:
+        """Of all runs that are finished, seed by seed, in the order of the methods."""
+        numbers = [self._config.seed] if self._seeds is None else self._seeds
+        folders = [self.folder(number, method) for number in numbers for method in self._methods]
+        return [read_json(folder / RESULT) for folder in folders if (folder / RESULT).is_file()]
+
+    def write_plan(self) -> None:
+        """The plan, and what there is of it."""
+        plan = {"methods": self._methods, "seeds": self._seeds, "recipe": self._config.to_dict()}
+        write_json(self._workdir / COMPARISON, {**plan, "results": self.results(), "failed": self.failed})
+
+    def write_report(self) -> None:
+        results = self.results()
+        if results:
+            report.write_report(results, self._workdir, failed=self.failed)
+        self.write_plan()
+
+    def same_but_for_the_rule(self, seed: int, method: str, config: ConfigDict) -> Path | None:
+        """A finished run of another method of this seed, with the same recipe but for the decision rule."""
+        mine = _but_for(config, ("rule", *FREE_ON_RESUME))
+        for other in self._methods:
+            folder = self.folder(seed, other)
+            if other == method or not (folder / RESULT).is_file():
+                continue
+            theirs = recipe_in(folder, CONFIG)
+            if _but_for(theirs, ("rule", *FREE_ON_RESUME)) == mine and theirs.train.epochs == config.train.epochs:
+                return folder
+        return None
+
+
+def _but_for(config: ConfigDict, keys: Iterable[str]) -> dict[str, Any]:
+    left_out = set(keys)
+    return {key: value for key, value in flattened(config.to_dict()).items() if key not in left_out}
+
+
+def _twice(configs: Mapping[str, ConfigDict]) -> dict[str, ConfigDict]:
+    """The methods that come to the same, with this recipe, as one before them (class_rel_unmined where kappa is none)."""
+    names = {method: method_name(config) for method, config in configs.items()}
+    for method, name in names.items():
+        if set(name.split("+")) != set(method.split("+")):
+            print(f"{method} is {name} with this recipe", flush=True)
+    first: dict[str, str] = {}
+    for method, name in names.items():
+        first.setdefault(name, method)
+    return {method: configs[method] for method, name in names.items() if first[name] != method}
+
+
+def _same_as_another(config: ConfigDict) -> None:
+    raise ValueError(f"with this recipe it is {method_name(config)}, which another method is already")
+
+
+def _gone_on_with(config: ConfigDict, workdir: Path, seeds: Sequence[int] | None, resume: bool) -> dict[str, Any]:
+    """The plan of the comparison in a folder; only one by the same recipe may be gone on with."""
     if not occupied_by_run(workdir, resume):
-        return
+        return {}
     if not (workdir / COMPARISON).is_file():
         raise ValueError(f"resume: {workdir} holds no comparison: pass another --workdir")
-    before, now = (flattened(c.to_dict()) for c in (recipe_in(workdir, COMPARISON), config))
-    # What the methods set is theirs; the rest is checked again, run by run.
-    different = [key for key in ("dataset", "model", "data.dir") if before[key] != now[key]]
+    # What the methods set is theirs.
+    set_by_methods = {key for row in METHODS.values() for key in row.settings} | set(PLAIN)
+    free = (*FREE_ON_RESUME, *set_by_methods, *(("seed",) if seeds is not None else ()))
+    before, now = (_but_for(c, free) for c in (recipe_in(workdir, COMPARISON), config))
+    different = [f"{key}: {before[key]!r} there, {now[key]!r} now" for key in now if before[key] != now[key]]
     if different:
-        said = "; ".join(f"{key}: {before[key]!r} there, {now[key]!r} now" for key in different)
-        raise ValueError(f"resume: {workdir} was started with another recipe ({said}): pass another --workdir")
+        raise ValueError(f"resume: {workdir} was started with another recipe ({'; '.join(different)}): pass another --workdir")
+    plan = plan_in(workdir)
+    if (plan["seeds"] is None) != (seeds is None):
+        raise ValueError(f"resume: {workdir} was started {'without' if plan['seeds'] is None else 'with'} --seeds: do the same")
+    return {**plan, "seeds": plan["seeds"] or [], "failed": read_json(workdir / COMPARISON).get("failed", {})}
 
 
-def _without_meaning(configs: Mapping[str, ConfigDict], dataset: Dataset, *, refuse: bool) -> dict[str, str]:
-    """The methods that these data give no meaning to, and why; refused where they were asked for by name."""
+def _without_meaning(configs: Mapping[str, ConfigDict], check: Callable[[ConfigDict], None], *, refuse: bool) -> dict[str, str]:
+    """The methods that a check refuses, and why; an error where they were asked for by name."""
     found = {}
     for method, config in configs.items():
         try:
-            check_data(config, dataset)
+            check(config)
         except ValueError as error:
             if refuse:
-                raise ValueError(f"{method}: {error}") from error
+                raise type(error)(f"{method}: {error}") from error
             found[method] = f"left out: {error}"
             print(f"{method} is left out: {error}", flush=True)
     return found
-
-
-def _same_but_for_the_rule(method: str, configs: Mapping[str, ConfigDict], folders: Mapping[str, Path]) -> Path | None:
-    """A finished run of another method with the same recipe but for the decision rule."""
-    mine = {**flattened(configs[method].to_dict()), "rule": None}
-    for other, config in configs.items():
-        same = other != method and {**flattened(config.to_dict()), "rule": None} == mine
-        if same and (folders[other] / RESULT).is_file():
-            if read_json(folders[other] / RESULT)["epochs"] == config.train.epochs:
-                return folders[other]
-    return None

@@ -19,7 +19,7 @@ from crl_tf.datasets.celeba import ALIGNED_SIZE
 from crl_tf.datasets.resampling import RESAMPLING
 from crl_tf.datasets.source import SPLITS, Dataset
 from crl_tf.decision import check_rule, rule_offsets
-from crl_tf.embedding import STAGES
+from crl_tf.embedding import STAGES, check_stage
 from crl_tf.embedding.stage import StageInput
 from crl_tf.evaluation import evaluate_model
 from crl_tf.export import export_saved_model
@@ -52,6 +52,10 @@ from crl_tf.workdir import (
 )
 
 
+class MeaninglessData(ValueError):
+    """These data give no meaning to a method."""
+
+
 def run(
     config: ConfigDict,
     workdir: Path,
@@ -72,7 +76,7 @@ def run(
         dataset: already loaded, and decoded if it is to be, for several runs on the same data.
         trained: a finished run that differs in nothing but the decision rule: its model is taken, and nothing trained.
     Raises:
-        training.Diverged: when the loss becomes no number.
+        divergence.Diverged: when the loss becomes no number.
     """
     workdir = Path(workdir)
     check_settings(config)
@@ -180,10 +184,9 @@ def evaluate(workdir: Path) -> list[dict[str, Any]]:
     workdir = Path(workdir)
     if (workdir / COMPARISON).is_file():
         plan = plan_in(workdir)
-        runs = {folder_of(workdir, m, seed): m for seed in plan["seeds"] or [None] for m in plan["methods"]}
+        runs = [folder_of(workdir, method, seed) for seed in plan["seeds"] or [None] for method in plan["methods"]]
         # One that diverged, or was not come to, has nothing to be measured.
-        found = [(name, *evaluate(folder)) for folder, name in runs.items() if (folder / RESULT).is_file()]
-        return [{**result, "method": name} for name, result in found]
+        return [result for folder in runs if (folder / RESULT).is_file() for result in evaluate(folder)]
     missing = [name for name in (CONFIG, MODEL, RESULT) if not (workdir / name).is_file()]
     if missing:
         raise ValueError(f"workdir must hold a finished run; {workdir} lacks {', '.join(missing)}")
@@ -282,6 +285,8 @@ def check_settings(config: ConfigDict) -> None:
     check_rule(config.rule)
     if config.resampling not in ("none", *RESAMPLING):
         raise ValueError(f"resampling must be one of {['none', *RESAMPLING]}, received {config.resampling!r}")
+    if config.loss in STAGES:
+        check_stage(config.loss, config.embedding, config.data.image_size)
     if config.loss in STAGES and config.resampling != "none":
         raise ValueError(
             f"resampling must be none for {config.loss}, which draws its own samples, received {config.resampling!r}"
@@ -307,8 +312,11 @@ def check_settings(config: ConfigDict) -> None:
 
 
 def check_data(config: ConfigDict, dataset: Dataset) -> None:
-    """Refuses a recipe whose method these data give no meaning to."""
-    resampled(config, dataset)
+    """Refuses a recipe whose method these data give no meaning to, with `MeaninglessData`."""
+    try:
+        resampled(config, dataset)
+    except ValueError as error:
+        raise MeaninglessData(str(error)) from error
 
 
 def _check_annotated(dataset: Dataset, counts: Sequence[np.ndarray]) -> None:

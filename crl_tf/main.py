@@ -209,7 +209,7 @@ def errors_in_one_line() -> Iterator[None]:
     """Ends the program with what went wrong and no traceback (--verbosity=1 shows it)."""
     try:
         yield
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
         logging.debug("where it came from", exc_info=True)
         sys.exit(f"crl_tf: {error}")
     except tf.errors.OpError as error:
@@ -242,11 +242,9 @@ def main(argv: Sequence[str]) -> None:
     with errors_in_one_line():
         results, workdir = _results()
     console.print()
-    if len({result["seed"] for result in results}) > 1 or len(results) > 2:
-        console.print(report.methods_table(results))
-        console.print(report.rules_table(results))
-    else:
-        console.print(report.comparison_table(results))
+    many = len({result["seed"] for result in results}) > 1 or len(results) > 2
+    console.print(report.methods_table(results) if many else report.comparison_table(results))
+    console.print(report.rules_table(results))
     if 1 < len(results[0]["labels"]) <= MOST_LABELS and len(results) <= MOST_RUNS:
         console.print(report.label_table(results))
     if any("top5" in result for result in results):
@@ -286,20 +284,23 @@ def _results() -> tuple[list[dict[str, Any]], Path]:
         raise ValueError("workdir must be given: the folder of the run to resume or to evaluate")
     if _MODE.value == "evaluate":
         return experiment.evaluate(workdir), workdir
-    methods = _COMPARE.value and [method.strip() for method in _COMPARE.value]
+    if _COMPARE.present and (_METHOD.present or _LOSS.present):
+        raise ValueError("compare names the methods; --method and --loss are for one run")
+    methods = [method.strip() for method in _COMPARE.value] if _COMPARE.present else None
     methods = comparing.ALL if methods == [comparing.ALL] else methods
     seeds = _seeds()
     config, plan = started_with(workdir) if _RESUME.value else (_CONFIG.value, None)
     if plan is not None:
-        methods, seeds = methods or plan["methods"], seeds or plan["seeds"]
+        methods = plan["methods"] if methods is None else methods
+        seeds = plan["seeds"] if seeds is None else seeds
     config = recipe.override(config, given_settings())
-    if seeds and not methods:
+    if seeds and methods is None:
         raise ValueError("seeds are for --compare; one run takes --seed")
     if workdir is None:
-        what = [methods] if methods == comparing.ALL else methods or [method_name(config)]
+        what = [methods] if methods == comparing.ALL else [method_name(config)] if methods is None else methods
         name = "-".join([config.dataset, *what[:MOST_NAMED], *(["and-more"] if len(what) > MOST_NAMED else [])])
         workdir = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if methods:
+    if methods is not None:
         given = {"seeds": seeds, "resume": _RESUME.value, "export": _EXPORT.value}
         return comparing.compare(config, methods, workdir, **given), workdir
     return [experiment.run(config, workdir, resume=_RESUME.value, export=_EXPORT.value)], workdir

@@ -14,15 +14,12 @@ import keras
 import tensorflow as tf
 from ml_collections import ConfigDict
 
+from crl_tf.divergence import StopAtNaN
 from crl_tf.files import write_whole
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 XLA = {"auto": "auto", "on": True, "off": False}
 """What `train.xla` can be, and what Keras calls it. Keras's "auto" is off on a CPU, where XLA was measured to cost time."""
-
-
-class Diverged(ValueError):
-    """The loss is no number any more."""
 
 
 def check_execution(settings: ConfigDict) -> None:
@@ -78,7 +75,7 @@ def fit(
         initial_epoch=restore(model, workdir / "checkpoint"),
         epochs=epochs,
         shuffle=False,  # the pipeline has shuffled
-        callbacks=[_StopAtNaN(), *callbacks, _EpochSeconds(), *recorders, _Progress()],
+        callbacks=[StopAtNaN(), *callbacks, _EpochSeconds(), *recorders, _Progress()],
         verbose=1 if sys.stdout.isatty() else 2,
     )
 
@@ -139,15 +136,3 @@ class _EpochSeconds(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         logs["seconds"] = time.monotonic() - self._started
-
-
-class _StopAtNaN(keras.callbacks.Callback):
-    """Stands before the checkpoint in the list, so that a diverged epoch is not recorded as one to resume from."""
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        loss = (logs or {}).get("loss", 0.0)
-        if not tf.math.is_finite(loss):
-            raise Diverged(
-                f"the loss became {loss} in epoch {epoch + 1}: lower learning_rate, or raise alpha_warmup_epochs; the checkpoint"
-                " of the epoch before is kept"
-            )

@@ -52,10 +52,9 @@ def occupied_by_run(workdir: Path, resume: bool) -> bool:
     found = list(workdir.iterdir()) if workdir.is_dir() else []
     if found and not resume:
         raise ValueError(f"workdir {workdir} is not empty: pass --resume to go on with what is in it, or another --workdir")
-    partial = [path for path in found if path.name.startswith(".partial-")]
-    for path in partial:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return len(found) > len(partial)
+    for path in list(workdir.rglob(".partial-*")) if found else []:
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    return any(path.exists() for path in found)
 
 
 def recipe_in(workdir: Path, name: str) -> ConfigDict:

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "crl_tf"
 
 FLOORS = [
     {"schema", "imbalance", "layout", "recipe", "files"},
-    {"datasets", "losses", "models", "metrics", "decision", "optimization", "workdir"},
+    {"datasets", "losses", "models", "metrics", "decision", "divergence", "optimization", "workdir"},
     {"methods", "crl_model", "recipe_data"},
     {"training", "evaluation", "export", "report", "inspection", "linear_svm", "embedding"},
     {"experiment"},

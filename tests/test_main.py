@@ -114,6 +114,8 @@ def test_a_method_sets_its_part_of_the_recipe(on_shop, tmp_path):
         (["--compare=ce,ce"], "compare must name each method once"),
         (["--compare=ce,class_rel+focal"], "method 'class_rel+focal' gives loss twice"),
         (["--compare=ce", "--seeds=0,x"], "seeds must be integers >= 0, received '0,x'"),
+        (["--compare=ce", "--loss=focal"], "compare names the methods; --method and --loss are for one run"),
+        (["--compare="], "compare must name a method or more"),
         (["--seeds=0,1"], "seeds are for --compare; one run takes --seed"),
         (["--config.rule=median"], "rule must be one of ['argmax', 'threshold_adjustment', 'logit_adjustment']"),
         (["--config.resampling=smote"], "resampling must be one of ['none', 'over_sampling'"),

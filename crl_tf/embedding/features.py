@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from crl_tf.crl_model import CRLModel
+from crl_tf.divergence import Diverged
 
 COLLAPSED = 1e-3
 """The standard deviation, in its widest direction, below which features of length 1 tell images apart no more."""
@@ -67,11 +68,11 @@ def extract_features(of: Callable[[tf.Tensor], tf.Tensor], data: tf.data.Dataset
     """The features of all images of a pipeline, in its order, float32 [n, ...].
 
     Raises:
-        ValueError: features that are not finite; training has diverged.
+        Diverged: features that are not finite.
     """
     features = np.concatenate([of(images).numpy() for images, _ in data])
     if not np.isfinite(features).all():
-        raise ValueError("features must be finite, received NaN or infinity: training has diverged, lower the learning rate")
+        raise Diverged("features must be finite, received NaN or infinity: training has diverged, lower the learning rate")
     return features
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from crl_tf.divergence import StopAtNaN
 from crl_tf.embedding.cluster_decision import ClusterDecision
 from crl_tf.embedding.features import feature_model
 from crl_tf.embedding.kept import Learned, keep, kept, write_history
@@ -71,7 +72,9 @@ def _start(given: StageInput) -> Learned:
     if iterations:
         optimizer = given.make_optimizer(model, given.steps_per_epoch)
         model.compile(optimizer, loss=MultiLabelCrossEntropy(list(given.dataset.schema.num_classes)))
-        model.fit(given.pipeline("train", True, None), epochs=given.settings.pretraining_epochs, shuffle=False, verbose=2)
+        epochs = given.settings.pretraining_epochs
+        # Else what is no number would be kept as the start of every label.
+        model.fit(given.pipeline("train", True, None), epochs=epochs, shuffle=False, verbose=2, callbacks=[StopAtNaN()])
     none = np.zeros(0, np.float32)
     found = Learned(model.network.get_weights(), iterations, time.perf_counter() - began, none, none)
     keep(path, found)

@@ -6,6 +6,7 @@ import time
 
 import keras
 
+from crl_tf.divergence import StopAtNaN
 from crl_tf.embedding.features import extract_features, feature_model, freeze_beside, inference, warn_if_collapsed
 from crl_tf.embedding.nearest_neighbours import NearestNeighbours, choose_references
 from crl_tf.embedding.stage import StageInput, check_settings
@@ -31,7 +32,7 @@ def learn_triplet_knn(given: StageInput) -> tuple[keras.Model, float]:
     features = feature_model(model)
     freeze_beside(model, features)
     model.compile(given.make_optimizer(model, given.steps_per_epoch), loss=TripletLoss(num_classes, margin=given.settings.margin))
-    model.fit(given.pipeline("train", True, None), epochs=given.epochs, shuffle=False, verbose=2)
+    model.fit(given.pipeline("train", True, None), epochs=given.epochs, shuffle=False, verbose=2, callbacks=[StopAtNaN()])
 
     known = extract_features(inference(features), given.pipeline("train", False, kept))
     warn_if_collapsed(known, "triplet_knn")

@@ -84,7 +84,7 @@ def settings_of(name: str) -> dict[str, Any]:
 def method_name(config: ConfigDict) -> str:
     """What a recipe's loss, resampling and rule are called in tables: a row of `METHODS`, or several joined by +.
 
-    A rectification beside another loss than the cross-entropy that has no row: class_abs_on_focal.
+    What a recipe has besides and no row says is added: class_abs_on_focal, ce_cosine.
     """
     values = flattened(config.to_dict())
     parts = []
@@ -94,6 +94,11 @@ def method_name(config: ConfigDict) -> str:
         if values[key] != PLAIN[key] or key == "loss":
             # The row that says most: class_rel with rho = 0.1 is class_rel_rho_10. One that no row has is called by its value.
             name = max(fits, key=lambda fit: fit[0])[1] if fits else str(values[key])
-            beside = key == "loss" and values[key] in RECTIFICATIONS and "crl.base" not in METHODS[name].settings
-            parts.append(f"{name}_on_{values['crl.base']}" if beside and values["crl.base"] != "ce" else name)
+            parts.append(name + (_besides(values, METHODS[name].settings) if key == "loss" and fits else ""))
     return "+".join(parts[1:] if parts[0] == "ce" and len(parts) > 1 else parts)
+
+
+def _besides(values: Mapping[str, Any], said: Mapping[str, Any]) -> str:
+    base = values["crl.base"] if values["loss"] in RECTIFICATIONS and "crl.base" not in said else "ce"
+    cosine = values["network.cosine_scale"] and "network.cosine_scale" not in said
+    return ("" if base == "ce" else f"_on_{base}") + ("_cosine" if cosine else "")

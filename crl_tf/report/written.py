@@ -60,7 +60,7 @@ def write_report(
     grids["Labels"] = labels_grid(results)
     if failed:
         cells = [[Cell(str(method)), Cell(" ".join(str(reason).split()))] for method, reason in failed.items()]
-        grids["Failed"] = Grid("methods without a result", ["method", "reason"], cells, names=2)
+        grids["Failed"] = Grid("runs without a result", ["method", "reason"], cells, names=2)
     drawn = _draw(results, folder / "figures", baseline)
     texts = {
         "report.txt": "\n".join([*([f"made by: {command}\n"] if command else []), *map(plain_text, grids.values())]),

@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from crl_tf.crl_model import CRLModel
+from crl_tf.divergence import Diverged
 from crl_tf.embedding.features import UnitFeatures, extract_features, feature_model, freeze_beside, inference, warn_if_collapsed
 
 
@@ -41,7 +42,7 @@ def test_extraction_keeps_the_order_and_refuses_what_diverged(by_label):
     np.testing.assert_allclose(extract_features(inference(model), data), model(points), rtol=1e-5)
     points[4] = np.nan
     data = tf.data.Dataset.from_tensor_slices((points, np.zeros((7, 2), np.int32))).batch(3)
-    with pytest.raises(ValueError, match="features must be finite, received NaN"):
+    with pytest.raises(Diverged, match="features must be finite, received NaN"):
         extract_features(inference(model), data)
 
 

@@ -54,6 +54,8 @@ def test_a_recipe_can_say_what_no_row_does():
     assert method_name(recipe) == "class_abs_on_focal"
     recipe.loss = "ce"
     assert method_name(recipe) == "ce"
+    recipe.network.cosine_scale = 10.0
+    assert method_name(recipe) == "ce_cosine"
 
 
 def test_what_stands_beside_a_rectification_must_be_a_loss_of_logits():
