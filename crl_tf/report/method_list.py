@@ -17,7 +17,8 @@ def method_list(methods: Mapping[str, Any]) -> Table:
     """
     table = Table(title="methods, for --method and --compare; several that set different things are joined by +")
     for heading in ("method", "sets", "source", "training costs"):
-        table.add_column(heading, overflow="fold")
+        # Names are to be copied from here.
+        table.add_column(heading, overflow="fold", no_wrap=heading == "method")
     for name, row in methods.items():
         sets = ", ".join(f"{key} = {'none' if value is None else value}" for key, value in row.settings.items())
         table.add_row(*(Text(cell) for cell in (name, sets, row.source, row.cost)))
