@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 
@@ -24,16 +24,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=[
-        "crl_tf",
-        "crl_tf.datasets",
-        "crl_tf.embedding",
-        "crl_tf.losses",
-        "crl_tf.models",
-        "crl_tf.models.backbones",
-        "crl_tf.methods",
-        "crl_tf.report",
-    ],
+    packages=find_packages(include=["crl_tf", "crl_tf.*"]),
     # Said outright, so that an editable install is a plain path: a folder that happens to hold a clone then imports the package.
     package_dir={"": "."},
     cmdclass={"build_py": BuildWithRecipes},

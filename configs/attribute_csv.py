@@ -8,7 +8,7 @@ A starting point, aimed at no table: set the image size to your images' shape, a
 
 from ml_collections import ConfigDict
 
-from crl_tf.recipe import base_recipe
+from crl_tf.experiment.config import base_recipe
 
 
 def get_config() -> ConfigDict:

@@ -8,7 +8,7 @@ gets somewhere in tens of epochs. eta as in the paper.
 
 from ml_collections import ConfigDict
 
-from crl_tf.recipe import base_recipe
+from crl_tf.experiment.config import base_recipe
 
 
 def get_config() -> ConfigDict:

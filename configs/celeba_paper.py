@@ -3,7 +3,7 @@
 Aims at the 87 % (cross-entropy: 81 %) mean class-balanced accuracy of Table 3, which is for instance-level mining; not run to
 the end by us. Learning rate 0.001, weight decay 0.0005, momentum 0.9, batch 256, eta 0.01. The paper's timings start from face
 recognition features that were never published; this starts from scratch. Decay is decoupled from the loss here: in a framework
-that adds it to the gradient the paper's 0.0005 is 0.005 of ours (`crl_tf.optimization`). Cost: 921 x 636 steps of 256 images,
+that adds it to the gradient the paper's 0.0005 is 0.005 of ours (`crl_tf.experiment.trainers.optimizer`). Cost: 921 x 636 steps of 256 images,
 days on two cores; the paper's took 27.2 hours on a Tesla K40.
 
     python -m crl_tf.main --config=celeba_paper --data_dir=CELEBA --loss=instance_rel
@@ -11,7 +11,7 @@ days on two cores; the paper's took 27.2 hours on a Tesla K40.
 
 from ml_collections import ConfigDict
 
-from crl_tf.recipe import base_recipe
+from crl_tf.experiment.config import base_recipe
 
 
 def get_config() -> ConfigDict:

@@ -7,7 +7,7 @@ Omega is 0 on balanced data, so alpha is given: the paper's 0.5.
 
 from ml_collections import ConfigDict
 
-from crl_tf.recipe import base_recipe
+from crl_tf.experiment.config import base_recipe
 
 
 def get_config() -> ConfigDict:

@@ -7,7 +7,7 @@ The balanced control of cifar100_imb, trained the same way; Omega is 0, so alpha
 
 from ml_collections import ConfigDict
 
-from crl_tf.recipe import load_recipe
+from crl_tf.experiment.config import load_recipe
 
 
 def get_config() -> ConfigDict:

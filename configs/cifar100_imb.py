@@ -9,7 +9,7 @@ Aims at the gain of Table 9 for CifarNet, 34.7 % to 36.7 % class-balanced accura
 
 from ml_collections import ConfigDict
 
-from crl_tf.recipe import base_recipe
+from crl_tf.experiment.config import base_recipe
 
 
 def get_config() -> ConfigDict:

@@ -10,7 +10,7 @@ hours.
 
 from ml_collections import ConfigDict
 
-from crl_tf.recipe import load_recipe
+from crl_tf.experiment.config import load_recipe
 
 
 def get_config() -> ConfigDict:

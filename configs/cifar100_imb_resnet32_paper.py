@@ -9,7 +9,7 @@ says how to have them). Cost: 200 x 32 steps of 256 images, 0.5 s each on two co
 
 from ml_collections import ConfigDict
 
-from crl_tf.recipe import load_recipe
+from crl_tf.experiment.config import load_recipe
 
 
 def get_config() -> ConfigDict:

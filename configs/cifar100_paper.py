@@ -2,14 +2,14 @@
 
 Aims at the 60.1 % accuracy of Table 8 (cross-entropy: 56.5 %); not run to the end by us. Learning rate 0.1, weight decay 0.0005,
 momentum 0.9, batch 256. Decay is decoupled from the loss here: in a framework that adds it to the gradient the paper's 0.0005 is
-0.005 of ours (`crl_tf.optimization`). Cost: 200 x 192 steps of 256 images, about three hours on two cores.
+0.005 of ours (`crl_tf.experiment.trainers.optimizer`). Cost: 200 x 192 steps of 256 images, about three hours on two cores.
 
     python -m crl_tf.main --config=cifar100_paper --data_dir=CIFAR --loss=class_rel
 """
 
 from ml_collections import ConfigDict
 
-from crl_tf.recipe import base_recipe
+from crl_tf.experiment.config import base_recipe
 
 
 def get_config() -> ConfigDict:

@@ -10,7 +10,7 @@ epochs is --config.train.schedule=step --config.train.step_epochs="(100, 150)" -
 
 from ml_collections import ConfigDict
 
-from crl_tf.recipe import load_recipe
+from crl_tf.experiment.config import load_recipe
 
 
 def get_config() -> ConfigDict:

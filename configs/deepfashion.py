@@ -12,7 +12,7 @@ What "top-5" means here is said at `crl_tf.metrics.top_of_group`.
 
 from ml_collections import ConfigDict
 
-from crl_tf.recipe import base_recipe
+from crl_tf.experiment.config import base_recipe
 
 
 def get_config() -> ConfigDict:

@@ -10,7 +10,7 @@ time of a few: 5,000 images take 7 minutes a loss, and reading them.
 
 from ml_collections import ConfigDict
 
-from crl_tf.recipe import base_recipe
+from crl_tf.experiment.config import base_recipe
 
 
 def get_config() -> ConfigDict:

@@ -9,7 +9,7 @@ cross-entropy 55.2 %): with 480 steps, and most rare classes less than twice in 
 
 from ml_collections import ConfigDict
 
-from crl_tf.recipe import base_recipe
+from crl_tf.experiment.config import base_recipe
 
 
 def get_config() -> ConfigDict:

@@ -11,7 +11,7 @@ its parts. Cost: as attribute_csv.
 
 from ml_collections import ConfigDict
 
-from crl_tf.recipe import load_recipe
+from crl_tf.experiment.config import load_recipe
 
 
 def get_config() -> ConfigDict:

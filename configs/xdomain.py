@@ -9,7 +9,7 @@ the processor time of a few: two to three hours a loss, and reading the images.
 
 from ml_collections import ConfigDict
 
-from crl_tf.recipe import base_recipe
+from crl_tf.experiment.config import base_recipe
 
 
 def get_config() -> ConfigDict:

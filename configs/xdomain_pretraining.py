@@ -10,7 +10,7 @@ rate after 30 and 60 epochs. The images come as a table with one column of class
 
 from ml_collections import ConfigDict
 
-from crl_tf.recipe import load_recipe
+from crl_tf.experiment.config import load_recipe
 
 
 def get_config() -> ConfigDict:

@@ -7,26 +7,26 @@ if sys.orig_argv[1:3] == ["-m", "crl_tf.main"]:
     # Only as a command, and only before TensorFlow is imported: what it tells of its kernels would bury the first epochs.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+from crl_tf.callbacks import AlphaWarmup, TrainingProgress
 from crl_tf.crl_model import CRLModel
-from crl_tf.embedding.cluster_decision import ClusterDecision
-from crl_tf.embedding.hog import HOG
-from crl_tf.embedding.nearest_neighbours import NearestNeighbours
 from crl_tf.imbalance import imbalance_measure
+from crl_tf.layers.cluster_decision import ClusterDecision
+from crl_tf.layers.hog import HOG
+from crl_tf.layers.join_features import JoinFeatures
+from crl_tf.layers.logits import CosineLogits
+from crl_tf.layers.nearest_neighbours import NearestNeighbours
 from crl_tf.losses.asymmetric import AsymmetricLoss
-from crl_tf.losses.crl import CRL, crl_losses
+from crl_tf.losses.crl.loss import CRL, crl_losses
+from crl_tf.losses.crl.profiling import minority_classes
+from crl_tf.losses.crl.rectification import class_rectification_loss
 from crl_tf.losses.cross_entropy import MultiLabelCrossEntropy
 from crl_tf.losses.curriculum import CurriculumLoss
 from crl_tf.losses.focal import FocalLoss
 from crl_tf.losses.ldam import LDAMLoss
 from crl_tf.losses.logit_adjusted import BalancedSoftmaxLoss, LogitAdjustedLoss
-from crl_tf.losses.profiling import minority_classes
-from crl_tf.losses.progress import TrainingProgress
-from crl_tf.losses.rectification import class_rectification_loss
 from crl_tf.losses.reweighted import ClassBalancedLoss, CostSensitiveLoss
 from crl_tf.losses.triplet import TripletLoss
-from crl_tf.losses.warmup import AlphaWarmup
 from crl_tf.metrics import ClassBalancedAccuracy
-from crl_tf.models.heads import CosineLogits, JoinFeatures
 
 __all__ = [
     "CRL",

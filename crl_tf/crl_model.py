@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from crl_tf.losses.by_label import FeatureLoss, per_sample_weight
-from crl_tf.losses.crl import CRL, Objective
+from crl_tf.losses.base import FeatureLoss, per_sample_weight
+from crl_tf.losses.crl.loss import CRL, Objective
 
 BATCH_COUNTS = ("minority_classes", "triplets", "active_triplets")
 

@@ -33,13 +33,17 @@ from ml_collections.config_flags import config_flags
 from rich.console import Console
 from rich.progress import track
 
-from crl_tf import comparing, experiment, recipe, report, training
 from crl_tf.datasets import DATASETS, cache
-from crl_tf.methods import METHODS, method_name, settings_of
+from crl_tf.experiment import compare as comparing
+from crl_tf.experiment import config as recipe
+from crl_tf.experiment import report
+from crl_tf.experiment import run as experiment
+from crl_tf.experiment.methods import METHODS, method_name, settings_of
+from crl_tf.experiment.trainers import gradient as training
+from crl_tf.experiment.workdir import started_with
 from crl_tf.models import counting, transfer
 from crl_tf.models.applications import application_names
 from crl_tf.models.backbones import NETWORKS
-from crl_tf.workdir import started_with
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "recipe: a name in configs/ or a file; --config.train.epochs=3 sets one value. Default: the dataset's recipe"

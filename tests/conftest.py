@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from crl_tf.recipe import base_recipe
+from crl_tf.experiment.config import base_recipe
 
 
 @pytest.fixture(scope="session")

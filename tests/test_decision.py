@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 
 from crl_tf.decision import RULES, candidates, check_rule, chosen_strengths, rule_offsets
-from crl_tf.evaluation import evaluate_model
-from crl_tf.export import export_saved_model
+from crl_tf.experiment.measure import evaluate_model
 from crl_tf.schema import Attribute, AttributeSchema
+from crl_tf.serving.export import export_saved_model
 
 COUNTS = [np.array([90, 10]), np.array([60, 30, 0, 10])]
 SCHEMA = AttributeSchema((Attribute("hat", ("no", "yes")), Attribute("hue", ("r", "g", "b", "y"))))

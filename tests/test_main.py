@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from crl_tf.recipe import base_recipe, from_json, load_recipe, override, recipe_names
+from crl_tf.experiment.config import base_recipe, from_json, load_recipe, override, recipe_names
 
 
 def command(*flags, cwd):
@@ -164,7 +164,7 @@ def test_every_recipe_loads_states_its_command_and_survives_json(name):
 
 
 def _source(name):
-    from crl_tf.recipe import recipe_path
+    from crl_tf.experiment.config import recipe_path
 
     return recipe_path(name).read_text()
 

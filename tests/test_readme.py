@@ -18,7 +18,7 @@ def blocks(language):
 def test_the_python_code_runs(tmp_path):
     # One block serves an exported model: an untrained one of the right shape stands in for the user's.
     export = """
-from crl_tf.export import export_saved_model
+from crl_tf.serving.export import export_saved_model
 from crl_tf.models import build_network
 from crl_tf.schema import Attribute, AttributeSchema
 from pathlib import Path
@@ -64,7 +64,7 @@ def test_ci_finds_both_lines():
 
 
 def test_its_yaml_is_a_schema_that_is_read(tmp_path):
-    from crl_tf.datasets.table_schema import read_table_schema
+    from crl_tf.datasets.tables.schema import read_table_schema
 
     (block,) = blocks("yaml")
     (tmp_path / "schema.yaml").write_text(block)

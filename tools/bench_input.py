@@ -32,12 +32,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from crl_tf import experiment, main, recipe
+from crl_tf import main
 from crl_tf.datasets import Dataset, Split
 from crl_tf.datasets.cache import MEMORY, cached
-from crl_tf.datasets.celeba import ATTRIBUTES, IMAGES, PARTITION
-from crl_tf.datasets.decoding import decode, read_images, resized
+from crl_tf.datasets.images.decode import decode, read_images, resized
 from crl_tf.datasets.pipeline import AUGMENTATIONS, make_pipeline, usable_cores
+from crl_tf.datasets.sources.celeba import ATTRIBUTES, IMAGES, PARTITION
+from crl_tf.experiment import config as recipe
+from crl_tf.experiment import run as experiment
 from crl_tf.files import write_json
 from crl_tf.imbalance import class_counts
 

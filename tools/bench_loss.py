@@ -45,7 +45,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from crl_tf.files import write_json
-from crl_tf.losses.crl import CRL
+from crl_tf.losses.crl.loss import CRL
 from crl_tf.losses.cross_entropy import MultiLabelCrossEntropy
 
 _SETTINGS = flags.DEFINE_list("settings", ["celeba", "xdomain", "cifar"], "which settings")

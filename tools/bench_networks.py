@@ -36,13 +36,13 @@ from rich.console import Console
 from rich.table import Table
 
 from crl_tf.crl_model import CRLModel
+from crl_tf.experiment.config import base_recipe
+from crl_tf.experiment.report.networks import three_digits
 from crl_tf.files import write_json
 from crl_tf.imbalance import class_counts
-from crl_tf.methods import make_loss
+from crl_tf.losses.table import make_loss
 from crl_tf.models import NETWORKS, build_network, find_network
 from crl_tf.models.counting import flops, parameters
-from crl_tf.recipe import base_recipe
-from crl_tf.report.networks import three_digits
 
 BASELINE, CONTROL = "deepid2", "deepid2, again (A/A)"
 LARGEST_BATCH = 128

@@ -26,8 +26,10 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from crl_tf import experiment, main, recipe
+from crl_tf import main
 from crl_tf.datasets import Dataset, Split
+from crl_tf.experiment import config as recipe
+from crl_tf.experiment import run as experiment
 from crl_tf.files import write_json
 from crl_tf.imbalance import class_counts
 from crl_tf.schema import Attribute, AttributeSchema

@@ -16,9 +16,9 @@ import tensorflow as tf
 
 from crl_tf.crl_model import CRLModel
 from crl_tf.imbalance import power_law_counts
-from crl_tf.losses.crl import CRL
+from crl_tf.losses.crl.loss import CRL
+from crl_tf.losses.crl.rectification import class_rectification_loss
 from crl_tf.losses.cross_entropy import MultiLabelCrossEntropy
-from crl_tf.losses.rectification import class_rectification_loss
 from crl_tf.models import build_network
 
 # (labels [B, L], logits [B, columns], features [B, L, D]) to a scalar

@@ -6,7 +6,7 @@
     python -m crl_tf.main --dataset=records --data_dir=PREPARED/crl_celeba    train from it
 
 Takes the flags of `crl_tf.main` that say what the dataset is, and its recipes. Stopped and called again with the same flags it
-goes on where it was; see `crl_tf.datasets.preparing.prepare`.
+goes on where it was; see `crl_tf.datasets.records.prepare.prepare`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from absl import app, flags
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from crl_tf import experiment, main, recipe
-from crl_tf.datasets import preparing, records
+from crl_tf import main
+from crl_tf.datasets.records import prepare as preparing
+from crl_tf.datasets.sources import records
+from crl_tf.experiment import config as recipe
+from crl_tf.experiment import run as experiment
 
 _OUT = flags.DEFINE_string("out", None, "where crl_<dataset>/<version>/ comes to stand; with --verify, where it stands")
 _SHARD_MEGABYTES = flags.DEFINE_integer(

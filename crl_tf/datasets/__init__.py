@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from crl_tf.datasets.attribute_csv import load_attribute_csv
-from crl_tf.datasets.celeba import load_celeba
-from crl_tf.datasets.cifar100 import load_cifar100, load_cifar100_bln, load_cifar100_imb
-from crl_tf.datasets.deepfashion import load_deepfashion
-from crl_tf.datasets.handwriting import load_handwriting
-from crl_tf.datasets.records import load_records
 from crl_tf.datasets.source import SPLITS, Dataset, Records, Split
-from crl_tf.datasets.xdomain import load_xdomain
+from crl_tf.datasets.sources.attribute_csv import load_attribute_csv
+from crl_tf.datasets.sources.celeba import load_celeba
+from crl_tf.datasets.sources.cifar100 import load_cifar100, load_cifar100_bln, load_cifar100_imb
+from crl_tf.datasets.sources.deepfashion import load_deepfashion
+from crl_tf.datasets.sources.handwriting import load_handwriting
+from crl_tf.datasets.sources.records import load_records
+from crl_tf.datasets.sources.xdomain import load_xdomain
 
 __all__ = ["DATASETS", "SPLITS", "Dataset", "Records", "Split", "load_dataset"]
 

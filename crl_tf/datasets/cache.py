@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 from rich.progress import Progress
 
-from crl_tf.datasets import decoding
+from crl_tf.datasets.images import decode as decoding
 from crl_tf.datasets.pipeline import make_pipeline
 from crl_tf.datasets.source import Dataset, Records, Split
 from crl_tf.files import write_whole

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from crl_tf.datasets.decoding import decode_images, encoded_image, read_images, resized
+from crl_tf.datasets.images.decode import decode_images, encoded_image, read_images, resized
 from crl_tf.datasets.ordering import share_of_worker, shuffled, shuffled_by_shard
 from crl_tf.datasets.source import Records, Split
 

@@ -11,8 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from crl_tf.layout import PADDING_LOGIT, Layout, class_members, log_probabilities
-from crl_tf.losses.by_label import ByLabelLoss, mean_over_annotated
-from crl_tf.losses.unknown_classes import nan_if_unknown
+from crl_tf.losses.base import ByLabelLoss, mean_over_annotated, nan_if_unknown
 
 
 def log_complements(log_probability: tf.Tensor, layout: Layout) -> tf.Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from crl_tf.layout import Layout, class_members, compiled_by_xla, log_probabilities
-from crl_tf.losses.by_label import ByLabelLoss, mean_over_annotated
+from crl_tf.losses.base import ByLabelLoss, mean_over_annotated
 
 
 def cross_entropy_by_sample(labels: tf.Tensor, log_probability: tf.Tensor, layout: Layout) -> tf.Tensor:

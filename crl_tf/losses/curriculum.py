@@ -14,14 +14,12 @@ import numpy as np
 import tensorflow as tf
 
 from crl_tf.layout import Layout, class_members, compiled_by_xla, length, log_probabilities, pick
-from crl_tf.losses.by_label import FeatureLoss
-from crl_tf.losses.class_counts import ClassCountsLoss
+from crl_tf.losses.base import ClassCountsLoss, FeatureLoss, progress_variable
+from crl_tf.losses.crl.fast.distances import Pairing, pair_distances, squares_of_differences
+from crl_tf.losses.crl.fast.rows import Cells, columns_of, hardest, profile, true_cells
+from crl_tf.losses.crl.mining import at_most, safe_root
+from crl_tf.losses.crl.profiling import class_histogram, minority_mask
 from crl_tf.losses.cross_entropy import cross_entropy_by_sample
-from crl_tf.losses.fast_distances import Pairing, pair_distances, squares_of_differences
-from crl_tf.losses.fast_rows import Cells, columns_of, hardest, profile, true_cells
-from crl_tf.losses.mining import at_most, safe_root
-from crl_tf.losses.profiling import class_histogram, minority_mask
-from crl_tf.losses.progress import progress_variable
 
 SCHEDULERS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "cos": lambda progress: tf.cos(progress * (math.pi / 2)),

@@ -9,8 +9,7 @@ import keras
 import tensorflow as tf
 
 from crl_tf.layout import PADDING_LOGIT
-from crl_tf.losses.by_label import ByLabelLoss, mean_over_annotated
-from crl_tf.losses.unknown_classes import nan_if_unknown
+from crl_tf.losses.base import ByLabelLoss, mean_over_annotated, nan_if_unknown
 
 
 @keras.saving.register_keras_serializable(package="crl_tf")

@@ -10,9 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from crl_tf.layout import class_members, log_probabilities
-from crl_tf.losses.class_counts import ClassCountsLoss, columns_of
+from crl_tf.losses.base import ClassCountsLoss, columns_of, progress_variable
 from crl_tf.losses.cross_entropy import cross_entropy_by_sample
-from crl_tf.losses.progress import progress_variable
 from crl_tf.losses.reweighted import check_beta, class_balanced_weights, weights_of_samples
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from crl_tf.imbalance import class_priors
 from crl_tf.layout import log_probabilities
-from crl_tf.losses.class_counts import ClassCountsLoss, columns_of
+from crl_tf.losses.base import ClassCountsLoss, columns_of
 from crl_tf.losses.cross_entropy import cross_entropy_by_sample
 
 

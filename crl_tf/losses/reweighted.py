@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from crl_tf.layout import Layout, class_members, log_probabilities
-from crl_tf.losses.class_counts import ClassCountsLoss, columns_of
+from crl_tf.losses.base import ClassCountsLoss, columns_of
 from crl_tf.losses.cross_entropy import cross_entropy_by_sample
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from crl_tf.layout import length, pick
-from crl_tf.losses.by_label import FeatureLoss
+from crl_tf.losses.base import FeatureLoss
 
 # Above every squared distance of features of length 1, yet finite.
 NEVER = 1e9

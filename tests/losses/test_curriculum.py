@@ -11,9 +11,9 @@ import tensorflow as tf
 from objective_cases import TOLERANCE, batch_of
 from oracle import columns_of, log_softmax, mean, minority_of, softmax
 
+from crl_tf.callbacks import TrainingProgress
 from crl_tf.crl_model import CRLModel
 from crl_tf.losses.curriculum import SCHEDULERS, CurriculumLoss, loss_schedule
-from crl_tf.losses.progress import TrainingProgress
 
 SCHEMAS = {
     "multi": ([2, 3, 5], [[90, 10], [50, 0, 7], [400, 30, 20, 1, 0]]),

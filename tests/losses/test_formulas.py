@@ -10,14 +10,14 @@ import tensorflow as tf
 from objective_cases import TOLERANCE, batch_of
 from oracle import finite_difference_gradient, oracle_objective
 
+from crl_tf.callbacks import TrainingProgress
 from crl_tf.layout import Layout
 from crl_tf.losses.asymmetric import AsymmetricLoss
-from crl_tf.losses.class_counts import counts_by_label
-from crl_tf.losses.crl import CRL
+from crl_tf.losses.base import counts_by_label
+from crl_tf.losses.crl.loss import CRL
 from crl_tf.losses.focal import FocalLoss
 from crl_tf.losses.ldam import LDAMLoss, ldam_margins
 from crl_tf.losses.logit_adjusted import BalancedSoftmaxLoss, LogitAdjustedLoss
-from crl_tf.losses.progress import TrainingProgress
 from crl_tf.losses.reweighted import ClassBalancedLoss, CostSensitiveLoss, class_balanced_weights
 
 SCHEMAS = {(2, 3, 5): [[90, 10], [50, 0, 7], [400, 30, 20, 1, 0]], (2, 2): [[99, 1], [3, 40]], (4,): [[8, 4, 2, 1]]}

@@ -8,14 +8,14 @@ import pytest
 import tensorflow as tf
 from objective_cases import batch_of, one_hot, probabilities_of
 
+from crl_tf.callbacks import TrainingProgress
 from crl_tf.losses.asymmetric import AsymmetricLoss
-from crl_tf.losses.by_label import FeatureLoss
-from crl_tf.losses.crl import CRL
+from crl_tf.losses.base import FeatureLoss
+from crl_tf.losses.crl.loss import CRL
 from crl_tf.losses.cross_entropy import MultiLabelCrossEntropy
 from crl_tf.losses.focal import FocalLoss
 from crl_tf.losses.ldam import LDAMLoss
 from crl_tf.losses.logit_adjusted import BalancedSoftmaxLoss, LogitAdjustedLoss
-from crl_tf.losses.progress import TrainingProgress
 from crl_tf.losses.reweighted import ClassBalancedLoss, CostSensitiveLoss
 
 

@@ -6,11 +6,11 @@ import pytest
 import tensorflow as tf
 
 from crl_tf.crl_model import CRLModel
-from crl_tf.export import export_saved_model
+from crl_tf.experiment.trainers.gradient import precision
 from crl_tf.models import build_network, find_network, network_names
 from crl_tf.models.preprocessing import ApplicationInput
 from crl_tf.schema import Attribute, AttributeSchema
-from crl_tf.training import precision
+from crl_tf.serving.export import export_saved_model
 
 # Image sizes as keras.io/api/applications and the functions' docstrings tell them, by module and network.
 PUBLISHED = {

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from crl_tf.layers.logits import CosineLogits
 from crl_tf.models import build_network
-from crl_tf.models.heads import CosineLogits, branches, linear
+from crl_tf.models.heads import branches, linear
 
 SIZES = [2, 4, 3]
 COLUMNS = [slice(0, 2), slice(2, 6), slice(6, 9)]

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from crl_tf import experiment
 from crl_tf.datasets import Dataset, load_dataset
-from crl_tf.evaluation import evaluate_model
-from crl_tf.export import export_saved_model
+from crl_tf.experiment import run as experiment
+from crl_tf.experiment.config import base_recipe
+from crl_tf.experiment.measure import evaluate_model
 from crl_tf.imbalance import class_counts
 from crl_tf.models import NETWORKS, find_network
-from crl_tf.recipe import base_recipe
+from crl_tf.serving.export import export_saved_model
 
 NAMES = [*NETWORKS, "keras:MobileNetV3Small"]
 WIDTH = 0.1

@@ -39,7 +39,7 @@ class Network(NamedTuple):
     preprocess: images in [0, 255] to what the backbone wants.
     widths: whether width can be anything but 1.
     parts: whether the backbone takes `regions`, too (`crl_tf.models.backbones.panda`).
-    linear_svm: whether, after training, a linear SVM per label takes the place of the last layer (`crl_tf.linear_svm`).
+    linear_svm: whether, after training, a linear SVM per label takes the place of the last layer (`crl_tf.experiment.trainers.linear_svm`).
     """
 
     backbone: Callable[..., keras.KerasTensor]

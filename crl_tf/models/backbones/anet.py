@@ -14,7 +14,7 @@ def anet(images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor:
     """Four convolutions, the first three pooled, and one fully connected layer: features for a linear SVM per label.
 
     Published: LNet finds the face; ANet is trained on identities, then on attributes, and its features go to an SVM for each
-    attribute (`crl_tf.linear_svm`). Its third and fourth convolutions have filters of their own for each cell of a grid. Here:
+    attribute (`crl_tf.experiment.trainers.linear_svm`). Its third and fourth convolutions have filters of their own for each cell of a grid. Here:
     no LNet, since CelebA's images are aligned faces; no training on identities, for which the single-domain form has no labels;
     every filter for the whole image. Filters and units are ours: those of the DeepID networks, faces' too and of the same
     group, where the published ones could not be confirmed.

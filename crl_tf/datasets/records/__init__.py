@@ -1,0 +1,1 @@
+"""Sharded TFRecord files: writing, reading, builders of tensorflow-datasets."""

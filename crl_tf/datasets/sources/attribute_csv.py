@@ -1,0 +1,242 @@
+"""Anyone's images with labels in one table, CSV or Parquet: how to bring data of your own."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from crl_tf.datasets.source import SPLITS, Dataset, Split
+from crl_tf.datasets.splitting import stratified_split
+from crl_tf.datasets.tables.image_paths import ImagePaths, image_paths, refuse_duplicates, require_files
+from crl_tf.datasets.tables.label_columns import LabelColumn, label_column
+from crl_tf.datasets.tables.schema import SHARES, SPLIT_NAMES, Label, OneOf, TableSchema, read_table_schema
+from crl_tf.datasets.tables.table import Table, column_names, find_table, read_table
+from crl_tf.schema import NOT_ANNOTATED, Attribute, AttributeSchema
+
+OWNER = "attribute_csv"
+SCHEMA = "schema.yaml"
+RESERVED = ("path", "split", "group")
+SHOWN = 8
+"""Classes that a warning names."""
+
+
+def load_attribute_csv(
+    data_dir: str | os.PathLike[str] | None,
+    *,
+    seed: int = 0,
+    schema: str | os.PathLike[str] | None = None,
+    check_images: bool = True,
+) -> Dataset:
+    """Reads a table with a column of image paths and columns of labels; a YAML file can say what the columns mean.
+
+    Without YAML: the column `path` holds the image paths, relative to the table's folder or absolute; `split` is train, val
+    (or validation) or test; `group`, if there, says what belongs together (a person, a product). Every further column is a
+    label; its classes are the distinct values over all splits, sorted (as numbers if all are integers). An empty cell, or a
+    null, is a label that nobody annotated (-1). Space around values is dropped. With the YAML all of this can be said
+    otherwise, and labels can be binary or have several classes in a cell: see `table_schema.read_table_schema`.
+
+    Where no column says what is to train and to test on, the split is drawn from the seed: 80, 10 and 10 %, or the shares of
+    the YAML, by `splitting.stratified_split`, which keeps groups whole and has each class in each part where it can.
+
+    A Parquet file may have text, truth values ("false", "true") and whole numbers for labels.
+
+    Args:
+        data_dir: the table (.csv, .parquet), or the folder that holds it as `attributes.csv` or `attributes.parquet`.
+        seed: of the split, where the table gives none.
+        schema: the YAML; None: `schema.yaml` beside the table if there is one.
+        check_images: whether an image file that is missing is an error.
+    Returns:
+        images as file paths; labels int16 or int32 [n, L]; where there are groups, `extras["group"]` int32 [n], -1 = in none.
+    Raises:
+        FileNotFoundError: if the table or the YAML is missing, or an image that the table names.
+        ValueError: if the table is malformed (with the line), a label has fewer than 2 classes or a value that is none, a
+            split has no row, or a path stands in two rows.
+    Warns:
+        UserWarning: if a class that the YAML names has no image, a class is never in training, or a group stands in more
+            than one of the table's own splits.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     rows = [f"{i}.png,{'yes' if i % 5 else 'no'}" for i in range(30)]
+    ...     _ = (Path(folder) / "attributes.csv").write_text("\\n".join(["path,worn", *rows]))
+    ...     dataset = load_attribute_csv(folder, seed=1, check_images=False)
+    >>> dataset.schema.attributes[0].classes
+    ('no', 'yes')
+    >>> {name: np.bincount(split.labels[:, 0]).tolist() for name, split in dataset.splits.items()}
+    {'train': [4, 20], 'validation': [1, 2], 'test': [1, 2]}
+    """
+    path = find_table(OWNER, data_dir, "attributes")
+    if schema is not None:
+        meaning = read_table_schema(OWNER, Path(schema))
+    else:
+        beside = path.parent / SCHEMA
+        meaning = read_table_schema(OWNER, beside) if beside.is_file() else TableSchema()
+    images = read_labelled_images(OWNER, path, meaning, check_images=check_images)
+
+    def draw(labels: np.ndarray) -> dict[str, np.ndarray]:
+        shares = meaning.split if isinstance(meaning.split, Mapping) else SHARES
+        try:
+            return stratified_split(labels, shares, seed, images.groups)
+        except ValueError as error:
+            raise ValueError(f"{OWNER}: {path}: {error}; give a split column or more rows") from error
+
+    return images.dataset(draw)
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """What a table says.
+
+    splits: indices of each split's rows if a column gives them. groups: int32 [n], -1 = in none; None: no such column.
+    """
+
+    owner: str
+    images: ImagePaths
+    labels: list[LabelColumn]
+    splits: Mapping[str, np.ndarray] | None
+    groups: np.ndarray | None
+
+    def dataset(self, draw: Callable[[np.ndarray], Mapping[str, np.ndarray]]) -> Dataset:
+        """The dataset in the splits of the table, or in those that `draw` makes of the labels, integers [n, L]."""
+        attributes = AttributeSchema(tuple(attribute for column in self.labels for attribute in column.attributes))
+        # As they are stored, a label after the other: views of the columns, and a copy only where the split looks at them.
+        where = self.splits or draw(np.concatenate([column.codes for column in self.labels]).T)
+        sizes = [attribute.num_classes for attribute in attributes.attributes]
+        splits, counts, width = {}, {}, np.result_type(*(column.codes for column in self.labels))
+        for split in SPLITS:
+            rows = where[split]
+            labels, counts[split] = np.empty((len(rows), len(sizes)), width), []
+            columns = (codes for column in self.labels for codes in column.codes)
+            for place, (codes, size) in enumerate(zip(columns, sizes, strict=True)):
+                # Counted while they are contiguous: several times as fast as in columns of the result.
+                chosen = codes[rows]
+                counts[split].append(np.bincount(chosen + 1, minlength=size + 1)[1:])
+                labels[:, place] = chosen
+            extras = {} if self.groups is None else {"group": self.groups[rows]}
+            splits[split] = Split(self.images.take(rows), labels, extras)
+        _warn_of_classes(self.owner, attributes, counts)
+        return Dataset(self.owner, attributes, splits)
+
+
+def read_labelled_images(owner: str, path: Path, meaning: TableSchema, *, check_images: bool) -> LabelledImages:
+    """Reads a table by its schema; `owner` is the dataset that errors begin with.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_attribute_csv`.
+    """
+    names = column_names(owner, path)
+    split = meaning.split if isinstance(meaning.split, str) else "split" if meaning.split is None and "split" in names else None
+    group = meaning.group or ("group" if "group" in names else None)
+    labels = _labels(owner, path, names, meaning, {meaning.path, "split", split, group})
+    wanted = list(dict.fromkeys([meaning.path, *filter(None, (split, group)), *labels]))
+    absent = [name for name in wanted if name not in names]
+    if absent:
+        raise ValueError(
+            f"{owner}: {path}: missing column(s) {absent}, received {names}; the YAML beside it says which column is what"
+        )
+    table = read_table(owner, path, wanted, texts=[meaning.path])
+    images = image_paths(table, meaning.path, path.parent / meaning.root)
+    splits = None if split is None else _splits(table, split)
+    refuse_duplicates(table, images, splits)
+    if check_images:
+        require_files(table, images)
+    columns = [label_column(table, name, label, meaning.missing) for name, label in labels.items()]
+    groups = None if group is None else _groups(table, group, meaning)
+    if groups is not None and splits is not None:
+        _warn_of_groups(owner, groups, splits)
+    where = None if splits is None else {name: np.flatnonzero(splits == place) for place, name in enumerate(SPLITS)}
+    return LabelledImages(owner, images, columns, where, groups)
+
+
+def _labels(owner: str, path: Path, names: list[str], meaning: TableSchema, taken: set[str | None]) -> dict[str, Label]:
+    unknown = [name for name in meaning.ignore if name not in names]
+    if unknown:
+        raise ValueError(f"{owner}: {path}: ignore must name columns of the table, received {unknown}; there are {names}")
+    if meaning.labels is not None:
+        if meaning.path in meaning.labels:
+            raise ValueError(f"{owner}: {path}: labels: {meaning.path!r} is the column of the image paths")
+        return dict(meaning.labels)
+    near = next((name for name in names if name not in taken and name not in meaning.ignore and name.lower() in RESERVED), None)
+    if near is not None:
+        raise ValueError(
+            f"{owner}: {path}: column {near!r} is no label but nearly {near.lower()!r}: rename it, write {near.lower()}: {near}"
+            " in the YAML, or ignore it there"
+        )
+    # The column `split` is no label even where shares are given instead.
+    labels = {name: OneOf() for name in names if name not in taken and name not in meaning.ignore}
+    if not labels and meaning.path in names:
+        besides = " and ".join(name for name in names if name in taken)
+        raise ValueError(f"{owner}: {path}: at least one column beside {besides} must be a label")
+    return labels
+
+
+def _splits(table: Table, name: str) -> np.ndarray:
+    """Split of each row, as its place in `SPLITS`."""
+    column = table.categories(name)
+    for value in column.values:
+        if value not in SPLIT_NAMES:
+            raise table.error(f"{name} must be one of {sorted(SPLIT_NAMES)}, received {value!r}", column.first(value))
+    null = np.flatnonzero(column.codes < 0)
+    if null.size:
+        raise table.error(f"{name} must be one of {sorted(SPLIT_NAMES)}, received nothing", int(null[0]))
+    places = [SPLITS.index(SPLIT_NAMES[value]) for value in column.values]
+    absent = [split for place, split in enumerate(SPLITS) if place not in places]
+    if absent:
+        raise table.error(
+            f"every split needs at least one row, none for {absent}; for a split drawn from the seed, take the column {name!r}"
+            " out, or write split: {train: 0.8, validation: 0.1, test: 0.1} in the YAML"
+        )
+    return np.array(places, np.int8)[column.codes]
+
+
+def _groups(table: Table, name: str, meaning: TableSchema) -> np.ndarray:
+    """Number of each row's group, int32 [n]; -1 where the table gives none."""
+    column = table.categories(name)
+    # The place behind the last is where the code -1 of a null leads.
+    none = np.array([*(value in ("", *meaning.missing) for value in column.values), True])
+    used, first = np.unique(column.codes[~none[column.codes]], return_index=True)
+    # Numbered by the first row of each: a Parquet file may list the same values in another order.
+    number = np.full(len(none), NOT_ANNOTATED, np.int32)
+    number[used[np.argsort(first)]] = np.arange(len(used))
+    return number[column.codes]
+
+
+def _warn_of_groups(owner: str, groups: np.ndarray, splits: np.ndarray) -> None:
+    pairs = np.unique(groups[groups >= 0].astype(np.int64) * len(SPLITS) + splits[groups >= 0])
+    distinct, times = np.unique(pairs // len(SPLITS), return_counts=True)
+    if (times > 1).any():
+        warnings.warn(
+            f"{owner}: {(times > 1).sum():,} of {len(distinct):,} groups stand in more than one split of the table; figures of"
+            " the test will flatter. A split drawn from the seed keeps groups whole",
+            stacklevel=4,
+        )
+
+
+def _warn_of_classes(owner: str, schema: AttributeSchema, counts: Mapping[str, Sequence[np.ndarray]]) -> None:
+    without, untrained = [], []
+    for place, attribute in enumerate(schema.attributes):
+        train, others = counts["train"][place], counts["validation"][place] + counts["test"][place]
+        without += _named(attribute, (train + others) == 0)
+        untrained += _named(attribute, (train == 0) & (others > 0))
+    if without:
+        what = "1 class has" if len(without) == 1 else f"{len(without)} classes have"
+        warnings.warn(f"{owner}: {what} no image: {_listed(without)}", stacklevel=4)
+    if untrained:
+        what = "1 class is" if len(untrained) == 1 else f"{len(untrained)} classes are"
+        warnings.warn(
+            f"{owner}: {what} in validation or test and never in train, so nothing can learn it: {_listed(untrained)}",
+            stacklevel=4,
+        )
+
+
+def _named(attribute: Attribute, chosen: np.ndarray) -> list[str]:
+    return [f"{attribute.name}={attribute.classes[index]}" for index in np.flatnonzero(chosen)]
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

@@ -1,0 +1,90 @@
+"""DeepFashion (Liu et al. 2016), Category and Attribute Prediction Benchmark: 1,000 binary attributes in five groups."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from crl_tf.datasets.source import SPLITS, Dataset, Split, file_paths
+from crl_tf.datasets.sources.lists import check_count, check_files, check_present, read_head, read_numbers, read_words, same_order
+from crl_tf.schema import NOT_ANNOTATED, Attribute, AttributeSchema
+
+ANNOTATIONS = ("Anno", "Anno_coarse")
+"""Where the lists of attributes are; the publisher renamed the folder when it added Anno_fine, another set of 26 attributes."""
+
+ATTRIBUTES, LABELS, PARTITION, IMAGES = "list_attr_cloth.txt", "list_attr_img.txt", "Eval/list_eval_partition.txt", "Img"
+
+LAYOUT = f"Anno/ or Anno_coarse/ with {ATTRIBUTES} and {LABELS}, {PARTITION}, and the images of img.zip as Img/img/... or img/..."
+
+GROUPS = {"1": "texture", "2": "fabric", "3": "shape", "4": "part", "5": "style"}
+CLASSES = ("absent", "present")
+VALUES = {1: 1, -1: 0, 0: NOT_ANNOTATED}
+"""What the values of the list are as classes; the publisher's 0 stands for unknown."""
+
+PARTS = {"train": 0, "val": 1, "test": 2}
+
+
+def load_deepfashion(data_dir: str | None = None, *, check_images: bool = True) -> Dataset:
+    """The benchmark in its official split, 209,222 / 40,000 / 40,000 images; one label per attribute, absent or present.
+
+    Each attribute carries its group (texture, fabric, shape, part, style), which the measurements by group go by (Table 7;
+    `crl_tf.metrics.top_of_group` says what "top-5" means there). The lists make 289 MB of labels and take 10 s on one
+    core. Nothing can be downloaded: the publisher asks for an agreement.
+
+    Args:
+        data_dir: folder in the publisher's layout: `Anno/list_attr_cloth.txt`, `Anno/list_attr_img.txt` (`Anno_coarse` in the
+            newer release), `Eval/list_eval_partition.txt`, and the images as `Img/img/...` or `img/...`.
+        check_images: whether an image file that is missing is an error; without it no image folder is needed.
+    Returns:
+        images as file paths; labels int8 [n, L], -1 where the list says 0 (unknown).
+    Raises:
+        FileNotFoundError: if a list, or an image that the lists name, is missing.
+        ValueError: if data_dir is not given, a list is malformed, or the lists name different images.
+    """
+    if data_dir is None:
+        raise ValueError(f"deepfashion: needs --data_dir, a folder with {LAYOUT} (no download: ask the publisher for access)")
+    folder = Path(data_dir)
+    annotations = next((name for name in ANNOTATIONS if (folder / name).is_dir()), ANNOTATIONS[0])
+    attributes, labels = folder / annotations / ATTRIBUTES, folder / annotations / LABELS
+    check_present("deepfashion", folder, [str(p.relative_to(folder)) for p in (attributes, labels)] + [PARTITION], LAYOUT)
+    # Names in the lists begin with img/.
+    root = next((root for root in (folder / IMAGES, folder) if (root / "img").is_dir()), None)
+    if root is None and check_images:
+        raise FileNotFoundError(f"deepfashion: data_dir must hold {LAYOUT}; {folder} has neither Img/img/ nor img/")
+    schema = _read_attributes(attributes)
+    listed = read_numbers("deepfashion", labels, head=True, width=len(schema), meaning=VALUES)
+    partition = read_words("deepfashion", folder / PARTITION, PARTS, head=True)
+    parts = same_order("deepfashion", labels, listed.names, folder / PARTITION, partition)
+    if check_images:
+        check_files("deepfashion", root, listed.names)
+    splits = {}
+    prefix = f"{root or folder / IMAGES}/"
+    for number, split in enumerate(SPLITS):
+        rows = np.flatnonzero(parts == number)
+        paths = file_paths(prefix + listed.names[row] for row in rows.tolist())
+        splits[split] = Split(paths, listed.values[rows])
+    return Dataset("deepfashion", schema, splits)
+
+
+def _read_attributes(path: Path) -> AttributeSchema:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    count = read_head("deepfashion", path, lines)
+    attributes: dict[str, Attribute] = {}
+    for number, line in enumerate(lines[2:], start=3):
+        if not line.strip():
+            continue
+        # A name may hold blanks, the number of its group is the last word.
+        name, _, group = line.strip().replace("\t", " ").rpartition(" ")
+        name = name.strip()
+        if not name or group not in GROUPS:
+            types = ", ".join(f"{key} = {value}" for key, value in GROUPS.items())
+            raise ValueError(
+                f"deepfashion: {path}, line {number}: expected the name of an attribute and its type ({types}), received"
+                f" {line.strip()!r}"
+            )
+        if name in attributes:
+            raise ValueError(f"deepfashion: {path}, line {number}: the attribute {name!r} is listed a second time")
+        attributes[name] = Attribute(name, CLASSES, GROUPS[group])
+    check_count("deepfashion", path, count, len(attributes), "attributes")
+    return AttributeSchema(tuple(attributes.values()))

@@ -1,0 +1,1 @@
+"""The experiment tool: configuration, methods, training, comparing, reporting."""

@@ -1,0 +1,1 @@
+"""Large Margin Local Embedding."""

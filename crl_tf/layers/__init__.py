@@ -1,0 +1,1 @@
+"""Keras layers: logits, joined features, neighbours and clusters that decide, HOG."""

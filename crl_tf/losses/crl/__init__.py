@@ -1,0 +1,1 @@
+"""Class rectification: profiling, mining, comparison, rectification, and the loss."""

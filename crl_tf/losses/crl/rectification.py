@@ -1,0 +1,227 @@
+"""The six class rectification losses: two levels x three comparisons, composed here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from crl_tf.layout import Layout, compiled_by_xla, integer_labels, log_probabilities, rows_of_labels
+from crl_tf.losses.crl.comparison import COMPARISONS, Scale, triplet_count
+from crl_tf.losses.crl.fast.class_level import anchors_of, anchors_that_differ, mine_class_sets, pairs_of, shares_of_samples
+from crl_tf.losses.crl.fast.comparison import FAST_COMPARISONS, fast_absolute_of_classes
+from crl_tf.losses.crl.fast.instance_level import mine_instance_rows
+from crl_tf.losses.crl.fast.rows import profile
+from crl_tf.losses.crl.mining import mine_class_level, mine_instance_level, select_anchors
+from crl_tf.losses.crl.profiling import check_rho, check_scope, class_histogram, minority_mask
+
+FORMS = ("fast", "readable")
+# By level, where the distances of eq. 16 lie: differences of probabilities, and distances of unit vectors.
+LEVELS = {"class": (-1.0, 1.0), "instance": (0.0, 2.0)}
+
+
+class Rectification(NamedTuple):
+    """by_sample: float32 [L, B], the share of each anchor; its sum over B is L_crl per label.
+
+    minority_classes, triplets, active: float32 [L], how many there were in the batch; active triplets pull on the model.
+    """
+
+    by_sample: tf.Tensor
+    minority_classes: tf.Tensor
+    triplets: tf.Tensor
+    active: tf.Tensor
+
+
+@dataclass(frozen=True)
+class Rectifier:
+    """One of the six variants with its parameters, checked once; parameters as in `class_rectification_loss`."""
+
+    layout: Layout
+    level: str
+    comparison: str
+    kappa: int | None
+    rho: float
+    margin: float | Sequence[float] | None
+    scope: str
+    num_bins: int
+    readable: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("level", self.level, LEVELS), ("comparison", self.comparison, COMPARISONS)):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {tuple(known)}, received {value!r}")
+        check_scope(self.scope)
+        check_rho(self.rho)
+        if self.kappa is not None and not _is_int_from(self.kappa, 1):
+            raise ValueError(f"kappa must be an int >= 1, or None to take all samples, received {self.kappa!r}")
+        if not _is_int_from(self.num_bins, 2):
+            raise ValueError(f"num_bins must be an int >= 2, received {self.num_bins!r}")
+        if self.margin is not None:
+            if not self.has_margin:
+                raise ValueError(f"margin has no meaning for comparison={self.comparison!r}, received {self.margin!r}")
+            margin = np.asarray(self.margin, np.float64)
+            if margin.shape not in ((), (len(self.layout),)) or not (np.isfinite(margin) & (margin >= 0)).all():
+                raise ValueError(f"margin must be a number >= 0, or one per label ({len(self.layout)}), received {self.margin!r}")
+
+    @property
+    def has_margin(self) -> bool:
+        return COMPARISONS[self.comparison].class_margin is not None
+
+    def margins(self) -> np.ndarray:
+        """m_j of every label, float32 [L]: as given, or the paper's (Sec. 3.3); 0 where there is none."""
+        row = COMPARISONS[self.comparison]
+        of_sizes = row.class_margin if self.level == "class" else row.instance_margin
+        if self.margin is not None:
+            margin = np.asarray(self.margin)
+        else:
+            margin = of_sizes(np.asarray(self.layout.sizes, np.float64)) if of_sizes else np.zeros(())
+        return np.broadcast_to(margin.astype(np.float32), [len(self.layout)])
+
+    def __call__(self, labels: tf.Tensor, inputs: tf.Tensor) -> Rectification:
+        """Profile, mine, compare. labels: int32 [L, B]; inputs: log-probabilities [sum(num_classes), B], or features."""
+        if self.level == "instance":
+            inputs = self.checked_features(inputs)
+            if COMPARISONS[self.comparison].unit_features:
+                inputs = tf.math.l2_normalize(inputs, axis=-1)
+        rectified = minority_mask(class_histogram(labels, self.layout), self.layout, rho=self.rho, scope=self.scope)
+        low, high = LEVELS[self.level]
+        scale = Scale(tf.constant(self.margins()), low, high, self.num_bins)
+        form = self._readable if self.readable else self._fast
+        by_sample, triplets, active = form(labels, rectified, inputs, scale)
+        return Rectification(by_sample, tf.reduce_sum(tf.cast(rectified, tf.float32), axis=-1), triplets, active)
+
+    def _readable(
+        self, labels: tf.Tensor, rectified: tf.Tensor, inputs: tf.Tensor, scale: Scale
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Every triplet, one by one, as the equations have them."""
+        anchors = select_anchors(labels, rectified, rho=self.rho, scope=self.scope)
+        if self.level == "class":
+            mined = mine_class_level(labels, anchors, tf.exp(inputs), self.layout, kappa=self.kappa)
+        else:
+            mined = mine_instance_level(labels, anchors, inputs, kappa=self.kappa)
+        compared = COMPARISONS[self.comparison].compare(mined, scale)
+        by_sample = _to_samples(compared.by_anchor, tf.range(len(self.layout))[:, None], anchors.index, labels)
+        return by_sample, triplet_count(mined.positive.valid, mined.negative.valid), compared.active
+
+    def _fast(
+        self, labels: tf.Tensor, rectified: tf.Tensor, inputs: tf.Tensor, scale: Scale
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The same from sorted prefix sums, on as few anchors as there are."""
+        profiled = profile(labels, rectified, self.layout, rho=self.rho, scope=self.scope)
+        if self.level == "instance":
+            in_order = self.comparison == "relative"
+            mined = mine_instance_rows(profiled, inputs, self.layout, kappa=self.kappa, in_order=in_order)
+            compared = FAST_COMPARISONS[self.comparison](mined, scale)
+            shares = tf.where(mined.rows.weight > 0, compared.by_row, 0.0)
+            return _to_samples(shares, mined.rows.label, mined.rows.sample, labels), compared.triplets, compared.active
+        alike = self.comparison == "relative"
+        sets = mine_class_sets(profiled, inputs, self.layout, kappa=self.kappa, one_more=alike)
+        anchors = (anchors_that_differ if alike else anchors_of)(profiled, sets, inputs, self.layout)
+        # XLA searches a sorted list by comparing with all of it; there, the pairs themselves are cheaper.
+        if self.comparison == "absolute" and not compiled_by_xla():
+            compared = fast_absolute_of_classes(sets, anchors, scale)
+        else:
+            compared = FAST_COMPARISONS[self.comparison](pairs_of(sets, anchors), scale)
+        shares = tf.where(anchors.rows.weight > 0, compared.by_row, 0.0)
+        return shares_of_samples(sets, anchors, shares, labels), compared.triplets, compared.active
+
+    def checked_features(self, features: tf.Tensor) -> tf.Tensor:
+        """float32 [B, L, D] or [B, D], or one clear error."""
+        features = tf.cast(tf.convert_to_tensor(features), tf.float32)
+        rank = features.shape.rank
+        if rank not in (2, 3) or (rank == 3 and features.shape[1] != len(self.layout)):
+            raise ValueError(
+                f"inputs must be features [B, {len(self.layout)}, D], or [B, D] shared by all labels, for level='instance';"
+                f" received shape {features.shape}"
+            )
+        return features
+
+
+def class_rectification_loss(
+    labels: tf.Tensor,
+    inputs: tf.Tensor,
+    *,
+    num_classes: int | Sequence[int],
+    level: str = "class",
+    comparison: str = "relative",
+    kappa: int | None = 25,
+    rho: float = 0.5,
+    margin: float | Sequence[float] | None = None,
+    scope: str = "minority",
+    num_bins: int = 100,
+    form: str = "fast",
+) -> tf.Tensor:
+    """L_crl of every label: eqs. 3-7 and 9-16 of Dong, Gong & Zhu.
+
+    *Imbalanced Deep Learning by Minority Class Incremental Rectification*; all labels and classes at once.
+
+    Args:
+        labels: integers [B, L], or [B] for one label; -1 = not annotated.
+        inputs: level="class": the concatenated logits [B, sum(num_classes)], label after label. level="instance": the
+            features [B, L, D], or [B, D] shared by all labels. Any float dtype; computed in float32.
+        num_classes: one int per label; a single int stands for every label.
+        level: "class" mines by prediction score (eqs. 4, 5, 10), "instance" by feature distance (eqs. 6, 7, 11).
+        comparison: "relative" (eq. 9), "absolute" (eq. 13) or "distribution" (eqs. 14-16).
+        kappa: how many hard positives and hard negatives are mined; None takes all (Table 11, "JL").
+        rho: the minority classes of a label together hold at most this share of its annotated samples (eq. 3).
+        margin: a number, or one per label; by default 0.5 at the class level; at the instance level 2 pi / |Z_j| (eq. 12,
+            relative) or 1 (absolute). Refused for "distribution", which has none.
+        scope: "minority", or "all" to rectify every class (Table 12).
+        num_bins: histogram nodes of the distribution comparison, over [-1, 1] (class) or [0, 2] (instance, on L2-normalised
+            features).
+        form: "fast", or "readable": the same numbers from every triplet one by one, the reference for the fast form. For
+            `tf.vectorized_map`, and for second derivatives at the instance level, which the fast form refuses.
+    Returns:
+        float32 [L]. A label without a minority class, or whose mined pairs are none, is exactly 0 with a zero gradient; in
+        the absolute comparison each of the two means is 0 on its own where it has no pair.
+    Raises:
+        ValueError: an argument of the wrong shape, dtype or range; the message names it.
+        tf.errors.InvalidArgumentError: a label outside [-1, num_classes - 1] (not under XLA, which drops checks).
+
+    >>> labels = [0, 0, 0, 1, 1]
+    >>> logits = tf.zeros([5, 2])  # every probability is 0.5, so each hinge is the margin 0.5 + 0 - 0
+    >>> class_rectification_loss(labels, logits, num_classes=2).numpy()
+    array([0.5], dtype=float32)
+    """
+    if form not in FORMS:
+        raise ValueError(f"form must be one of {FORMS}, received {form!r}")
+    labels = tf.convert_to_tensor(labels)
+    if not labels.dtype.is_integer or labels.shape.rank not in (1, 2):
+        raise ValueError(f"labels must be integers [B, L] or [B], received {labels.dtype.name} of shape {labels.shape}")
+    if labels.shape.rank == 1:
+        labels = labels[:, None]
+    if isinstance(num_classes, (int, np.integer)) and labels.shape[1] is not None:
+        num_classes = [num_classes] * labels.shape[1]
+    layout = Layout.of(num_classes)
+    if labels.shape[1] != len(layout):
+        raise ValueError(f"labels must be [B, {len(layout)}] for num_classes={layout.sizes}, received shape {labels.shape}")
+    rectifier = Rectifier(layout, level, comparison, kappa, rho, margin, scope, num_bins, readable=form == "readable")
+    labels = integer_labels(labels, layout, "labels")
+    inputs = tf.convert_to_tensor(inputs)
+    same_batch = labels.shape[:1].is_compatible_with(inputs.shape[:1])
+    if not inputs.dtype.is_floating or inputs.shape.rank not in (2, 3) or not same_batch:
+        raise ValueError(
+            f"inputs must be floats with one row per row of labels ({labels.shape[0]}), received {inputs.dtype.name} of"
+            f" shape {inputs.shape}"
+        )
+    if level == "class":
+        if inputs.shape.rank != 2 or inputs.shape[1] != layout.width:
+            raise ValueError(
+                f"inputs must be logits [B, {layout.width}] for num_classes={layout.sizes} and level='class', received"
+                f" shape {inputs.shape}"
+            )
+        inputs = log_probabilities(inputs, layout)
+    return tf.reduce_sum(rectifier(rows_of_labels(labels), inputs).by_sample, axis=1)
+
+
+def _is_int_from(value: object, least: int) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least
+
+
+def _to_samples(shares: tf.Tensor, label: tf.Tensor, sample: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Shares of anchors, added up at their places in the batch: [L, B]."""
+    count, batch = labels.shape[0], tf.shape(labels)[1]
+    return tf.reshape(tf.math.unsorted_segment_sum(shares, label * batch + sample, count * batch), [count, batch])

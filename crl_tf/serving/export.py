@@ -1,0 +1,66 @@
+"""A trained model as a SavedModel that a server loads without our code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from crl_tf.datasets.images.decode import resized
+from crl_tf.files import write_whole
+from crl_tf.layout import Layout, log_probabilities
+from crl_tf.schema import AttributeSchema
+
+
+def export_saved_model(
+    model: keras.Model,
+    schema: AttributeSchema,
+    image_size: Sequence[int],
+    path: Path,
+    *,
+    offsets: np.ndarray | None = None,
+) -> None:
+    """Writes a SavedModel with two signatures.
+
+    serving_default: `images` float32 [B, any H, any W, 3] in [0, 255], resized as the training pipeline does, to, per label
+    under its name, the probabilities float32 [B, C].
+    class_names: nothing to, per label under its name, the names of these C classes, string [C].
+    The names stand in `assets.extra/schema.json` as well, for whoever reads rather than runs.
+
+    Args:
+        model: maps images [B, *image_size, 3] to concatenated logits [B, sum(num_classes)].
+        image_size: (height, width) that the model was trained with.
+        offsets: what a decision rule adds to the logits (`crl_tf.decision.rule_offsets`), [sum(num_classes)]; the probabilities
+            are then the adjusted ones, whose largest is the decision. None: the model's own.
+    """
+    layout = Layout(schema.num_classes)
+    size = (int(image_size[0]), int(image_size[1]))
+    module = tf.Module()
+    module.model = model
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="images")])
+    def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        # As in the pipeline: what has the size already is taken as it is, anything else is resized and rounded to whole numbers.
+        there = tf.reduce_all(tf.shape(images)[1:3] == size)
+        images = tf.cond(there, lambda: images, lambda: resized(images, size))
+        images = tf.ensure_shape(images, [None, *size, 3])
+        logits = model(images, training=False)
+        logits = logits if offsets is None else logits + tf.constant(offsets, tf.float32)
+        probabilities = tf.exp(tf.transpose(log_probabilities(logits, layout)))
+        return {name: probabilities[:, schema.columns(name)] for name in schema.names}
+
+    @tf.function(input_signature=[])
+    def class_names() -> dict[str, tf.Tensor]:
+        return {attribute.name: tf.constant(attribute.classes) for attribute in schema.attributes}
+
+    def write(partial: Path) -> None:
+        tf.saved_model.save(module, str(partial), signatures={"serving_default": predict, "class_names": class_names})
+        extra = partial / "assets.extra"
+        extra.mkdir(exist_ok=True)
+        (extra / "schema.json").write_text(json.dumps(schema.to_config(), indent=2), encoding="utf-8")
+
+    write_whole(path, write)

@@ -1,0 +1,264 @@
+"""Many methods over seeds: means, spreads, paired tests, decision rules and labels, by plain arithmetic."""
+
+import io
+import warnings
+
+import pytest
+from rich.console import Console
+from scipy.stats import ttest_rel
+
+from crl_tf.experiment.report import label_rows, method_rows, methods_table, rules_table
+from crl_tf.experiment.report.cells import escaped, markdown_table
+from crl_tf.experiment.report.methods import labels_grid, methods_grid
+
+SHARES = ["balanced_accuracy", "accuracy", "macro_f1", "rarest_third", "most_frequent_third"]
+ARGMAX, THRESHOLD = "balanced_accuracy_under_argmax", "balanced_accuracy_under_threshold_adjustment"
+
+
+def label(balanced_accuracy, train_counts=(90, 10)):
+    names = [f"c{i}" for i in range(len(train_counts))]
+    return {
+        "balanced_accuracy": balanced_accuracy,
+        "accuracy": 0.9,
+        "sensitivity": dict.fromkeys(names, balanced_accuracy),
+        "confusion": [[0] * len(names)] * len(names),
+        "train_counts": dict(zip(names, train_counts, strict=True)),
+    }
+
+
+def result(method, seed, balanced=0.8, **changes):
+    run = {"dataset": "digits", "model": "small", "method": method, "loss": "ce", "seed": seed, "epochs": 30, "seconds": 100.0}
+    run |= {"balanced_accuracy": balanced, "accuracy": 0.9, "macro_f1": 0.7, "rarest_third": 0.5, "most_frequent_third": 0.95}
+    run["labels"] = {"hat": label(balanced)}
+    return run | changes
+
+
+def over_seeds(method, shares, **changes):
+    return [result(method, seed, share, **changes) for seed, share in enumerate(shares)]
+
+
+def column(table, head, nth=0):
+    """The cells of the nth column under a heading, what is bold in angle brackets."""
+    heads = [" ".join(str(c.header).split()) for c in table.columns]
+    found = [c for c, name in zip(table.columns, heads, strict=True) if name == head][nth]
+    cells = []
+    for cell in found._cells:
+        bold = [cell.plain[span.start : span.end] for span in cell.spans if span.style == "bold"]
+        cells.append((f"<{bold[0]}>{cell.plain[len(bold[0]) :]}" if bold else cell.plain).rstrip())
+    return cells
+
+
+# method_rows
+
+
+def test_means_sample_deviations_and_gains_over_common_seeds():
+    runs = [*over_seeds("ce", [0.70, 0.72, 0.74]), result("crl", 2, 0.80), result("crl", 7, 0.90)]
+    ce, crl = method_rows(runs)
+    # Deviations -2, 0, 2: sqrt((4 + 0 + 4) / (3 - 1)) = 2 points.
+    assert (ce["balanced_accuracy"], ce["balanced_accuracy_std"]) == pytest.approx((0.72, 0.02))
+    assert (crl["balanced_accuracy"], crl["balanced_accuracy_std"]) == pytest.approx((0.85, 0.1 / 2**0.5))
+    assert (ce["seeds"], crl["seeds"], crl["common_seeds"]) == (3, 2, 1)
+    # Seed 2 alone is common: 0.80 - 0.74.
+    assert crl["balanced_accuracy_gain"] == pytest.approx(0.06) and crl["balanced_accuracy_p"] is None
+    assert all(ce[name] is None for name in ce if name.endswith(("_gain", "_p", "_ratio")))
+    assert all(f"{share}{kind}" in ce for share in SHARES for kind in ("", "_std", "_gain", "_p"))
+
+
+def test_p_values_are_those_of_a_paired_t_test():
+    ce, crl = [0.70, 0.75, 0.71, 0.78], [0.73, 0.77, 0.75, 0.79]
+    runs = over_seeds("ce", ce) + over_seeds("crl", crl)[::-1]  # another order of seeds
+    row = method_rows(runs)[1]
+    differences = [b - a for a, b in zip(ce, crl, strict=True)]
+    mean = sum(differences) / 4
+    std = (sum((d - mean) ** 2 for d in differences) / 3) ** 0.5
+    assert row["balanced_accuracy_gain"] == pytest.approx(mean)
+    assert row["balanced_accuracy_p"] == pytest.approx(ttest_rel(crl, ce).pvalue)
+    # t with 3 degrees of freedom is 3.182 at p = 0.05.
+    assert (mean / (std / 2) > 3.182) == (row["balanced_accuracy_p"] < 0.05)
+
+
+@pytest.mark.parametrize(
+    ("crl", "p_value", "shown"),
+    [
+        ([0.71, 0.75, 0.73], 0.0, "*"),  # always 0.01 more
+        ([0.70, 0.74, 0.72], 1.0, ""),  # the same
+        ([0.70, 0.80, 0.71], None, ""),
+    ],
+)
+def test_what_is_marked(crl, p_value, shown):
+    runs = over_seeds("ce", [0.70, 0.74, 0.72]) + over_seeds("crl", crl)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # scipy warns of data without spread
+        table = methods_table(runs)
+        found = method_rows(runs)[1]["balanced_accuracy_p"]
+    assert found == pytest.approx(ttest_rel(crl, [0.70, 0.74, 0.72]).pvalue) if p_value is None else found == p_value
+    assert column(table, "balanced accuracy %")[1].endswith("*") == bool(shown)
+    assert not column(table, "accuracy %")[1].endswith("*")  # 0.9 in all
+
+
+def test_seconds_and_their_ratio_paired_by_seed():
+    runs = [result("ce", 0, seconds=10.0), result("ce", 1, seconds=40.0)]
+    runs += [result("crl", 1, seconds=60.0), result("crl", 0, seconds=20.0), result("crl", 5, seconds=1000.0)]
+    row = method_rows(runs)[1]
+    assert row["seconds"] == 360 and row["seconds_ratio"] == pytest.approx((60 / 40 + 20 / 10) / 2)
+    assert column(methods_table(runs), "ratio") == ["1.00", "1.75"]
+    assert column(methods_table(runs), "seconds") == ["<25 ± 21>", "360 ± 555"]  # sqrt(15^2 * 2) = 21.2
+
+
+def test_the_baseline_is_ce_or_the_first_or_the_one_named():
+    def ratios(methods, **named):
+        return [row["seconds_ratio"] for row in method_rows([result(method, 1) for method in methods], **named)]
+
+    assert ratios(["crl", "ce"]) == [1.0, None]
+    assert ratios(["crl", "focal"]) == [None, 1.0]
+    assert ratios(["crl", "ce"], baseline="crl") == [None, 1.0]
+    with pytest.raises(ValueError, match=r"baseline must be one of the methods \['crl'\], received 'ce'"):
+        method_rows([result("crl", 1)], baseline="ce")
+
+
+def test_a_seed_counts_once_and_settings_are_not_averaged():
+    with pytest.raises(ValueError, match=r"a seed may occur once per method, but ce has seeds \[1, 1\]"):
+        method_rows([result("ce", 1), result("ce", 1)])
+    runs = [result("ce", 1, 0.7), result("crl", 1, 0.8), result("crl", 1, 0.6, epochs=60), result("ce", 1, 0.55, epochs=60)]
+    rows = method_rows([*runs, result("focal", 1, 0.5, epochs=90)])
+    assert [(row["method"], row["epochs"], row["seeds"]) for row in rows][1:3] == [("crl", 30, 1), ("crl", 60, 1)]
+    # Each against the baseline of its setting; there is none at 90 epochs.
+    gains = [row["balanced_accuracy_gain"] for row in rows]
+    assert gains[1:3] == pytest.approx([0.1, 0.05]) and gains[4] is None
+    table = methods_table(runs)
+    assert str(table.title) == "digits · small" and column(table, "epochs") == ["30", "30", "60", "60"]
+    assert column(table, "balanced accuracy %") == ["70.0", "<80.0>", "<60.0>", "55.0"]
+
+
+# methods_table
+
+
+def test_cells_of_the_table():
+    runs = over_seeds("ce", [0.70, 0.72, 0.74]) + over_seeds("crl", [0.805, 0.835, 0.835], rarest_third=0.6)
+    table = methods_table(runs)
+    assert str(table.title) == "digits · small · 30 epochs"
+    assert column(table, "method") == ["ce", "crl"]
+    # Differences 0.105, 0.115, 0.095: mean 0.105, deviation 0.01, t = 0.105 / (0.01 / sqrt(3)) = 18.
+    assert column(table, "balanced accuracy %") == ["72.0 ± 2.0", "<82.5 ± 1.7>*"]
+    assert column(table, "rarest third %") == ["50.0 ± 0.0", "<60.0 ± 0.0>*"]
+    assert column(table, "macro F1 %") == ["<70.0 ± 0.0>", "<70.0 ± 0.0>"]
+    assert column(table, "most freq. third %") == ["<95.0 ± 0.0>", "<95.0 ± 0.0>"]
+    caption = str(table.caption)
+    assert "over 3 seeds" in caption and "*: differs from ce" in caption and "p < 0.05" in caption
+    assert "With 3 common seeds little can be significant" in caption
+
+
+def test_what_was_not_measured_is_left_open_and_never_marked():
+    runs = over_seeds("ce", [0.7, 0.7, 0.7], macro_f1=None) + over_seeds("crl", [0.8, 0.8, None])
+    for run in runs:
+        del run["most_frequent_third"]
+    table = methods_table(runs)
+    # Seeds 0 and 1 differ by exactly 10 points, but crl has no mean to mark.
+    assert method_rows(runs)[1]["balanced_accuracy_p"] == 0.0
+    assert column(table, "balanced accuracy %") == ["70.0 ± 0.0", "–"]
+    assert column(table, "macro F1 %") == ["–", "70.0 ± 0.0"]
+    assert column(table, "most freq. third %") == ["–", "–"]
+
+
+def test_one_method_and_one_seed_compare_nothing():
+    table = methods_table([result("ce", 1)])
+    assert column(table, "balanced accuracy %") == ["80.0"] and column(table, "ratio") == ["1.00"]
+    assert str(table.caption) == "1 seed."
+    assert "there is no test" in str(methods_table([result("ce", 1), result("crl", 1)]).caption)
+
+
+def test_unequal_numbers_of_seeds_are_a_column_and_other_rules_are_named():
+    runs = [
+        *over_seeds("ce", [0.7, 0.8]),
+        result("threshold_adjustment", 0, rule="threshold_adjustment"),
+        result("x", 0, rule="y"),
+    ]
+    table = methods_table(runs)
+    assert column(table, "seeds") == ["2", "1", "1"] and "over 1 to 2 seeds" in str(table.caption)
+    assert "Decided by the largest logit, but for threshold_adjustment, x (y)" in str(table.caption)
+
+
+def test_a_narrow_terminal_cuts_no_number_and_reads_no_markup():
+    console = Console(file=io.StringIO(), width=80)
+    console.print(methods_table(over_seeds("ce[bold]", [0.7, 0.72]) + over_seeds("crl[/red]", [0.812, 0.8345])))
+    printed = console.file.getvalue()
+    assert "…" not in printed and max(map(len, printed.splitlines())) <= 80
+    assert "ce[bold]" in printed.replace("\n", "") and printed.count("±") == 13  # 6 columns of 2 rows, and the caption
+
+
+# rules
+
+
+def with_rules(method, seed, argmax, threshold):
+    shares = {"argmax": argmax, "threshold_adjustment": threshold}
+    rules = {rule: {"balanced_accuracy": share, "strengths": {"hat": 0.5}} for rule, share in shares.items() if share != "absent"}
+    return result(method, seed, argmax, rules=rules)
+
+
+def test_rules_by_method_with_the_best_of_table_and_row():
+    runs = [with_rules("ce", 0, 0.60, 0.70), with_rules("ce", 1, 0.62, 0.74), with_rules("crl", 0, 0.73, 0.69)]
+    table = rules_table(runs)
+    assert "strengths were chosen on validation images" in str(table.title)
+    assert column(table, "argmax") == ["61.0 ± 1.4", "<73.0>^"]  # 1.4: 0.01 * sqrt(2)
+    assert column(table, "threshold adjustment") == ["72.0 ± 2.8^", "69.0"]
+    rows = method_rows(runs)
+    assert rows[0][THRESHOLD] == pytest.approx(0.72) and rows[1][f"{ARGMAX}_std"] is None
+
+
+def test_rules_that_a_run_lacks_are_left_open():
+    runs = [with_rules("ce", 0, 0.6, 0.7), with_rules("ce", 1, 0.6, None), with_rules("crl", 0, 0.8, "absent"), result("x", 0)]
+    table = rules_table(runs)
+    assert column(table, "threshold adjustment") == ["–", "–", "–"]
+    assert column(table, "argmax") == ["60.0 ± 0.0", "<80.0>", "–"]  # alone in its row, it is not the best of it
+    with pytest.raises(ValueError, match="rules_table: no result has 'rules'"):
+        rules_table([result("ce", 0)])
+
+
+# labels
+
+
+def test_labels_with_gain_over_the_baseline():
+    ce = [result("ce", s, labels={"hat": label(b), "coat": label(0.5, (8, 0, 20))}) for s, b in ((0, 0.70), (1, 0.74))]
+    crl = [result("crl", s, labels={"hat": label(b), "shoe": label(None, (0, 0))}) for s, b in ((0, 0.75), (1, 0.80))]
+    rows = {(row["method"], row["label"]): row for row in label_rows(ce + crl)}
+    assert list(rows) == [("ce", "hat"), ("ce", "coat"), ("crl", "hat"), ("crl", "shoe")]
+    hat = rows["crl", "hat"]
+    assert (hat["imbalance"], hat["classes"], rows["ce", "coat"]["imbalance"]) == (9, 2, 2.5)
+    assert hat["balanced_accuracy"] == pytest.approx(0.775) and hat["balanced_accuracy_std"] == pytest.approx(0.05 / 2**0.5)
+    assert hat["balanced_accuracy_gain"] == pytest.approx((0.05 + 0.06) / 2)
+    assert hat["relative_gain"] == pytest.approx(0.055 / 0.72)
+    assert rows["ce", "hat"]["balanced_accuracy_gain"] is None and rows["crl", "shoe"]["imbalance"] is None
+
+
+def test_the_longer_of_labels_and_methods_is_the_rows():
+    labels = {"rare": label(0.6, (99, 1)), "even": label(0.7, (5, 5)), "none": label(None, (0, 0))}
+    grid = labels_grid([result("ce", 0, labels=labels), result("crl", 0, labels=labels | {"rare": label(0.65, (99, 1))})])
+    assert grid.headings == ["label", "imbalance", "ce", "crl"]
+    assert [[cell.text for cell in row] for row in grid.rows] == [
+        ["even", "1:1", "70.0", "70.0"],
+        ["rare", "1:99", "60.0", "65.0"],
+        ["none", "–", "–", "–"],
+    ]
+    assert [cell.bold for cell in grid.rows[1]] == [False, False, False, True]
+    turned = labels_grid([result(method, 0, labels=labels) for method in ("ce", "crl", "focal", "lmle")])
+    assert turned.headings == ["method", "even\n1:1", "rare\n1:99", "none\n–"] and len(turned.rows) == 4
+
+
+# Markdown
+
+
+def test_markdown_escapes_names_and_keeps_marks_apart_from_bold():
+    runs = over_seeds("c*|e*", [0.70, 0.72]) + over_seeds("_crl_rel_", [0.80, 0.82])
+    lines = markdown_table(methods_grid(runs)).splitlines()
+    assert lines[0].startswith("| method | balanced accuracy % |") and lines[1].startswith("| --- | ---: |")
+    assert lines[2].startswith(r"| c\*\|e\* | 71.0 ± 1.4 |")
+    assert lines[3].startswith(r"| \_crl_rel\_ | **81.0 ± 1.4**\* |")
+    assert escaped("a\nb`[x](y)<i>\\") == r"a b\`\[x\](y)\<i\>\\"
+
+
+@pytest.mark.parametrize("make", [method_rows, label_rows, methods_table, rules_table])
+def test_results_must_be_there_and_complete(make):
+    with pytest.raises(ValueError, match=f"{make.__name__}: needs a sequence of at least one result, received none"):
+        make([])
+    with pytest.raises(ValueError, match=rf"{make.__name__}: result 0 lacks \['method'\]"):
+        make([{key: value for key, value in result("ce", 0).items() if key != "method"}])

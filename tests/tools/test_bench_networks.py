@@ -1,0 +1,40 @@
+"""The bench of the networks, small: that every network is measured and that what it writes says what it measured."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+TOOL = str(Path(__file__).parents[2] / "tools" / "bench_networks.py")
+
+
+def bench(*flags, cwd):
+    return subprocess.run([sys.executable, TOOL, *flags], capture_output=True, text=True, cwd=cwd)
+
+
+def test_quick(tmp_path):
+    ran = bench("--quick", "--markdown", "--json=found.json", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    rows = found["networks"]
+    assert list(rows) == ["deepid2", "deepid2, again (A/A)", "cifarnet"] and found["rounds"] == 2
+    for row in rows.values():
+        for what in ("forward", "step"):
+            seconds, base = (r[f"{what}_seconds"]["values"] for r in (row, rows["deepid2"]))
+            assert 0 < min(seconds) <= row[f"{what}_seconds"]["median"] <= max(seconds)
+            # A ratio is taken within each round, not between the medians; a slow row sits some out.
+            ratios = row[f"{what}_ratio"]["values"]
+            np.testing.assert_allclose(ratios, np.divide(seconds[: len(ratios)], base[: len(ratios)]))
+    # Three convolutions of 5 x 5, 64 features of 4 x 4 x 64, and 100 classes.
+    assert rows["cifarnet"]["parameters"] == 75 * 32 + 32 + 800 * 32 + 32 + 800 * 64 + 64 + 1024 * 64 + 64 + 64 * 100 + 100
+    assert rows["deepid2"]["image_size"] == [55, 47] and rows["deepid2"]["flops"] > 1e7
+    lines = [line for line in ran.stdout.splitlines() if line.startswith("| ")]
+    assert len(lines) == 2 + len(rows) and len({line.count("|") for line in lines}) == 1
+
+
+def test_mistakes_get_one_line(tmp_path):
+    ran = bench("--networks=deepid3", cwd=tmp_path)
+    assert ran.returncode == 1 and "model must be one of" in ran.stderr and "'deepid3'" in ran.stderr
+    assert "Traceback" not in ran.stderr

@@ -1,0 +1,35 @@
+"""The bench of training, small: that every row is measured and that what it writes says what it measured."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+TOOL = str(Path(__file__).parents[2] / "tools" / "bench_training.py")
+
+
+def bench(*flags, cwd):
+    return subprocess.run([sys.executable, TOOL, *flags], capture_output=True, text=True, cwd=cwd)
+
+
+def test_quick(tmp_path):
+    ran = bench("--quick", "--json=found.json", "--loss=class_abs", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert list(found["rows"])[:2] == ["none of them", "none of them, again (A/A)"]
+    assert {"steps_per_execution 2", "xla", "mixed_bfloat16"} <= set(found["rows"])
+    baseline = found["rows"]["none of them"]["images_per_second"]["rounds"]
+    for row in found["rows"].values():
+        speed = row["images_per_second"]
+        assert len(speed["rounds"]) == 2 and 0 < speed["smallest"] <= speed["median"] <= speed["largest"]
+        # A ratio is taken within each round, not between the medians.
+        np.testing.assert_allclose(row["ratio"]["rounds"], np.divide(speed["rounds"], baseline))
+    assert found["recipe"]["loss"] == "class_abs" and found["machine"]["tensorflow"]
+
+
+def test_mistakes_get_one_line(tmp_path):
+    ran = bench("--images=10", cwd=tmp_path)
+    assert ran.returncode == 1 and "images must be >= batch_size (256), received 10" in ran.stderr
+    assert "Traceback" not in ran.stderr
