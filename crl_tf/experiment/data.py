@@ -1,86 +1,141 @@
-"""The data that a recipe asks for: the dataset, what is left out or kept decoded, what is resampled, and batches of it."""
+"""The data of a run: the dataset that a configuration names, loaded and checked once, and batches of it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from crl_tf.datasets import load_dataset
+from crl_tf.datasets import Dataset, Records, load_dataset
 from crl_tf.datasets.cache import NONE, cached
 from crl_tf.datasets.images.check import require_readable, without_unreadable
 from crl_tf.datasets.pipeline import make_pipeline
-from crl_tf.datasets.resampling import Resampled, resample
-from crl_tf.datasets.source import Dataset, Records
+from crl_tf.imbalance import class_counts, imbalance_ratio
+from crl_tf.progress import SILENT, Progress
+
+_log = logging.getLogger(__name__)
 
 
-def load(config: ConfigDict, *, check_images: bool = True) -> Dataset:
-    """The dataset of a recipe, without its unreadable images if the recipe says so."""
-    skip = config.data.skip_unreadable
+@dataclass(frozen=True)
+class Data:
+    """A dataset with its class counts, and how batches of it are made.
+
+    counts: training samples per class, one array per label.
+    image_size: height, width. augment: names of `crl_tf.datasets.pipeline.AUGMENTATIONS`, for training batches.
+    open_shards: of records, how many shards a shuffle reads from at a time; None: all.
+    """
+
+    dataset: Dataset
+    counts: list[np.ndarray]
+    image_size: tuple[int, int]
+    batch_size: int
+    seed: int
+    augment: tuple[str, ...] = ()
+    open_shards: int | None = None
+
+    def batches(
+        self, split: str, *, training: bool = False, indices: np.ndarray | Callable[[int], np.ndarray] | None = None
+    ) -> tf.data.Dataset:
+        """Batches of images uint8 [B, *image_size, 3] and labels int32 [B, L]; shuffled and augmented in training.
+
+        Args:
+            indices: the images of an epoch, an array or a function of the epoch; None: all.
+        """
+        samples = self.dataset.splits[split]
+        # A cache of records is an array, which needs no order by shard.
+        by_shard = training and isinstance(samples.images, Records)
+        return make_pipeline(
+            samples,
+            image_size=self.image_size,
+            batch_size=self.batch_size,
+            training=training,
+            seed=self.seed,
+            indices=indices,
+            augment=self.augment if training else (),
+            open_shards=self.open_shards if by_shard else None,
+        )
+
+
+def load_data(config: ConfigDict, *, use_cache: bool = True, progress: Progress = SILENT) -> Data:
+    """Loads the dataset of a configuration, leaves out or refuses unreadable images, and decodes it into its cache.
+
+    Args:
+        use_cache: False reads the images as they are: for a single pass, such as evaluating a finished run.
+    Raises:
+        ValueError: a label without an annotated training image, or no annotated test image.
+    """
+    image_size = tuple(config.data.image_size)
+    dataset = load_unchecked(config, check_images=not config.data.skip_unreadable, progress=progress)
+    if config.data.skip_unreadable:
+        dataset, unreadable = without_unreadable(dataset, image_size=image_size, progress=progress)
+        if unreadable:
+            names = ", ".join(image.name for image in unreadable[:3])
+            count = "1 unreadable image" if len(unreadable) == 1 else f"{len(unreadable)} unreadable images"
+            _log.info("left out %s: %s%s", count, names, ", …" if len(unreadable) > 3 else "")
+    counts = class_counts(dataset.splits["train"].labels, dataset.schema.num_classes)
+    _check_annotated(dataset, counts)
+    _log.info("%s", _summary(dataset, counts))
+    if use_cache:
+        dataset = _with_cache(dataset, image_size, config.data, progress)
+    augment, open_shards = tuple(config.data.augment), config.data.open_shards
+    return Data(dataset, counts, image_size, config.train.batch_size, config.seed, augment, open_shards)
+
+
+def load_unchecked(config: ConfigDict, *, check_images: bool, progress: Progress = SILENT) -> Dataset:
+    """The dataset of a configuration as its source gives it.
+
+    Args:
+        check_images: whether a listed image file that is missing is an error.
+    """
+    data = config.data
     dataset = load_dataset(
         config.dataset,
-        data_dir=config.data.dir,
+        data_dir=data.dir,
         seed=config.seed,
-        gamma=config.data.gamma,
-        download=config.data.download,
-        schema=config.data.schema,
-        # A missing image is as unreadable as a broken one.
-        check_images=check_images and not skip,
+        gamma=data.gamma,
+        download=data.download,
+        schema=data.schema,
+        check_images=check_images,
+        progress=progress,
     )
-    if config.data.open_shards is not None and not isinstance(dataset.splits["train"].images, Records):
-        raise ValueError(f"data.open_shards must be none for {config.dataset}: only records have shards")
-    if skip and check_images:
-        dataset, left_out = without_unreadable(dataset, image_size=tuple(config.data.image_size))
-        if left_out:
-            named = ", ".join(image.name for image in left_out[:3])
-            what = "1 unreadable image" if len(left_out) == 1 else f"{len(left_out)} unreadable images"
-            print(f"left out {what}: {named}{', …' if len(left_out) > 3 else ''}", flush=True)
+    if data.open_shards is not None and not isinstance(dataset.splits["train"].images, Records):
+        raise ValueError(f"data.open_shards must be none for {config.dataset}, since only records have shards")
     return dataset
 
 
-def with_cache(config: ConfigDict, dataset: Dataset) -> Dataset:
-    """The dataset as `data.cache` wants it, and a line on what became of that."""
-    where, size = config.data.cache, config.data.image_size
-    if where == NONE and not config.data.skip_unreadable:
-        # A broken training image is met in the first epoch, one of these after the last. A cache meets all of them.
-        require_readable(dataset, ("validation", "test"), image_size=tuple(size))
-    kept = cached(dataset, tuple(size), where)
-    decoded = [name for name in dataset.splits if kept.splits[name] is not dataset.splits[name]]
+def _with_cache(dataset: Dataset, image_size: tuple[int, int], settings: ConfigDict, progress: Progress) -> Dataset:
+    place = settings.cache
+    if place == NONE and not settings.skip_unreadable:
+        # A broken training image stops the first epoch; one of these would stop the run after the last.
+        require_readable(dataset, ("validation", "test"), image_size=image_size, progress=progress)
+    cached_dataset = cached(dataset, image_size, place, progress=progress)
+    decoded = [name for name in dataset.splits if cached_dataset.splits[name] is not dataset.splits[name]]
+    height, width = image_size
     if decoded:
-        num_bytes = sum(kept.splits[name].images.nbytes for name in decoded)
-        print(f"cache: {', '.join(decoded)} at {size[0]} x {size[1]}, {num_bytes / 1e6:,.2f} MB in {where}", flush=True)
-    elif where != NONE:
-        print(f"cache: nothing to keep, the images are in memory at {size[0]} x {size[1]} already", flush=True)
-    return kept
+        num_bytes = sum(cached_dataset.splits[name].images.nbytes for name in decoded)
+        _log.info("cache: %s at %d x %d, %s MB in %s", ", ".join(decoded), height, width, f"{num_bytes / 1e6:,.2f}", place)
+    elif place != NONE:
+        _log.info("cache: nothing to keep, the images are in memory at %d x %d already", height, width)
+    return cached_dataset
 
 
-def resampled(config: ConfigDict, dataset: Dataset) -> Resampled | None:
-    """Which training images an epoch holds, where the recipe resamples them."""
-    if config.resampling == "none":
-        return None
-    return resample(config.resampling, dataset.splits["train"].labels, dataset.schema, config.seed)
+def _check_annotated(dataset: Dataset, counts: list[np.ndarray]) -> None:
+    empty = [name for name, count in zip(dataset.schema.names, counts, strict=True) if not count.any()]
+    if empty:
+        raise ValueError(f"dataset {dataset.name}: no training image is annotated for {', '.join(map(repr, empty))}")
+    if (dataset.splits["test"].labels < 0).all():
+        raise ValueError(f"dataset {dataset.name}: no test image is annotated")
 
 
-def pipeline_of(
-    config: ConfigDict,
-    dataset: Dataset,
-    split: str,
-    *,
-    training: bool = False,
-    indices: np.ndarray | Callable[[int], np.ndarray] | None = None,
-) -> tf.data.Dataset:
-    """Batches of a split at the recipe's size; in training shuffled and augmented, of these indices."""
-    # A cache of records is an array, of which any sample is as near as any other.
-    by_shard = training and isinstance(dataset.splits[split].images, Records)
-    return make_pipeline(
-        dataset.splits[split],
-        image_size=config.data.image_size,
-        batch_size=config.train.batch_size,
-        training=training,
-        seed=config.seed,
-        indices=indices,
-        augment=config.data.augment if training else (),
-        open_shards=config.data.open_shards if by_shard else None,
-    )
+def _summary(dataset: Dataset, counts: list[np.ndarray]) -> str:
+    """One line, so that a column mistaken for a label is seen before hours of training."""
+    images = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
+    labels = f"{len(counts)} labels" if len(counts) > 1 else "1 label"
+    untrained = sum(int((count == 0).sum()) for count in counts)
+    note = f" ({untrained} without a training image)" if untrained else ""
+    ratio = max(imbalance_ratio(count) for count in counts if count.any())
+    return f"{labels}, {sum(map(len, counts)):,} classes{note}, imbalance to 1:{ratio:,.0f}; images: {images}"

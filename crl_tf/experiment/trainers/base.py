@@ -1,83 +1,73 @@
-"""What a method with a training stage of its own is given."""
+"""The interface of trainers: what one is given, what it returns, and what the table of trainers says of it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
-from ml_collections import ConfigDict
 
 from crl_tf.crl_model import CRLModel
-from crl_tf.datasets.source import Dataset
+from crl_tf.experiment.data import Data
+from crl_tf.losses.base import Loss
+from crl_tf.progress import SILENT, Progress
 
 
-class StageInput(NamedTuple):
-    """All that a stage may look at.
+@dataclass(frozen=True)
+class Task:
+    """What a trainer is given.
 
-    settings: the `embedding` section of a recipe.
-    counts: training samples per class, an array per label.
-    epochs, batch_size: as long, and with as many images a step, as any other method trains.
-    workdir: the run's folder; a stage keeps what it may go on from in "embedding" inside.
-    image_size: height, width.
-    make_model: builds the recipe's network anew, not compiled.
-    make_optimizer: from such a model and the steps of an epoch.
-    pipeline: (split, training, indices or None) to batches of images uint8 [B, *image_size, 3] and labels int32 [B, L]; in
-        order where not training.
-    augment: names in `crl_tf.datasets.pipeline.AUGMENTATIONS`, for a stage that needs its training images in order.
+    data: the dataset, its class counts, and batches of it.
+    workdir: the folder of the run. A trainer keeps there what a stopped run continues from.
+    seed, epochs: as in the configuration. Every trainer takes as many steps as `epochs` means for the others.
+    make_model: builds the network with random or pretrained weights, not compiled.
+    make_optimizer: from a model and the steps of an epoch to a new optimizer.
+    make_loss: builds the loss. Trainers that have a loss of their own do not call it.
+    indices: the training images of an epoch where they are resampled (an array, or a function of the epoch), else None.
+    compile_options: arguments of `keras.Model.compile`: steps_per_execution, jit_compile.
+    linear_svm: whether a linear SVM per label replaces the last layer after training.
+    embedding: the settings of the trainers that decide by neighbours (the configuration's section "embedding").
+    progress: receives the progress.
     """
 
-    settings: ConfigDict
-    dataset: Dataset
-    counts: list[np.ndarray]
-    seed: int
-    batch_size: int
-    epochs: int
+    data: Data
     workdir: Path
-    image_size: tuple[int, int]
+    seed: int
+    epochs: int
     make_model: Callable[[], CRLModel]
     make_optimizer: Callable[[CRLModel, int], keras.optimizers.Optimizer]
-    pipeline: Callable[[str, bool, np.ndarray | None], tf.data.Dataset]
-    augment: tuple[str, ...] = ()
+    make_loss: Callable[[], Loss]
+    indices: np.ndarray | Callable[[int], np.ndarray] | None
+    compile_options: Mapping[str, Any]
+    linear_svm: bool
+    embedding: Mapping[str, Any]
+    progress: Progress = SILENT
 
     @property
     def steps_per_epoch(self) -> int:
-        return math.ceil(len(self.dataset.splits["train"]) / self.batch_size)
+        return math.ceil(len(self.data.dataset.splits["train"]) / self.data.batch_size)
 
 
-Stage = Callable[[StageInput], tuple[keras.Model, float]]
-"""To a model from images [B, *image_size, 3] in [0, 255] to numbers float32 [B, sum(num_classes)], the largest of a label's
-being its decision, and the seconds of training."""
+class Trained(NamedTuple):
+    """model: from images [B, H, W, 3] in [0, 255] to scores float32 [B, sum(num_classes)]; the largest of a label is its
+    decision. seconds: the time of training, without what an earlier, stopped run has spent where that is not known."""
+
+    model: keras.Model
+    seconds: float
 
 
-def check_settings(settings: ConfigDict) -> None:
-    """Refuses what the `embedding` section of a recipe cannot mean.
+class Trainer(NamedTuple):
+    """A row of the table of trainers.
 
-    >>> from ml_collections import ConfigDict
-    >>> check_settings(ConfigDict({"cluster_every": 0}))
-    Traceback (most recent call last):
-    ...
-    ValueError: embedding.cluster_every must be an int >= 1, received 0
+    train: trains a model, from the last checkpoint in the task's workdir if there is one.
+    smallest_side: the least height and width of its images.
+    resampling: whether it takes the indices of a task; a trainer that draws its own samples does not.
     """
-    for name, least in (
-        ("cluster_every", 1),
-        ("cluster_size", 1),
-        ("neighbours", 1),
-        ("references", 1),
-        ("pretraining_epochs", 0),
-    ):
-        value = settings[name]
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"embedding.{name} must be an int >= {least}, received {value!r}")
-    if not _is_margin(settings.margin):
-        raise ValueError(f"embedding.margin must be a number >= 0, received {settings.margin!r}")
-    if len(settings.margins) != 3 or not all(map(_is_margin, settings.margins)):
-        raise ValueError(f"embedding.margins must be three numbers >= 0, received {tuple(settings.margins)!r}")
 
-
-def _is_margin(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+    train: Callable[[Task], Trained]
+    smallest_side: int = 1
+    resampling: bool = False

@@ -1,51 +1,51 @@
-"""Fitting a model, with checkpoints to resume from and logs to look at."""
+"""Trains a model end to end by the gradient of one loss, with checkpoints to resume from and logs to look at."""
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import sys
+import logging
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 import tensorflow as tf
-from ml_collections import ConfigDict
 
 from crl_tf.callbacks import StopAtNaN
+from crl_tf.experiment.trainers.base import Task, Trained
+from crl_tf.experiment.trainers.linear_svm import refit_last_layer
 from crl_tf.files import write_whole
+from crl_tf.metrics import ClassBalancedAccuracy
+from crl_tf.progress import SILENT, Progress
 
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-XLA = {"auto": "auto", "on": True, "off": False}
-"""What `train.xla` can be, and what Keras calls it. Keras's "auto" is off on a CPU, where XLA was measured to cost time."""
+_log = logging.getLogger(__name__)
 
-
-def check_execution(settings: ConfigDict) -> None:
-    """Refuses what the `train` section cannot mean by `steps_per_execution`, `xla` and `precision`."""
-    if settings.steps_per_execution < 1:
-        raise ValueError(f"steps_per_execution must be an int >= 1, received {settings.steps_per_execution!r}")
-    for name, value, known in (("xla", settings.xla, tuple(XLA)), ("precision", settings.precision, PRECISIONS)):
-        if value not in known:
-            raise ValueError(f"{name} must be one of {known}, received {value!r}")
+HISTORY = "history.csv"
+"""One row per epoch, in the folder of a run."""
 
 
-@contextlib.contextmanager
-def precision(name: str) -> Iterator[None]:
-    """Models built inside compute in this precision, and keep it; the process has its own policy back afterwards.
-
-    >>> with precision("mixed_bfloat16"):
-    ...     layer = keras.layers.Dense(3)
-    >>> layer.compute_dtype, layer.variable_dtype, keras.config.dtype_policy().name
-    ('bfloat16', 'float32', 'float32')
-    """
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
+def train(task: Task) -> Trained:
+    """Trains the task's network by its loss, from the last checkpoint if there is one; the seconds are those of all epochs."""
+    num_classes = task.data.dataset.schema.num_classes
+    batches = task.data.batches("train", training=True, indices=task.indices)
+    loss, model = task.make_loss(), task.make_model()
+    optimizer = task.make_optimizer(model, int(batches.cardinality()))
+    model.compile(optimizer, loss=loss, metrics=[ClassBalancedAccuracy(list(num_classes))], **task.compile_options)
+    validation = task.data.batches("validation")
+    fit(
+        model,
+        batches,
+        validation,
+        epochs=task.epochs,
+        workdir=task.workdir,
+        callbacks=loss.callbacks(task.epochs),
+        progress=task.progress,
+    )
+    if task.linear_svm:
+        _log.info("a linear SVM per label replaces the last layer, which the validation during training used")
+        refit_last_layer(model, task.data.batches("train"), num_classes, progress=task.progress)
+    return Trained(model, seconds_trained(task.workdir))
 
 
 def fit(
@@ -56,18 +56,21 @@ def fit(
     epochs: int,
     workdir: Path,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    progress: Progress = SILENT,
 ) -> keras.callbacks.History:
-    """Trains to `epochs`, from the checkpoint in `workdir` if there is one, and leaves one after every epoch.
+    """Trains to `epochs`, from the checkpoint in `workdir` if there is one, and saves one after every epoch.
 
-    Writes `checkpoint/`, `logs/` (TensorBoard) and `history.csv`. A loss that is no number any more ends the training with
-    `Diverged`; the last whole checkpoint stays.
+    Writes `checkpoint/`, `logs/` (TensorBoard) and `history.csv`.
+
+    Raises:
+        Diverged: the loss is not finite after an epoch. The checkpoint of the epoch before is kept.
     """
-    # Here and not by the first step, which would then be traced twice: once to find that it makes variables.
+    # Here, not in the first step: that would be traced twice, once to find that it creates variables.
     _build_optimizer(model)
     recorders = [
         _Checkpoints(workdir / "checkpoint"),
         keras.callbacks.TensorBoard(workdir / "logs", write_graph=False),
-        keras.callbacks.CSVLogger(workdir / "history.csv", append=True),
+        keras.callbacks.CSVLogger(workdir / HISTORY, append=True),
     ]
     return model.fit(
         train,
@@ -75,26 +78,27 @@ def fit(
         initial_epoch=restore(model, workdir / "checkpoint"),
         epochs=epochs,
         shuffle=False,  # the pipeline has shuffled
-        callbacks=[StopAtNaN(), *callbacks, _EpochSeconds(), *recorders, _Progress()],
-        verbose=1 if sys.stdout.isatty() else 2,
+        # The recorders come after the check for NaN, so that a diverged epoch is not recorded.
+        callbacks=[StopAtNaN(), *callbacks, _EpochSeconds(), *recorders, *progress.callbacks()],
+        verbose=0,
     )
 
 
 def seconds_trained(workdir: Path) -> float:
-    """Seconds of all epochs in `history.csv`, those before a resume included; of an epoch run twice, the last time."""
-    with open(workdir / "history.csv", newline="") as file:
+    """The seconds of all epochs in `history.csv`, those before a resume included; of an epoch run twice, the last time."""
+    with open(workdir / HISTORY, newline="") as file:
         return sum({row["epoch"]: float(row["seconds"]) for row in csv.DictReader(file)}.values())
 
 
 def restore(model: keras.Model, folder: Path) -> int:
-    """Loads the newest checkpoint that can be read, weights and optimizer, and returns how many epochs it has behind it."""
+    """Loads the newest readable checkpoint, weights and optimizer, and returns the number of its epoch; 0 without one."""
     for path in sorted(folder.glob("epoch-*.keras"), reverse=True):
         try:
             _build_optimizer(model)
             model.load_weights(path)
             return int(path.name.removeprefix("epoch-").removesuffix(".keras"))
         except (OSError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            print(f"{path} cannot be read ({error}); trying the one before", flush=True)
+            _log.warning("%s cannot be read (%s); trying the one before", path, error)
     return 0
 
 
@@ -105,10 +109,10 @@ def _build_optimizer(model: keras.Model) -> None:
 
 
 class _Checkpoints(keras.callbacks.Callback):
-    """Weights and optimizer after each epoch, whole or not at all, the last two kept.
+    """Saves weights and optimizer after each epoch by an atomic write, and keeps the last two.
 
-    In place of Keras's BackupAndRestore, which writes over its file: a run killed or out of disk while it did so could not be
-    resumed. As .keras, which is put together in memory: HDF5 that meets a full disk takes the process down as it exits.
+    Keras's BackupAndRestore writes over its file: a run killed or out of disk meanwhile could not be resumed. The form is
+    .keras, which is put together in memory: HDF5 that meets a full disk ends the process.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -121,15 +125,8 @@ class _Checkpoints(keras.callbacks.Callback):
             old.unlink()
 
 
-class _Progress(keras.callbacks.ProgbarLogger):
-    """Keras's, which would show step 4 of 3 where the last execution of an epoch holds fewer steps than the others."""
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        super().on_train_batch_end(batch if self.target is None else min(batch, self.target - 1), logs)
-
-
 class _EpochSeconds(keras.callbacks.Callback):
-    """Adds `seconds`, training and validation, to the logs that the recorders behind it write."""
+    """Adds `seconds`, training and validation, to the logs that the recorders after it write."""
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._started = time.monotonic()
