@@ -20,6 +20,10 @@ FEWEST_PER_CLASS = 2
 """Down-sampling that would leave fewer images for every class that occurs, all labels together, is refused."""
 
 
+class MeaninglessForData(ValueError):
+    """These labels give a resampling no meaning, such as one image of a class."""
+
+
 class Resampling(NamedTuple):
     """One way to resample.
 
@@ -51,7 +55,8 @@ def resample(name: str, labels: np.ndarray, schema: AttributeSchema, seed: int) 
         schema: names of labels and classes.
         seed: what the draws follow from.
     Raises:
-        ValueError: for an unknown name; where no sample is annotated; where over-sampling would make more than 50 images of one;
+        ValueError: for an unknown name; where no sample is annotated.
+        MeaninglessForData: where over-sampling would make more than 50 images of one;
             where down-sampling would leave fewer than 2 images per class that occurs.
 
     >>> from crl_tf.schema import Attribute
@@ -156,7 +161,7 @@ def _driver(labels: np.ndarray, schema: AttributeSchema) -> _Driver:
 def _driver_of_copies(labels: np.ndarray, schema: AttributeSchema) -> str:
     wanted, driver = over_sampling_copies(labels, schema.num_classes).sum(), _driver(labels, schema)
     if wanted > MOST_TIMES * len(labels):
-        raise ValueError(
+        raise MeaninglessForData(
             f"resample: over_sampling must make at most {MOST_TIMES} images of one, and would make {wanted:,.0f} of"
             f" {len(labels):,}; what asks for most of them is {driver.what}"
         )
@@ -201,7 +206,7 @@ def _driver_of_kept(labels: np.ndarray, schema: AttributeSchema) -> str:
     kept, classes = probability.sum(), sum(int((h > 0).sum()) for h in counts)
     if kept < FEWEST_PER_CLASS * classes:
         smallest, j, k = min((int(h[k]), j, int(k)) for j, h in enumerate(counts) for k in np.flatnonzero(h))
-        raise ValueError(
+        raise MeaninglessForData(
             f"resample: down_sampling must leave at least {FEWEST_PER_CLASS} images per class that occurs, and would leave"
             f" {kept:,.0f} for {classes:,} classes; the smallest is {schema.attributes[j].classes[k]!r} of label"
             f" {schema.names[j]!r}, images: {smallest:,}"

@@ -1,4 +1,4 @@
-"""What a recipe in `configs/` can say: every setting of a run, with its default. Unknown keys are refused."""
+"""The configuration of a run: recipes, overrides, and the checks before anything is read."""
 
 from __future__ import annotations
 
@@ -9,87 +9,104 @@ from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
+from ml_collections.config_dict import FieldReference
+
+from crl_tf.experiment.methods import METHODS, combined
+from crl_tf.experiment.settings import SETTINGS, check_key, check_setting
+from crl_tf.experiment.trainers import TRAINERS
+from crl_tf.experiment.trainers.optimizer import check_schedule
+from crl_tf.losses.table import LOSSES, Problem, make_loss
+from crl_tf.models import check_network
 
 
-def base_recipe() -> ConfigDict:
-    """All settings of a run; a recipe overwrites the ones it cares about."""
-    recipe = ConfigDict()
-    recipe.dataset = "handwriting"
-    recipe.model = "deepid2"
-    # A method is a loss, what is resampled, and who decides; `crl_tf.methods` has their names.
-    recipe.loss = "class_rel"
-    recipe.resampling = "none"  # or a row of datasets.resampling, of the training images
-    recipe.rule = "argmax"  # or a row of decision.RULES; its strength is chosen on the validation images
-    recipe.seed = 0
+def base_config() -> ConfigDict:
+    """All settings of a run with their defaults, for a recipe to change."""
+    config = ConfigDict()
+    for key, setting in SETTINGS.items():
+        section, _, name = key.rpartition(".")
+        holder = config
+        if section:
+            if section not in config:
+                config[section] = ConfigDict()
+            holder = config[section]
+        holder[name] = FieldReference(setting.default, field_type=setting.rule.kind)
+    return config.lock()
 
-    recipe.data = ConfigDict()
-    recipe.data.dir = placeholder(str)
-    recipe.data.image_size = (32, 32)  # height, width
-    recipe.data.augment = ()  # names from datasets.pipeline, for training images
-    recipe.data.cache = "none"  # or "memory", or a folder: keep images decoded and resized
-    recipe.data.schema = placeholder(str)  # YAML that says what the columns of attribute_csv mean
-    recipe.data.download = False  # through tensorflow-datasets
-    recipe.data.skip_unreadable = False  # leave out image files that cannot be decoded, up to 1 % of them
-    recipe.data.open_shards = placeholder(int)  # of records: shuffle among so many shards at a time; none: among all
-    recipe.data.gamma = 1.0  # power of the class sizes of cifar100_imb and cifar100_bln
 
-    recipe.network = ConfigDict()
-    recipe.network.width = 1.0  # multiplies the filters of every layer; 1 is the published network
-    recipe.network.pretrained = placeholder(str)  # "imagenet" (keras:NAME only), or a file of weights, or a run's model.keras
-    recipe.network.freeze = 0  # so many of the backbone's layers, from the first on, stay as they are; -1: all
-    recipe.network.cosine_scale = 0.0  # above 0: logits are so many times the cosine of features and weights, as LDAM wants them
-    recipe.network.backbone_rate = 1.0  # the backbone learns at so many times the learning rate of the head
+def recipe(settings: Mapping[str, Any], base: str | None = None) -> ConfigDict:
+    """A recipe: another one, or the defaults, with some settings changed.
 
-    recipe.train = ConfigDict()
-    recipe.train.epochs = 10
-    recipe.train.batch_size = 256
-    recipe.train.optimizer = "sgd"  # or "adamw"
-    recipe.train.learning_rate = 0.01
-    recipe.train.schedule = "constant"  # or "cosine", down to 0 by the end, or "step"
-    recipe.train.step_epochs = ()  # of the schedule "step": behind each of these the rate is multiplied by
-    recipe.train.step_factor = 0.1
-    recipe.train.warmup_epochs = 0.0  # the learning rate is led up to over so many, in a straight line from 0
-    recipe.train.momentum = 0.9
-    recipe.train.weight_decay = 0.0005  # decoupled: a step shrinks weights by learning rate * this, whatever the loss
-    # How it computes. On a CPU none of these was measured to gain anything, XLA and bfloat16 to halve the speed.
-    recipe.train.steps_per_execution = 1  # steps between returns to Python, where callbacks run
-    recipe.train.xla = "auto"  # off on a CPU, Keras's choice on an accelerator; or "on", "off"
-    recipe.train.precision = "float32"  # or "mixed_bfloat16", "mixed_float16"; the head and the losses stay float32
+    Args:
+        settings: by dotted key.
+        base: name of the other recipe.
+    """
+    return override(base_config() if base is None else load_recipe(base), settings)
 
-    recipe.crl = ConfigDict()
-    recipe.crl.kappa = placeholder(int)  # none: mine nothing, take all
-    recipe.crl.kappa = 25
-    recipe.crl.rho = 0.5
-    recipe.crl.eta = 0.01
-    recipe.crl.alpha = placeholder(float)  # overrides eta * Omega
-    recipe.crl.margin = placeholder(float)  # none: the paper's
-    recipe.crl.scope = "minority"
-    recipe.crl.num_bins = 100
-    recipe.crl.alpha_warmup_epochs = 0
-    recipe.crl.base = "ce"  # the loss beside the rectification: a row of methods.LOSSES that needs no features
 
-    # Parameters of the losses it is compared with, as their papers have them.
-    recipe.focal = ConfigDict({"gamma": 2.0, "alpha": 0.25})
-    recipe.class_balanced = ConfigDict({"beta": 0.9999})
-    recipe.logit_adjusted = ConfigDict({"tau": 1.0})
-    recipe.ldam = ConfigDict({"max_margin": 0.5, "beta": 0.9999, "defer_until": 0.8})
-    recipe.asymmetric = ConfigDict({"gamma_positive": 0.0, "gamma_negative": 4.0, "clip": 0.05})
-    recipe.curriculum = ConfigDict({"scheduler": "cos"})
+def override(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
+    """A copy of a configuration with values by dotted key ("train.epochs").
 
-    recipe.embedding = ConfigDict()  # of the methods that decide by neighbours: lmle, triplet_knn, hog_knn
-    recipe.embedding.neighbours = 20  # clusters (lmle) or images that decide
-    recipe.embedding.references = 20_000  # most training images that are kept to be neighbours, per label
-    recipe.embedding.margin = 0.2  # of the triplets
-    recipe.embedding.margins = (0.1, 0.2, 0.3)  # of the quintuplets, from the cluster outwards
-    recipe.embedding.cluster_every = 5000  # iterations of lmle between two clusterings
-    recipe.embedding.cluster_size = 200  # training images in a cluster, about
-    recipe.embedding.pretraining_epochs = 5  # of cross-entropy, before lmle clusters for the first time
-    return recipe
+    Raises:
+        ValueError: an unknown key, or a value that its rule refuses.
+    """
+    changed = config.copy_and_resolve_references()
+    with changed.unlocked(), changed.ignore_type():
+        for key, value in values.items():
+            check_key(key)
+            value = SETTINGS[key].rule.converted(value)
+            check_setting(key, value)
+            section, _, name = key.rpartition(".")
+            (changed[section] if section else changed)[name] = value
+    return changed.lock()
+
+
+def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted key: {"train": {"epochs": 3}} is {"train.epochs": 3}."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= flattened(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
+
+
+def resolved(config: ConfigDict) -> ConfigDict:
+    """The configuration with what its method sets."""
+    return override(config, combined(config.method).settings)
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses a configuration that cannot be run, as far as that can be told without its data.
+
+    Raises:
+        ValueError: it names the setting, the rule and what was received.
+    """
+    for key, value in flattened(config.to_dict()).items():
+        check_key(key)
+        check_setting(key, value)
+    method, size = combined(config.method), config.data.image_size
+    trainer = TRAINERS[method.trainer]
+    if method.resampling != "none" and not trainer.resampling:
+        raise ValueError(f"method {config.method!r}: {method.trainer} draws its own samples, which cannot be resampled")
+    if min(size) < trainer.smallest_side:
+        least = trainer.smallest_side
+        raise ValueError(f"data.image_size must be {least} x {least} or more for {method.trainer}, received {size}")
+    network = {name: config.network[name] for name in ("width", "pretrained", "cosine_scale")}
+    check_network(config.model, image_size=size, **network)
+    check_schedule(config.train)
+    make_loss(method.loss, loss_sections(config), Problem([2], [[2, 1]], config.network.cosine_scale))
+    if config.crl.alpha_warmup_epochs and config.train.steps_per_execution > 1:
+        raise ValueError(
+            f"train.steps_per_execution must be 1 with crl.alpha_warmup_epochs = {config.crl.alpha_warmup_epochs}, which changes"
+            f" alpha at every step, received {config.train.steps_per_execution}: --alpha_warmup_epochs=0 turns the warm-up off"
+        )
+
+
+def loss_sections(config: ConfigDict) -> dict[str, dict[str, Any]]:
+    """The parameters of all losses by section, as `crl_tf.losses.table.make_loss` takes them."""
+    return {row.section: config[row.section].to_dict() for row in LOSSES.values() if row.section}
 
 
 def recipe_folder() -> Path:
-    """Where the recipes are: inside the installed package, or beside it in a clone."""
+    """The folder of the recipes: inside the installed package, or beside it in a clone."""
     inside = Path(__file__).parents[1] / "configs"
     return inside if inside.is_dir() else Path(__file__).parents[2] / "configs"
 
@@ -99,50 +116,53 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in recipe_folder().glob("*.py"))
 
 
-def get_config(path: str) -> ConfigDict:
-    """The recipe that a run has written to its config.json: this file is a recipe too, with the run as its argument."""
-    return from_json(json.loads(Path(path).read_text(encoding="utf-8"))["recipe"])
+def load_recipe(name: str) -> ConfigDict:
+    """The configuration of a recipe in `configs/` by its name, of any recipe by its path, or of a run by its config.json.
 
-
-def recipe_path(name: str) -> Path | str:
-    """The file of a recipe given by name or by path; for the config.json of a run, this file with it as its argument."""
+    Raises:
+        ValueError: no such recipe, or one that is not valid Python or sets what does not exist.
+    """
     if name.endswith(".json") and Path(name).is_file():
-        return f"{__file__}:{name}"
+        return from_json(json.loads(Path(name).read_text(encoding="utf-8")).get("recipe"))
     path = Path(name) if name.endswith(".py") else recipe_folder() / f"{name}.py"
     if not path.is_file():
         raise ValueError(f"config must be a file (.py, or a run's config.json) or one of {recipe_names()}, received {name!r}")
-    return path
-
-
-def load_recipe(name: str) -> ConfigDict:
-    """The recipe of a file in `configs/` by its name, or of any file by its path."""
-    path = recipe_path(name)
     spec = importlib.util.spec_from_file_location(f"crl_tf_recipe_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config()
+    try:
+        spec.loader.exec_module(module)
+        return override(base_config(), flattened(module.get_config().to_dict()))
+    except (SyntaxError, ImportError, AttributeError, TypeError, KeyError) as error:
+        raise ValueError(f"config {path}: {error}") from error
 
 
-def override(recipe: ConfigDict, values: dict[str, Any]) -> ConfigDict:
-    """A copy with `values` by dotted key ("train.epochs"); an unknown key or a value of the wrong type is refused."""
-    changed = recipe.copy_and_resolve_references()
-    changed.lock()
-    for key, value in values.items():
-        try:
-            changed.update_from_flattened_dict({key: value})
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"config: {key}={value!r} is not a setting of a recipe ({error})") from error
-    return changed
+def from_json(settings: Mapping[str, Any] | None) -> ConfigDict:
+    """The configuration whose `to_dict()` was written to JSON, by this version or by 0.1.
+
+    Raises:
+        ValueError: it is no configuration, or sets what does not exist.
+    """
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"config: a run's config.json holds its configuration under 'recipe', received {settings!r} there")
+    flat = flattened(settings)
+    return override(base_config(), flat if "method" in flat else _from_0_1(flat))
 
 
-def from_json(settings: dict[str, Any]) -> ConfigDict:
-    """The recipe whose `to_dict()` was written to JSON (where tuples have become lists)."""
-    return override(base_recipe(), {k: tuple(v) if isinstance(v, list) else v for k, v in flattened(settings).items()})
-
-
-def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted key: {"train": {"epochs": 3}} is {"train.epochs": 3}."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= flattened(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return flat
+def _from_0_1(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of version 0.1, which had loss, resampling and rule in place of the method, and numbers for "off" and "all"."""
+    settings = {key: value for key, value in flat.items() if key not in ("loss", "resampling", "rule")}
+    parts = {"loss": flat.get("loss", "class_rel"), "resampling": flat.get("resampling"), "rule": flat.get("rule")}
+    rows = []
+    for part, name in parts.items():
+        fitting = [
+            (len(row.settings), row_name)
+            for row_name, row in METHODS.items()
+            if (row.sets.get(part) == name or (part == "loss" and row.trainer == name))
+            and all(flat.get(key, SETTINGS[key].default) == value for key, value in row.settings.items())
+        ]
+        rows += [max(fitting, key=lambda row: row[0])[1]] if fitting else []
+    settings["method"] = "+".join(row for row in rows if row != "ce" or len(rows) == 1)
+    for key, old, new in (("network.freeze", -1, "all"), ("network.freeze", 0, "none"), ("network.cosine_scale", 0.0, None)):
+        if key in settings and settings[key] == old and not isinstance(settings[key], bool):
+            settings[key] = new
+    return settings

@@ -1,104 +1,118 @@
-"""The table of methods: what each sets in a recipe, who proposed it, what it costs."""
+"""The table of methods: what each does against imbalance, who proposed it, what it costs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from ml_collections import ConfigDict
+from crl_tf.losses.table import LOSSES
 
-from crl_tf.experiment.config import flattened
-from crl_tf.losses.table import RECTIFICATIONS
+SAME_COST = "as ce"
+CRL_SOURCE = "Dong et al. 2018"
+PARTS = {"loss": "ce", "trainer": "gradient", "resampling": "none", "rule": "argmax"}
+"""What a method consists of, and what each part is where a row does not say it."""
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Method(NamedTuple):
-    """A row. settings: what it sets in a recipe, by dotted key. source: paper and equation. cost: against `ce`, in words."""
+    """A row of `METHODS`, or several rows joined.
 
-    settings: Mapping[str, Any]
+    source: paper and equation. cost: compared with `ce`, in words.
+    loss: a row of `crl_tf.losses.table.LOSSES`. trainer: a row of `crl_tf.experiment.trainers.TRAINERS`.
+    resampling: a row of `crl_tf.datasets.resampling.RESAMPLING`. rule: a row of `crl_tf.decision.RULES`. None: as `PARTS` says.
+    settings: what else it sets in a configuration, by dotted key.
+    """
+
     source: str
     cost: str
+    loss: str | None = None
+    trainer: str | None = None
+    resampling: str | None = None
+    rule: str | None = None
+    settings: Mapping[str, Any] = NOTHING
+
+    @property
+    def sets(self) -> dict[str, Any]:
+        """Everything that the row sets: its parts by name, and its settings by dotted key."""
+        return {part: getattr(self, part) for part in PARTS if getattr(self, part) is not None} | dict(self.settings)
 
 
-PLAIN = {"loss": "ce", "resampling": "none", "rule": "argmax"}
-"""What a method is where its row says nothing."""
+def _of_loss(name: str) -> Method:
+    row = LOSSES[name]
+    return Method(row.source, row.cost, loss=name, settings=row.settings)
 
-SAME = "as ce"
-CRL_SOURCE = "Dong et al. 2018"
-CLASS_COST, INSTANCE_COST = "a step ~1 % more", "a step ~12 % more"
+
+def _variant(source: str, cost: str, **settings: Any) -> Method:
+    return Method(source, cost, loss="class_rel", settings={f"crl.{name}": value for name, value in settings.items()})
+
+
+_CLASS_COST = LOSSES["class_rel"].cost
 
 METHODS: dict[str, Method] = {
-    "ce": Method({"loss": "ce"}, "cross-entropy, eq. 2", "1"),
-    "class_rel": Method({"loss": "class_rel"}, f"{CRL_SOURCE}, eqs. 8, 9, 10", CLASS_COST),
-    "class_abs": Method({"loss": "class_abs"}, f"{CRL_SOURCE}, eqs. 8, 10, 13", CLASS_COST),
-    "class_dis": Method({"loss": "class_dis"}, f"{CRL_SOURCE}, eqs. 8, 10, 14-16", "a step ~2 % more"),
-    "instance_rel": Method({"loss": "instance_rel"}, f"{CRL_SOURCE}, eqs. 8, 9, 11", INSTANCE_COST),
-    "instance_abs": Method({"loss": "instance_abs"}, f"{CRL_SOURCE}, eqs. 8, 11, 13", INSTANCE_COST),
-    "instance_dis": Method({"loss": "instance_dis"}, f"{CRL_SOURCE}, eqs. 8, 11, 14-16", "a step ~14 % more"),
-    "class_rel_unmined": Method({"loss": "class_rel", "crl.kappa": None}, f"{CRL_SOURCE}, Table 11, JL", "all triplets"),
-    "class_rel_all": Method({"loss": "class_rel", "crl.scope": "all"}, f"{CRL_SOURCE}, Table 12", "a step ~2 % more"),
-    "class_rel_rho_10": Method({"loss": "class_rel", "crl.rho": 0.1}, f"{CRL_SOURCE}, Table 13", CLASS_COST),
-    "class_rel_rho_30": Method({"loss": "class_rel", "crl.rho": 0.3}, f"{CRL_SOURCE}, Table 13", CLASS_COST),
-    "class_rel_logit_adjusted": Method(
-        {"loss": "class_rel", "crl.base": "logit_adjusted"}, f"{CRL_SOURCE}, eq. 8, on Menon et al. 2021, eq. 10", CLASS_COST
+    **{name: _of_loss(name) for name in LOSSES},
+    "class_rel_unmined": _variant(f"{CRL_SOURCE}, Table 11, JL", "all triplets", kappa=None),
+    "class_rel_all": _variant(f"{CRL_SOURCE}, Table 12", "a step ~2 % more", scope="all"),
+    "class_rel_rho_10": _variant(f"{CRL_SOURCE}, Table 13", _CLASS_COST, rho=0.1),
+    "class_rel_rho_30": _variant(f"{CRL_SOURCE}, Table 13", _CLASS_COST, rho=0.3),
+    "class_rel_logit_adjusted": _variant(
+        f"{CRL_SOURCE}, eq. 8, on Menon et al. 2021, eq. 10", _CLASS_COST, base="logit_adjusted"
     ),
-    "over_sampling": Method({"resampling": "over_sampling"}, f"{CRL_SOURCE}, Sec. 4.1", "longer epochs"),
-    "down_sampling": Method({"resampling": "down_sampling"}, f"{CRL_SOURCE}, Sec. 4.1", "shorter epochs"),
-    "cost_sensitive": Method({"loss": "cost_sensitive"}, f"w = exp(-r), {CRL_SOURCE}, Sec. 4.1", SAME),
-    "threshold_adjustment": Method({"rule": "threshold_adjustment"}, f"p exp(-r)^T, {CRL_SOURCE}, Sec. 4.1", SAME),
-    "lmle": Method({"loss": "lmle"}, "Huang et al. 2016, quintuplets", "a training per label, clustering, search"),
-    "triplet_knn": Method({"loss": "triplet_knn"}, "Schroff et al. 2015", "kNN when deciding"),
-    "hog_knn": Method({"loss": "hog_knn"}, "Dalal & Triggs 2005, kNN", "no training, kNN when deciding"),
-    "focal": Method({"loss": "focal"}, "Lin et al. 2017, eq. 5", SAME),
-    "class_balanced": Method({"loss": "class_balanced"}, "Cui et al. 2019, eq. 2 (effective number)", SAME),
-    "ldam": Method({"loss": "ldam", "network.cosine_scale": 30.0}, "Cao et al. 2019, eqs. 12, 13, deferred re-weighting", SAME),
-    "balanced_softmax": Method({"loss": "balanced_softmax"}, "Ren et al. 2020, eq. 4", f"{SAME}; is logit_adjusted at tau = 1"),
-    "logit_adjusted": Method({"loss": "logit_adjusted"}, "Menon et al. 2021, eq. 10", SAME),
-    "logit_adjustment": Method({"rule": "logit_adjustment"}, "Menon et al. 2021, post hoc", SAME),
-    "asymmetric": Method({"loss": "asymmetric"}, "Ridnik et al. 2021", SAME),
-    "class_balanced_sampling": Method({"resampling": "class_balanced_sampling"}, "Kang et al. 2020, eq. 1, q = 0", SAME),
-    "curriculum": Method({"loss": "curriculum"}, "Wang et al. 2019, DCL", INSTANCE_COST),
+    "over_sampling": Method(f"{CRL_SOURCE}, Sec. 4.1", "longer epochs", resampling="over_sampling"),
+    "down_sampling": Method(f"{CRL_SOURCE}, Sec. 4.1", "shorter epochs", resampling="down_sampling"),
+    "class_balanced_sampling": Method("Kang et al. 2020, eq. 1, q = 0", SAME_COST, resampling="class_balanced_sampling"),
+    "threshold_adjustment": Method(f"p exp(-r)^T, {CRL_SOURCE}, Sec. 4.1", SAME_COST, rule="threshold_adjustment"),
+    "logit_adjustment": Method("Menon et al. 2021, post hoc", SAME_COST, rule="logit_adjustment"),
+    "lmle": Method("Huang et al. 2016, quintuplets", "a training per label, clustering, search", trainer="lmle"),
+    "triplet_knn": Method("Schroff et al. 2015", "kNN when deciding", trainer="triplet_knn"),
+    "hog_knn": Method("Dalal & Triggs 2005, kNN", "no training, kNN when deciding", trainer="hog_knn"),
 }
 
 
-def check_method(name: str) -> None:
-    settings_of(name)
+def combined(name: str) -> Method:
+    """The method of a name: a row of `METHODS`, or several joined by +, which must set different things.
 
+    Every part of the result is set.
 
-def settings_of(name: str) -> dict[str, Any]:
-    """What a method sets in a recipe, by dotted key; several joined by + are a combination.
-
-    >>> settings_of("class_rel+over_sampling")
-    {'loss': 'class_rel', 'resampling': 'over_sampling', 'rule': 'argmax'}
+    >>> method = combined("class_rel+over_sampling")
+    >>> method.loss, method.trainer, method.resampling, method.rule
+    ('class_rel', 'gradient', 'over_sampling', 'argmax')
     """
-    settings: dict[str, Any] = {}
-    for part in name.split("+"):
-        if part not in METHODS:
+    sets: dict[str, Any] = {}
+    rows = name.split("+")
+    for row_name in rows:
+        if row_name not in METHODS:
             raise ValueError(f"method must be one of {list(METHODS)}, or several joined by +, received {name!r}")
-        twice = settings.keys() & METHODS[part].settings.keys()
+        row_sets = METHODS[row_name].sets
+        # A trainer of its own has a loss of its own.
+        exclusive = {"loss", "trainer"} if row_sets.keys() & {"loss", "trainer"} and sets.keys() & {"loss", "trainer"} else set()
+        twice = (sets.keys() & row_sets.keys()) | exclusive
         if twice:
             raise ValueError(f"method {name!r} gives {', '.join(sorted(twice))} twice: join what sets different things")
-        settings |= METHODS[part].settings
-    return {**PLAIN, **settings}
+        sets |= row_sets
+    parts = {part: sets.pop(part, default) for part, default in PARTS.items()}
+    source, cost = ("; ".join(getattr(METHODS[row], field) for row in rows) for field in ("source", "cost"))
+    return Method(source, cost, **parts, settings=sets)
 
 
-def method_name(config: ConfigDict) -> str:
-    """What a recipe's loss, resampling and rule are called in tables: a row of `METHODS`, or several joined by +.
+def canonical(name: str) -> str:
+    """The one spelling of a method: loss or trainer first, then resampling, then decision rule; ce only where it is alone.
 
-    What a recipe has besides and no row says is added: class_abs_on_focal, ce_cosine.
+    >>> canonical("logit_adjustment+ce"), canonical("logit_adjustment+over_sampling+focal")
+    ('logit_adjustment', 'focal+over_sampling+logit_adjustment')
     """
-    values = flattened(config.to_dict())
-    parts = []
-    for key in PLAIN:
-        rows = [(name, row.settings) for name, row in METHODS.items() if key in row.settings]
-        fits = [(len(s), name) for name, s in rows if all(values[k] == v for k, v in s.items())]
-        if values[key] != PLAIN[key] or key == "loss":
-            # The row that says most: class_rel with rho = 0.1 is class_rel_rho_10. One that no row has is called by its value.
-            name = max(fits, key=lambda fit: fit[0])[1] if fits else str(values[key])
-            parts.append(name + (_besides(values, METHODS[name].settings) if key == "loss" and fits else ""))
-    return "+".join(parts[1:] if parts[0] == "ce" and len(parts) > 1 else parts)
+    combined(name)  # refuses what is no method
+    rows = sorted(name.split("+"), key=lambda row: min(list(PARTS).index(part) for part in PARTS if part in METHODS[row].sets))
+    return "+".join(row for row in rows if row != "ce" or len(rows) == 1)
 
 
-def _besides(values: Mapping[str, Any], said: Mapping[str, Any]) -> str:
-    base = values["crl.base"] if values["loss"] in RECTIFICATIONS and "crl.base" not in said else "ce"
-    cosine = values["network.cosine_scale"] and "network.cosine_scale" not in said
-    return ("" if base == "ce" else f"_on_{base}") + ("_cosine" if cosine else "")
+def with_loss(name: str, loss: str) -> str:
+    """The method `name` with another loss (or trainer); its resampling and its decision rule stay.
+
+    >>> with_loss("ldam+over_sampling", "focal")
+    'focal+over_sampling'
+    """
+    combined(loss)
+    others = [row for row in name.split("+") if row in METHODS and not METHODS[row].sets.keys() & {"loss", "trainer"}]
+    return canonical("+".join([loss, *others]))
