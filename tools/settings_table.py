@@ -1,0 +1,47 @@
+"""The table of all settings in docs/training.md, from the program's own table.
+
+    python tools/settings_table.py     writes it
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from crl_tf.experiment.settings import SETTINGS
+
+PAGE = Path(__file__).parents[1] / "docs" / "training.md"
+BEGIN, END = "<!-- settings -->\n", "<!-- /settings -->"
+SECTIONS = {
+    "": "A run",
+    "data": "Data",
+    "network": "Network",
+    "train": "Training",
+    "crl": "Class rectification",
+    "embedding": "Methods that decide by neighbours: lmle, triplet_knn, hog_knn",
+}
+
+
+def settings_table() -> str:
+    """All settings in Markdown, one table per section; the sections of single losses share one."""
+    tables: dict[str, list[str]] = {}
+    for key, setting in SETTINGS.items():
+        title = SECTIONS.get(key.rpartition(".")[0], "Parameters of other losses")
+        rule = setting.rule.words.replace("|", "\\|")
+        flag = f"`--{setting.flag}`" if setting.flag else ""
+        rows = tables.setdefault(title, ["| setting | default | must be | flag | meaning |", "|---|---|---|---|---|"])
+        rows.append(f"| `{key}` | {_shown(setting.default)} | {rule} | {flag} | {setting.what} |")
+    return "".join(f"### {title}\n\n" + "\n".join(rows) + "\n\n" for title, rows in tables.items())
+
+
+def with_table(page: str) -> str:
+    """The text of the page with the table between its two marks."""
+    before, rest = page.split(BEGIN)
+    return f"{before}{BEGIN}\n{settings_table()}{END}{rest.split(END)[1]}"
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
