@@ -1,57 +1,75 @@
-"""Several methods on the same data and seeds: what is missing is run, what is there is taken, and a report says what came out."""
+"""Several methods on the same data and seeds: a plan says what will run, and is then executed; a report says what came out."""
 
 from __future__ import annotations
 
-import dataclasses
+import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from crl_tf.callbacks import Diverged
-from crl_tf.experiment import report
-from crl_tf.experiment.config import flattened, override
-from crl_tf.experiment.data import load, with_cache
-from crl_tf.experiment.methods import METHODS, PLAIN, method_name, settings_of
-from crl_tf.experiment.run import MeaninglessData, check_data, check_settings, run, save_figures
+from crl_tf.datasets.resampling import MeaninglessForData, resample
+from crl_tf.experiment.config import check, override, resolved
+from crl_tf.experiment.data import Data, load_data
+from crl_tf.experiment.methods import METHODS, PARTS, canonical, combined
+from crl_tf.experiment.report import write_report
+from crl_tf.experiment.run import run, save_figures
+from crl_tf.experiment.settings import check_setting
 from crl_tf.experiment.workdir import (
     COMPARISON,
     CONFIG,
     FREE_ON_RESUME,
     RESULT,
+    clean_folder,
+    config_in,
+    differences,
     folder_of,
-    occupied_by_run,
-    open_workdir,
-    plan_in,
-    recipe_in,
+    methods_and_seeds,
+    open_run,
 )
 from crl_tf.files import read_json, write_json
+from crl_tf.progress import SILENT, Progress
+
+_log = logging.getLogger(__name__)
 
 ALL = "all"
-"""In the place of a list: every row of `METHODS` that has a meaning for the data."""
+"""In place of a list of methods: every row of `METHODS` that has a meaning for the data."""
 
 
-@dataclasses.dataclass
-class _Progress:
-    """One line for the whole: which run this is, and how long the rest will take by those that are done."""
+class PlannedRun(NamedTuple):
+    """One training of a comparison: its method and seed, its configuration, and its folder."""
 
-    total: int
-    done: int = 0
-    started: float = dataclasses.field(default_factory=time.monotonic)
-
-    def line(self, method: str, seed: int) -> str:
-        said = f"[{self.done + 1}/{self.total}] {method} · seed {seed}"
-        if not self.done:
-            return said
-        left = (time.monotonic() - self.started) / self.done * (self.total - self.done)
-        return f"{said} · about {_duration(left)} left for all"
+    method: str
+    seed: int
+    config: ConfigDict
+    folder: Path
 
 
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{max(1, minutes)} min"
+@dataclass(frozen=True)
+class Plan:
+    """What a comparison will run.
+
+    config: the configuration of all runs but for method and seed. runs: seed by seed, in the order of the methods.
+    methods, seeds: of this and of earlier sittings; seeds None: the configuration's. left_out: methods, each with the reason.
+    failed: runs of earlier sittings without a result, each with the reason.
+    """
+
+    config: ConfigDict
+    workdir: Path
+    runs: tuple[PlannedRun, ...]
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...] | None
+    left_out: Mapping[str, str]
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def folders(self) -> list[Path]:
+        """The folders of all runs, those of earlier sittings included, seed by seed, in the order of the methods."""
+        return [folder_of(self.workdir, method, seed) for seed in self.seeds or [None] for method in self.methods]
 
 
 def compare(
@@ -62,183 +80,219 @@ def compare(
     seeds: Sequence[int] | None = None,
     resume: bool = False,
     export: bool = True,
+    progress: Progress = SILENT,
 ) -> list[dict[str, Any]]:
-    """Runs methods on the same data and seeds and writes a report of them; the first, or `ce`, is the baseline.
+    """Runs methods on the same data and seeds, and writes a report; the baseline is `ce`, or the first method.
 
-    Every run has its folder: <workdir>/<method>, or <workdir>/seed<n>/<method> where seeds are given. The report
-    (`crl_tf.experiment.report.write_report`) and comparison.json are written anew after every run, so that a stop leaves both whole. A
-    method that differs from an earlier one in its decision rule alone takes that one's model. One that diverges is told in the
-    report, and the others go on.
+    Every run has its folder: <workdir>/<method>, or <workdir>/seed<n>/<method> where seeds are given. The report and
+    comparison.json are written anew after every run, so that a stop leaves both whole. A method that differs from an earlier
+    one in its decision rule alone takes that one's model. One that diverges is named in the report, and the others continue.
 
     Args:
-        config: a recipe; each method sets its own part of it.
-        methods: rows of `crl_tf.methods.METHODS`, or several of them joined by +; or "all", without those that the data give no
-            meaning to.
-        workdir: a new or empty folder; with `resume`, also one with a comparison by the same recipe, whose finished runs are
-            taken and whose unfinished ones go on; methods and seeds may be others than before, whose runs stay in the report.
-        seeds: of the runs, each of which draws its own weights, order and seeded splits; none: the recipe's.
+        config: a configuration; each method sets its own part of it.
+        methods: rows of `crl_tf.experiment.methods.METHODS`, or several of them joined by +; or "all", without those that have
+            no meaning for the data.
+        workdir: a new or empty folder; with `resume`, also one with a comparison by the same configuration, whose finished runs
+            are taken and whose unfinished ones continue. Methods and seeds may be others than before, whose runs stay in the
+            report.
+        seeds: of the runs. None: the configuration's.
+        progress: receives the progress.
     Returns:
-        the results of all runs that are finished, of earlier sittings too, seed by seed, in the order of the methods.
+        the results of all finished runs, of earlier sittings too, seed by seed, in the order of the methods.
     Raises:
-        ValueError: for a method that the data give no meaning to, before anything is trained.
+        ValueError: a setting, a name or the folder is not what it should be, before anything is read.
+        MeaninglessForData: the data give a method that was asked for by name no meaning, before anything is trained.
     """
     workdir = Path(workdir)
-    given = methods
-    methods = list(METHODS) if given == ALL else list(methods)
-    configs = {method: override(config, settings_of(method)) for method in methods}
-    if len(configs) != len(methods):
-        raise ValueError(f"compare must name each method once, received {methods}")
-    if not methods:
+    planned = plan(config, methods, workdir, seeds)
+    previous = _previous(config, workdir, seeds, resume)
+    data = load_data(planned.runs[0].config, progress=progress)
+    planned = plan(config, methods, workdir, seeds, data=data, previous=previous)
+    for method, reason in planned.left_out.items():
+        _log.info("%s is %s", method, reason)
+    return execute(planned, data, resume=resume, export=export, progress=progress)
+
+
+def plan(
+    config: ConfigDict,
+    methods: Sequence[str] | str,
+    workdir: Path,
+    seeds: Sequence[int] | None = None,
+    *,
+    data: Data | None = None,
+    previous: Mapping[str, Any] | None = None,
+) -> Plan:
+    """Says what a comparison will run, and what it leaves out and why. Reads and writes nothing.
+
+    Args:
+        config, methods, workdir, seeds: as for `compare`.
+        data: of the first seed; with them, methods that they give no meaning to are left out or refused.
+        previous: "methods", "seeds" and "failed" of earlier sittings.
+    """
+    names = list(METHODS) if methods == ALL else [canonical(name) for name in methods]
+    if len(set(names)) != len(names):
+        raise ValueError(f"compare must name each method once, received {list(methods)}")
+    if not names:
         raise ValueError("compare must name a method or more, received none")
     if seeds is not None and (not seeds or len(set(seeds)) != len(seeds)):
         raise ValueError(f"seeds must name each seed once, and one or more, received {list(seeds)}")
     numbers = [config.seed] if seeds is None else list(seeds)
     for number in numbers:
-        check_settings(override(config, {"seed": number}))
-    left_out = _without_meaning(configs, check_settings, refuse=given != ALL)
-    left_out |= _without_meaning(_twice(configs), _same_as_another, refuse=given != ALL)
-    configs = {method: of_method for method, of_method in configs.items() if method not in left_out}
-    before = _gone_on_with(config, workdir, seeds, resume)
+        check_setting("seed", number)
+    first = override(config, {"seed": numbers[0]})
+    chosen: dict[str, ConfigDict] = {}
+    left_out: dict[str, str] = {}
+    for name in names:
+        try:
+            of_method = resolved(override(first, {"method": name}))
+            check(of_method)
+            _check_meaning(name, of_method, chosen, data)
+            chosen[name] = of_method
+        except MeaninglessForData as error:
+            if methods != ALL:
+                raise
+            left_out[name] = f"left out: {error}"
+    previous = previous or {}
+    all_methods = tuple(dict.fromkeys([*previous.get("methods", []), *chosen]))
+    all_seeds = None if seeds is None else tuple(dict.fromkeys([*previous.get("seeds", []), *numbers]))
 
-    dataset = load(override(config, {"seed": numbers[0]}))
-    left_out |= _without_meaning(configs, lambda c: check_data(c, dataset), refuse=given != ALL)
-    configs = {method: of_method for method, of_method in configs.items() if method not in left_out}
-    dataset = with_cache(config, dataset)
-    done = _Comparison(config, workdir, before, list(configs), None if seeds is None else numbers, left_out)
-    # Before hours of other runs, not after them.
-    missing = {
-        (number, method): of_method
+    def folder(name: str, seed: int) -> Path:
+        return folder_of(workdir, name, None if seeds is None else seed)
+
+    runs = tuple(
+        PlannedRun(
+            name, number, override(of_method, {"seed": number}), folder_of(workdir, name, None if seeds is None else number)
+        )
         for number in numbers
-        for method, of_method in ((m, override(c, {"seed": number})) for m, c in configs.items())
-        if open_workdir(of_method, done.folder(number, method), resume) is None
-    }
-    done.write_plan()
-    progress = _Progress(len(missing))
-    for number in numbers:
-        wanted = {method: of_method for (n, method), of_method in missing.items() if n == number}
-        if wanted and number != numbers[0]:
+        for name, of_method in chosen.items()
+    )
+    return Plan(config, workdir, runs, all_methods, all_seeds, left_out, previous.get("failed", {}))
+
+
+def _check_meaning(name: str, config: ConfigDict, others: Mapping[str, ConfigDict], data: Data | None) -> None:
+    """Refuses a method that these data give no meaning to, or that comes to the same as another one."""
+    same = next((other for other, of_other in others.items() if not differences(of_other, config, free=["method"])), None)
+    if same is not None and _parts(same) == _parts(name):
+        raise MeaninglessForData(f"{name}: with this configuration it is the same as {same}")
+    resampling = combined(name).resampling
+    if data is not None and resampling != "none":
+        try:
+            resample(resampling, data.dataset.splits["train"].labels, data.dataset.schema, config.seed)
+        except MeaninglessForData as error:
+            raise MeaninglessForData(f"{name}: {error}") from error
+
+
+def _parts(name: str) -> list[str | None]:
+    return [getattr(combined(name), part) for part in PARTS]
+
+
+def execute(
+    planned: Plan, data: Data, *, resume: bool = False, export: bool = True, progress: Progress = SILENT
+) -> list[dict[str, Any]]:
+    """Runs what a plan says and is not finished yet; returns the results of all finished runs of the comparison.
+
+    Args:
+        data: of the first seed of the plan.
+        resume, export, progress: as for `compare`.
+    """
+    # Refusals of a folder come before hours of other runs.
+    missing = [one for one in planned.runs if open_run(one.config, one.folder, resume) is None]
+    failed = {**planned.failed, **planned.left_out}
+    _write_plan(planned, failed)
+    seed_of_data, clock = planned.runs[0].seed, _Clock(len(missing))
+    for one in missing:
+        _log.info("\n%s", clock.next_line(f"{one.method} · seed {one.seed}"))
+        if one.seed != seed_of_data:
             # One dataset at a time: its cache may be in memory.
-            dataset = with_cache(config, load(override(config, {"seed": number})))
-        for method, of_method in wanted.items():
-            print(f"\n{progress.line(method, number)}", flush=True)
-            folder = done.folder(number, method)
-            try:
-                check_data(of_method, dataset)
-                trained = done.same_but_for_the_rule(number, method, of_method)
-                run(of_method, folder, resume=resume, export=export, dataset=dataset, trained=trained)
-                done.failed.pop(f"{method} · seed {number}", None)
-            except (Diverged, MeaninglessData) as error:
-                done.failed[f"{method} · seed {number}"] = str(error)
-                print(f"crl_tf: {method}: {error}", flush=True)
-            progress.done += 1
-            done.write_report()
-    results = done.results()
+            data = None
+            data, seed_of_data = load_data(one.config, progress=progress), one.seed
+        key = f"{one.method} · seed {one.seed}"
+        try:
+            trained = _same_but_for_the_rule(planned, one)
+            run(one.config, one.folder, resume=resume, export=export, data=data, trained=trained, progress=progress)
+            failed.pop(key, None)
+        except (Diverged, MeaninglessForData) as error:
+            failed[key] = str(error)
+            _log.warning("%s: %s", one.method, error)
+        _write_report(planned, failed)
+    results = _results(planned)
     if not results:
-        raise ValueError(f"compare: no run came to an end: {'; '.join(f'{name}: {why}' for name, why in done.failed.items())}")
-    done.write_report()
-    save_figures([result for result in results if result["seed"] == results[0]["seed"]], workdir)
+        raise ValueError(f"compare: no run came to an end: {'; '.join(f'{name}: {why}' for name, why in failed.items())}")
+    _write_report(planned, failed)
+    save_figures([result for result in results if result["seed"] == results[0]["seed"]], planned.workdir)
     return results
 
 
-class _Comparison:
-    """What is in the folder of a comparison: the plan of all its sittings, finished runs, what failed, the report."""
+class _Clock:
+    """Which run of a comparison this is, and how long the rest will take, by those that are done."""
 
-    def __init__(
-        self,
-        config: ConfigDict,
-        workdir: Path,
-        before: Mapping[str, Any],
-        methods: list[str],
-        seeds: list[int] | None,
-        left_out: Mapping[str, str],
-    ) -> None:
-        self._config, self._workdir = config, workdir
-        self._methods = list(dict.fromkeys([*before.get("methods", []), *methods]))
-        self._seeds = None if seeds is None else list(dict.fromkeys([*before.get("seeds", []), *seeds]))
-        self.failed = {**before.get("failed", {}), **left_out}
+    def __init__(self, total: int) -> None:
+        self._total, self._started, self._number = total, time.monotonic(), 0
 
-    def folder(self, seed: int, method: str) -> Path:
-        return folder_of(self._workdir, method, None if self._seeds is None else seed)
-
-    def results(self) -> list[dict[str, Any]]:
-        """Of all runs that are finished, seed by seed, in the order of the methods."""
-        numbers = [self._config.seed] if self._seeds is None else self._seeds
-        folders = [self.folder(number, method) for number in numbers for method in self._methods]
-        return [read_json(folder / RESULT) for folder in folders if (folder / RESULT).is_file()]
-
-    def write_plan(self) -> None:
-        """The plan, and what there is of it."""
-        plan = {"methods": self._methods, "seeds": self._seeds, "recipe": self._config.to_dict()}
-        write_json(self._workdir / COMPARISON, {**plan, "results": self.results(), "failed": self.failed})
-
-    def write_report(self) -> None:
-        results = self.results()
-        if results:
-            report.write_report(results, self._workdir, failed=self.failed)
-        self.write_plan()
-
-    def same_but_for_the_rule(self, seed: int, method: str, config: ConfigDict) -> Path | None:
-        """A finished run of another method of this seed, with the same recipe but for the decision rule."""
-        mine = _but_for(config, ("rule", *FREE_ON_RESUME))
-        for other in self._methods:
-            folder = self.folder(seed, other)
-            if other == method or not (folder / RESULT).is_file():
-                continue
-            theirs = recipe_in(folder, CONFIG)
-            if _but_for(theirs, ("rule", *FREE_ON_RESUME)) == mine and theirs.train.epochs == config.train.epochs:
-                return folder
-        return None
+    def next_line(self, name: str) -> str:
+        done, self._number = self._number, self._number + 1
+        line = f"[{self._number}/{self._total}] {name}"
+        if not done:
+            return line
+        minutes = round((time.monotonic() - self._started) / done * (self._total - done) / 60)
+        left = f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{max(1, minutes)} min"
+        return f"{line} · about {left} left for all"
 
 
-def _but_for(config: ConfigDict, keys: Iterable[str]) -> dict[str, Any]:
-    left_out = set(keys)
-    return {key: value for key, value in flattened(config.to_dict()).items() if key not in left_out}
+def _results(planned: Plan) -> list[dict[str, Any]]:
+    return [read_json(folder / RESULT) for folder in planned.folders if (folder / RESULT).is_file()]
 
 
-def _twice(configs: Mapping[str, ConfigDict]) -> dict[str, ConfigDict]:
-    """The methods that come to the same, with this recipe, as one before them (class_rel_unmined where kappa is none)."""
-    names = {method: method_name(config) for method, config in configs.items()}
-    for method, name in names.items():
-        if set(name.split("+")) != set(method.split("+")):
-            print(f"{method} is {name} with this recipe", flush=True)
-    first: dict[str, str] = {}
-    for method, name in names.items():
-        first.setdefault(name, method)
-    return {method: configs[method] for method, name in names.items() if first[name] != method}
+def _write_plan(planned: Plan, failed: Mapping[str, str]) -> None:
+    content = {
+        "methods": list(planned.methods),
+        "seeds": None if planned.seeds is None else list(planned.seeds),
+        "recipe": planned.config.to_dict(),
+        "results": _results(planned),
+        "failed": dict(failed),
+    }
+    write_json(planned.workdir / COMPARISON, content)
 
 
-def _same_as_another(config: ConfigDict) -> None:
-    raise ValueError(f"with this recipe it is {method_name(config)}, which another method is already")
+def _write_report(planned: Plan, failed: Mapping[str, str]) -> None:
+    results = _results(planned)
+    if results:
+        write_report(results, planned.workdir, failed=failed)
+    _write_plan(planned, failed)
 
 
-def _gone_on_with(config: ConfigDict, workdir: Path, seeds: Sequence[int] | None, resume: bool) -> dict[str, Any]:
-    """The plan of the comparison in a folder; only one by the same recipe may be gone on with."""
-    if not occupied_by_run(workdir, resume):
+def _same_but_for_the_rule(planned: Plan, one: PlannedRun) -> Path | None:
+    """The folder of a finished run of another method that differs from this one in its decision rule alone."""
+    method = combined(one.method)
+    for other in planned.methods:
+        folder = folder_of(planned.workdir, other, None if planned.seeds is None else one.seed)
+        if other == one.method or not (folder / RESULT).is_file():
+            continue
+        theirs = combined(other)
+        if (theirs.loss, theirs.trainer, theirs.resampling) != (method.loss, method.trainer, method.resampling):
+            continue
+        finished = config_in(folder, CONFIG)
+        if not differences(finished, one.config, free=["method", *FREE_ON_RESUME]) and (
+            finished.train.epochs == one.config.train.epochs
+        ):
+            return folder
+    return None
+
+
+def _previous(config: ConfigDict, workdir: Path, seeds: Sequence[int] | None, resume: bool) -> dict[str, Any]:
+    """Methods, seeds and failures of the comparison in a folder; only one by the same configuration may be continued."""
+    if not clean_folder(workdir, resume):
         return {}
     if not (workdir / COMPARISON).is_file():
         raise ValueError(f"resume: {workdir} holds no comparison: pass another --workdir")
-    # What the methods set is theirs.
-    set_by_methods = {key for row in METHODS.values() for key in row.settings} | set(PLAIN)
-    free = (*FREE_ON_RESUME, *set_by_methods, *(("seed",) if seeds is not None else ()))
-    before, now = (_but_for(c, free) for c in (recipe_in(workdir, COMPARISON), config))
-    different = [f"{key}: {before[key]!r} there, {now[key]!r} now" for key in now if before[key] != now[key]]
+    # Settings that methods set are theirs.
+    set_by_methods = {key for row in METHODS.values() for key in row.settings}
+    free = (*FREE_ON_RESUME, *set_by_methods, "method", *(("seed",) if seeds is not None else ()))
+    different = differences(config_in(workdir, COMPARISON), config, free=free)
     if different:
         raise ValueError(f"resume: {workdir} was started with another recipe ({'; '.join(different)}): pass another --workdir")
-    plan = plan_in(workdir)
-    if (plan["seeds"] is None) != (seeds is None):
-        raise ValueError(f"resume: {workdir} was started {'without' if plan['seeds'] is None else 'with'} --seeds: do the same")
-    return {**plan, "seeds": plan["seeds"] or [], "failed": read_json(workdir / COMPARISON).get("failed", {})}
-
-
-def _without_meaning(configs: Mapping[str, ConfigDict], check: Callable[[ConfigDict], None], *, refuse: bool) -> dict[str, str]:
-    """The methods that a check refuses, and why; an error where they were asked for by name."""
-    found = {}
-    for method, config in configs.items():
-        try:
-            check(config)
-        except ValueError as error:
-            if refuse:
-                raise type(error)(f"{method}: {error}") from error
-            found[method] = f"left out: {error}"
-            print(f"{method} is left out: {error}", flush=True)
-    return found
+    content = methods_and_seeds(workdir)
+    if (content["seeds"] is None) != (seeds is None):
+        how = "without" if content["seeds"] is None else "with"
+        raise ValueError(f"resume: {workdir} was started {how} --seeds: do the same")
+    return {**content, "seeds": content["seeds"] or [], "failed": read_json(workdir / COMPARISON).get("failed", {})}

@@ -11,12 +11,13 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import FieldReference
 
+from crl_tf.datasets.resampling import MeaninglessForData
 from crl_tf.experiment.methods import METHODS, combined
 from crl_tf.experiment.settings import SETTINGS, check_key, check_setting
 from crl_tf.experiment.trainers import TRAINERS
 from crl_tf.experiment.trainers.optimizer import check_schedule
 from crl_tf.losses.table import LOSSES, Problem, make_loss
-from crl_tf.models import check_network
+from crl_tf.models import check_network, find_network
 
 
 def base_config() -> ConfigDict:
@@ -78,6 +79,7 @@ def check(config: ConfigDict) -> None:
 
     Raises:
         ValueError: it names the setting, the rule and what was received.
+        MeaninglessForData: image size or network give the method no meaning.
     """
     for key, value in flattened(config.to_dict()).items():
         check_key(key)
@@ -88,7 +90,9 @@ def check(config: ConfigDict) -> None:
         raise ValueError(f"method {config.method!r}: {method.trainer} draws its own samples, which cannot be resampled")
     if min(size) < trainer.smallest_side:
         least = trainer.smallest_side
-        raise ValueError(f"data.image_size must be {least} x {least} or more for {method.trainer}, received {size}")
+        raise MeaninglessForData(f"data.image_size must be {least} x {least} or more for {method.trainer}, received {size}")
+    if config.network.cosine_scale and find_network(config.model).linear_svm:
+        raise MeaninglessForData(f"network.cosine_scale must be none for {config.model}, which ends in a linear SVM")
     network = {name: config.network[name] for name in ("width", "pretrained", "cosine_scale")}
     check_network(config.model, image_size=size, **network)
     check_schedule(config.train)

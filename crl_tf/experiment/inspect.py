@@ -1,4 +1,4 @@
-"""Looking before training: how imbalanced each label is, what rectification can reach of it, and what is wrong with the data."""
+"""Looks at data before training: how imbalanced each label is, which classes can be rectified, and what is wrong."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from ml_collections import ConfigDict
 from scipy.stats import hypergeom
 
 from crl_tf.datasets.images.check import check_splits, duplicates, image_names
 from crl_tf.datasets.source import SPLITS, Dataset, Split
-from crl_tf.files import write_whole
+from crl_tf.experiment.data import load_unchecked
+from crl_tf.experiment.report import save_association, save_class_distributions, save_class_sizes
+from crl_tf.experiment.workdir import refuse_file
+from crl_tf.files import write_json, write_whole
 from crl_tf.imbalance import class_counts, imbalance_measure, imbalance_ratio
 from crl_tf.losses.crl.profiling import minority_classes
+from crl_tf.progress import SILENT, Progress
 from crl_tf.schema import AttributeSchema
 
 SIMULATED_BATCHES = 1000
@@ -25,6 +30,39 @@ SIMULATED_BATCHES = 1000
 
 STRONGEST = 50
 """Pairs of labels that are named, those which tell most of one another."""
+
+
+INSPECTION = "inspection.json"
+
+
+def inspect(config: ConfigDict, workdir: Path, *, check_images: bool = True, progress: Progress = SILENT) -> dict[str, Any]:
+    """Looks at the dataset of a configuration; leaves inspection.json, co_occurrence.csv and figures in `workdir`.
+
+    Args:
+        config: of its training, only batch_size, eta and rho are looked at.
+        workdir: a new or empty folder, or one that an earlier inspection left, which is overwritten.
+        check_images: also read every image that is there.
+    Returns:
+        what `inspect_dataset` returns, with "images": what `inspect_images` returns.
+    """
+    workdir = Path(workdir)
+    refuse_file(workdir)
+    if workdir.is_dir() and any(workdir.iterdir()) and not (workdir / INSPECTION).is_file():
+        raise ValueError(f"workdir {workdir} is not empty and holds no inspection: pass another --workdir")
+    dataset = load_unchecked(config, check_images=False, progress=progress)
+    facts = inspect_dataset(dataset, batch_size=config.train.batch_size, eta=config.crl.eta, rho=config.crl.rho, seed=config.seed)
+    facts["images"] = inspect_images(dataset, tuple(config.data.image_size), progress=progress) if check_images else {}
+    facts["findings"] += facts["images"].pop("findings", [])
+    together = co_occurrence(dataset.splits["train"].labels, dataset.schema)
+    save_co_occurrence(together, dataset.schema, workdir / "co_occurrence.csv")
+    figures = workdir / "figures"
+    save_class_sizes(facts, figures / "class_sizes.png")
+    counts = {n: {"train_counts": {k: c["train"] for k, c in f["classes"].items()}} for n, f in facts["labels"].items()}
+    save_class_distributions(counts, figures / "class_distributions.png")
+    if len(dataset.schema) > 1:
+        save_association(dataset.schema.names, association(together, dataset.schema), figures / "co_occurrence.png")
+    write_json(workdir / INSPECTION, facts)
+    return facts
 
 
 def inspect_dataset(dataset: Dataset, *, batch_size: int, eta: float, rho: float = 0.5, seed: int = 0) -> dict[str, Any]:
@@ -208,7 +246,7 @@ def _rectified(dataset: Dataset, batch_size: int, rho: float, seed: int) -> np.n
     return np.mean([chosen(tf.constant(batch)).numpy() for batch in draws], axis=0)
 
 
-def inspect_images(dataset: Dataset, image_size: tuple[int, int]) -> dict[str, Any]:
+def inspect_images(dataset: Dataset, image_size: tuple[int, int], *, progress: Progress = SILENT) -> dict[str, Any]:
     """Reads every image once: which cannot be decoded, which stand in several splits, of what sizes and forms they are.
 
     Args:
@@ -221,7 +259,7 @@ def inspect_images(dataset: Dataset, image_size: tuple[int, int]) -> dict[str, A
     if _lists_alone(dataset):
         first = next(split.images[0] for split in dataset.splits.values())
         return {"findings": [f"none of the images is there, such as {first}: this was counted from the lists alone"]}
-    checked = check_splits(dataset, SPLITS, image_size=image_size)
+    checked = check_splits(dataset, SPLITS, image_size=image_size, progress=progress)
     unreadable = [
         {"split": name, "image": image.name, "reason": image.reason} for name, c in checked.items() for image in c.unreadable
     ]

@@ -1,4 +1,4 @@
-"""Measuring a model on a split: confusion matrices first, everything else from them."""
+"""Measures a model on a split: confusion matrices first, and every number from them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from rich.progress import track
 
 from crl_tf.decision import candidates, check_rule, chosen_strengths, rule_offsets
 from crl_tf.imbalance import imbalance_ratio
@@ -22,6 +21,7 @@ from crl_tf.metrics import (
     sensitivities,
     top_of_group,
 )
+from crl_tf.progress import SILENT, Progress
 from crl_tf.schema import AttributeSchema
 
 Decide = Callable[[tf.Tensor], tf.Tensor]
@@ -36,55 +36,65 @@ TOP = 5
 
 def evaluate_model(
     model: keras.Model,
-    data: tf.data.Dataset,
+    test: tf.data.Dataset,
     schema: AttributeSchema,
     train_counts: Sequence[np.ndarray],
     *,
     validation: tf.data.Dataset | None = None,
     rule: str = "argmax",
+    progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """The measured part of `result.json`, in one pass over the data: `measure` with all that the schema asks for.
+    """Measures a model on test images, in one pass; the measured part of `result.json`.
 
     Args:
         model: from images to concatenated logits.
-        data: batches of images and labels [B, L].
-        schema: where its attributes have groups that can be ranked, "top5" is measured too.
+        test: batches of images and labels [B, L].
+        schema: where its attributes have groups that can be ranked, "top5" is measured as well, on the logits as they are.
         train_counts: training samples per class of every label.
-        validation: batches to choose the strength of every decision rule on (`crl_tf.decision`), one pass. Adds "rules": what
-            each rule comes to on `data`, and with which strengths. None: the largest logit alone.
-        rule: which rule the other numbers are under; "top5" ranks the logits as they are.
+        validation: batches on which the strength of every decision rule (`crl_tf.decision`) is chosen, in one pass; adds
+            "rules", the numbers under each. None: the largest logit alone.
+        rule: the one that decides the numbers outside "rules".
     """
     check_rule(rule)
     sizes = schema.num_classes
     strengths = {"argmax": [0.0] * len(sizes)}
     if validation is not None:
-        strengths = strengths_on(model, validation, sizes, train_counts)
+        strengths = strengths_on(model, validation, sizes, train_counts, progress=progress)
     elif rule not in strengths:
-        raise ValueError(f"evaluate_model: rule {rule!r} wants validation data to choose its strength on, received none")
+        raise ValueError(f"evaluate_model: rule {rule!r} needs validation data to choose its strength on, received none")
     decide: list[Decide] = [_shifted(rule_offsets(name, train_counts, chosen)) for name, chosen in strengths.items()]
     ranked = ranked_groups(schema)
     if ranked:
         decide.append(functools.partial(top_of_group, num_classes=sizes, groups=ranked, k=TOP))
-    found = confusion_matrices_by(decide, model, data, sizes)
-    under = dict(zip(strengths, found, strict=False))
-    result = measure(schema, under[rule], train_counts, top=found[-1] if ranked else None)
+    confusions = confusion_matrices_by(decide, model, test, sizes, progress=progress)
+    by_rule = dict(zip(strengths, confusions, strict=False))
+    result = measure(schema, by_rule[rule], train_counts, top=confusions[-1] if ranked else None)
     if validation is None:
         return result
-    measured = {name: measure(schema, confusions, train_counts) for name, confusions in under.items()}
+    measured = {name: measure(schema, of_rule, train_counts) for name, of_rule in by_rule.items()}
     rules = {
-        name: {**{m: measured[name][m] for m in SHARES}, "strengths": dict(zip(schema.names, strengths[name], strict=True))}
-        for name in under
+        name: {
+            **{share: measured[name][share] for share in SHARES},
+            "strengths": dict(zip(schema.names, strengths[name], strict=True)),
+        }
+        for name in by_rule
     }
     return {"rule": rule, **result, "rules": rules}
 
 
 def strengths_on(
-    model: keras.Model, validation: tf.data.Dataset, num_classes: Sequence[int], train_counts: Sequence[np.ndarray]
+    model: keras.Model,
+    validation: tf.data.Dataset,
+    num_classes: Sequence[int],
+    train_counts: Sequence[np.ndarray],
+    *,
+    progress: Progress = SILENT,
 ) -> dict[str, list[float]]:
     """The strength of every decision rule for every label, chosen on validation images (`crl_tf.decision`)."""
     tried = candidates(train_counts)
-    found = confusion_matrices_by([_shifted(offsets) for offsets in tried.values()], model, validation, num_classes)
-    accuracies = {key: [class_balanced_accuracy(c) for c in of_key] for key, of_key in zip(tried, found, strict=True)}
+    decide = [_shifted(offsets) for offsets in tried.values()]
+    confusions = confusion_matrices_by(decide, model, validation, num_classes, progress=progress)
+    accuracies = {key: [class_balanced_accuracy(c) for c in of_key] for key, of_key in zip(tried, confusions, strict=True)}
     return chosen_strengths(accuracies, len(num_classes))
 
 
@@ -100,9 +110,14 @@ def confusion_matrices(
 
 
 def confusion_matrices_by(
-    rules: Sequence[Decide], model: keras.Model, data: tf.data.Dataset, num_classes: Sequence[int]
+    rules: Sequence[Decide],
+    model: keras.Model,
+    data: tf.data.Dataset,
+    num_classes: Sequence[int],
+    *,
+    progress: Progress = SILENT,
 ) -> list[list[np.ndarray]]:
-    """What `confusion_matrices` gives under each of several rules, from one pass over the data."""
+    """`confusion_matrices` under each of several rules, from one pass over the data."""
     metrics = [ClassBalancedAccuracy(num_classes) for _ in rules]
 
     @tf.function(reduce_retracing=True)
@@ -111,7 +126,7 @@ def confusion_matrices_by(
         for metric, decide in zip(metrics, rules, strict=True):
             metric.update_state(labels, decide(logits))
 
-    for images, labels in track(data, "measuring", total=int(data.cardinality()), transient=True):
+    for images, labels in progress.track(data, "measuring", int(data.cardinality())):
         count(images, labels)
     return [[np.rint(matrix).astype(np.int64) for matrix in metric.confusion_matrices()] for metric in metrics]
 

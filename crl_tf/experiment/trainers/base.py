@@ -30,6 +30,8 @@ class Task:
     indices: the training images of an epoch where they are resampled (an array, or a function of the epoch), else None.
     compile_options: arguments of `keras.Model.compile`: steps_per_execution, jit_compile.
     linear_svm: whether a linear SVM per label replaces the last layer after training.
+    begin: deletes the old result and writes config.json; a trainer calls it just before it trains, with the model that it
+        trains, if there is one, for a line on what is trained.
     embedding: the settings of the trainers that decide by neighbours (the configuration's section "embedding").
     progress: receives the progress.
     """
@@ -45,6 +47,7 @@ class Task:
     compile_options: Mapping[str, Any]
     linear_svm: bool
     embedding: Mapping[str, Any]
+    begin: Callable[..., None] = lambda model=None: None
     progress: Progress = SILENT
 
     @property

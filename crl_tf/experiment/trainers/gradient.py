@@ -33,6 +33,7 @@ def train(task: Task) -> Trained:
     optimizer = task.make_optimizer(model, int(batches.cardinality()))
     model.compile(optimizer, loss=loss, metrics=[ClassBalancedAccuracy(list(num_classes))], **task.compile_options)
     validation = task.data.batches("validation")
+    task.begin(model)
     fit(
         model,
         batches,
