@@ -1,1 +1,1 @@
-"""Keras layers: logits, joined features, neighbours and clusters that decide, HOG."""
+"""Keras layers: logits, joined and normalised features, decisions by neighbours and by clusters, HOG."""

@@ -1,4 +1,4 @@
-"""LMLE's decision: the class with the largest margin among the nearest clusters (Huang, Li, Loy & Tang, CVPR 2016)."""
+"""A layer that decides as LMLE does: the class with the largest margin among the nearest clusters (Huang et al., CVPR 2016)."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from crl_tf.distances import squared_distances
+from crl_tf.serialization import registered
+
 FARTHEST = 4.0
 """The largest squared distance between features of length 1 and means of such."""
-FAR, NEVER = -5.0, -10.0
-"""Scores of a class among the neighbours lie in [-4, 4], of another in [-9, -5], of one without a cluster it is NEVER."""
+NO_NEIGHBOUR, NO_CLUSTER = -5.0, -10.0
+"""Scores of classes with a neighbour lie in [-4, 4], of classes with a cluster but no neighbour in [-9, -5]."""
 
 
-@keras.saving.register_keras_serializable(package="crl_tf")
+@registered
 class ClusterDecision(keras.layers.Layer):
-    """Large margin classification by the k nearest cluster centres, of one label.
+    """Scores the classes of one label by the k nearest cluster centres (the large margin local rule of Huang et al.).
 
-    The score of class c is min of D over the neighbours of other classes - max of D over those of class c, D the squared distance
-    from the features to a centre; the decision is its argmax (the large margin local rule of Huang et al.).
-
-    Decision, ours: where all neighbours are of one class, the distance to the others is taken as 4, the largest there is. A class
-    with no neighbour scores -5 - D to its nearest cluster, which is below every class that has one; one without a cluster
-    scores -10. All scores are finite; a softmax over them is a ranking, no probability.
+    D is the squared distance from the features to a centre. The score of class c is the smallest D among the neighbours of other
+    classes, minus the largest D among those of class c; the decision is the class with the largest score. Where all neighbours
+    are of one class, the distance to the others counts as 4, the largest possible. A class with no neighbour scores -5 - D to
+    its nearest cluster, which is below every class that has one. A class without a cluster scores -10. All scores are finite; a
+    softmax over them ranks the classes but is no probability.
 
     Args:
         num_classes: of the label.
-        clusters: K, how many centres there are.
-        neighbours: k; at most K are looked at.
+        clusters: K, the number of centres.
+        neighbours: k; at most K are used.
 
     Weights: centres float32 [K, D], classes int32 [K]. `ClusterDecision.of` makes a layer from them.
 
@@ -52,8 +54,7 @@ class ClusterDecision(keras.layers.Layer):
             raise ValueError(f"centres must be [K, D] and classes [K], received {centres.shape} and {classes.shape}")
         layer = cls(num_classes, len(centres), neighbours, **kwargs)
         layer.build((None, centres.shape[1]))
-        layer.centres.assign(centres)
-        layer.classes.assign(classes)
+        layer.set_weights([centres, classes])
         return layer
 
     def build(self, input_shape: Sequence[int | None]) -> None:
@@ -62,20 +63,17 @@ class ClusterDecision(keras.layers.Layer):
         self.classes = self.add_weight(name="classes", shape=shape[:1], initializer="zeros", dtype="int32", trainable=False)
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
-        centres = tf.convert_to_tensor(self.centres)
-        classes = tf.convert_to_tensor(self.classes)
-        square = tf.reduce_sum(tf.square(features), axis=1)[:, tf.newaxis] + tf.reduce_sum(tf.square(centres), axis=1)
-        distance = tf.clip_by_value(square - 2.0 * tf.matmul(features, centres, transpose_b=True), 0.0, FARTHEST)
-        near = tf.math.top_k(-distance, min(self.neighbours, self.clusters))
-        to_near = -near.values[:, :, tf.newaxis]
-        own = tf.gather(classes, near.indices)[:, :, tf.newaxis] == tf.range(self.num_classes)  # [B, k, C]
-        nearest_other = tf.reduce_min(tf.where(own, FARTHEST, to_near), axis=1)
-        farthest_own = tf.reduce_max(tf.where(own, to_near, 0.0), axis=1)
-        present = tf.reduce_any(own, axis=1)
-        # For the others, the distance to the nearest cluster of each class; a segment without a member is the largest float.
+        centres, classes = tf.convert_to_tensor(self.centres), tf.convert_to_tensor(self.classes)
+        distance = tf.clip_by_value(squared_distances(features, centres), 0.0, FARTHEST)
+        nearest = tf.math.top_k(-distance, min(self.neighbours, self.clusters))
+        near = -nearest.values[:, :, tf.newaxis]
+        own = tf.gather(classes, nearest.indices)[:, :, tf.newaxis] == tf.range(self.num_classes)  # [B, k, C]
+        nearest_other = tf.reduce_min(tf.where(own, FARTHEST, near), axis=1)
+        farthest_own = tf.reduce_max(tf.where(own, near, 0.0), axis=1)
+        # The distance to the nearest cluster of each class; the largest float for a class without one.
         by_class = tf.transpose(tf.math.unsorted_segment_min(tf.transpose(distance), classes, self.num_classes))
-        absent = tf.where(by_class <= FARTHEST, FAR - by_class, NEVER)
-        return tf.where(present, nearest_other - farthest_own, absent)
+        without_neighbour = tf.where(by_class <= FARTHEST, NO_NEIGHBOUR - by_class, NO_CLUSTER)
+        return tf.where(tf.reduce_any(own, axis=1), nearest_other - farthest_own, without_neighbour)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, int]:
         return (input_shape[0], self.num_classes)

@@ -1,4 +1,4 @@
-"""Histograms of oriented gradients (Dalal & Triggs, CVPR 2005): by scikit-image, and the same as a layer."""
+"""A layer that computes histograms of oriented gradients (Dalal & Triggs, CVPR 2005)."""
 
 from __future__ import annotations
 
@@ -9,39 +9,22 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from crl_tf.serialization import registered
+
 ORIENTATIONS, CELL, BLOCK = 9, 8, 2
 CLIP, EPSILON = 0.2, 1e-5  # of L2-Hys
+SMALLEST_SIDE = CELL * BLOCK
 
 
-def hog_of_images(images: np.ndarray) -> np.ndarray:
-    """HOG features of images [n, H, W, 3] in [0, 255] by scikit-image, float32 [n, features].
-
-    Dalal & Triggs' best: 9 orientations over 180 degrees, cells of 8 x 8 pixels, blocks of 2 x 2 cells, L2-Hys, at each pixel
-    the channel with the largest gradient. scikit-image's has neither their Gaussian window nor their interpolation of votes.
-
-    Raises:
-        ValueError: images under 16 x 16 pixels.
-        ImportError: scikit-image is not installed.
-    """
-    try:
-        from skimage.feature import hog
-    except ImportError as error:
-        raise ImportError("HOG features are scikit-image's: pip install -e '.[hog]'") from error
-    check_size(images.shape[1:3])
-    settings = {"orientations": ORIENTATIONS, "pixels_per_cell": (CELL, CELL), "cells_per_block": (BLOCK, BLOCK)}
-    of_image = [hog(image, **settings, block_norm="L2-Hys", channel_axis=-1) for image in images]
-    return np.array(of_image, np.float32).reshape(len(images), -1)
-
-
-def check_size(image_size: Sequence[int]) -> None:
-    """Refuses images too small for one block."""
-    if min(image_size) < CELL * BLOCK:
-        raise ValueError(f"image_size must be {CELL * BLOCK} x {CELL * BLOCK} or more for HOG, received {tuple(image_size)}")
-
-
-@keras.saving.register_keras_serializable(package="crl_tf")
+@registered
 class HOG(keras.layers.Layer):
-    """What `hog_of_images` computes, in TensorFlow: images [B, H, W, 3] in [0, 255] to float32 [B, features].
+    """Computes HOG features: images [B, H, W, 3] in [0, 255] to float32 [B, features].
+
+    The best setting of Dalal & Triggs: 9 orientations over 180 degrees, cells of 8 x 8 pixels, blocks of 2 x 2 cells, L2-Hys, at
+    each pixel the channel with the largest gradient. As in scikit-image, and unlike the paper, a block has no Gaussian window
+    and votes are not interpolated.
+
+    Images must be 16 x 16 pixels or larger.
 
     >>> tuple(HOG()(tf.zeros([2, 32, 24, 3])).shape)  # 3 x 2 blocks of 2 x 2 cells of 9 orientations
     (2, 216)
@@ -51,7 +34,9 @@ class HOG(keras.layers.Layer):
         super().__init__(**{"dtype": "float32", **kwargs})
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        check_size(input_shape[1:3])
+        if min(input_shape[1:3]) < SMALLEST_SIDE:
+            least, size = SMALLEST_SIDE, tuple(input_shape[1:3])
+            raise ValueError(f"image_size must be {least} x {least} or more for HOG, received {size}")
         self.built = True
 
     def call(self, images: tf.Tensor) -> tf.Tensor:

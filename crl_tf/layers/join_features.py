@@ -1,20 +1,22 @@
-"""Features and logits joined into one output, for losses that need both in a plain `model.compile`."""
+"""A layer that joins features and logits into one output, for losses that need both in a plain `model.compile`."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 from keras import layers
 
+from crl_tf.serialization import registered
 
-@keras.saving.register_keras_serializable(package="crl_tf")
+
+@registered
 class JoinFeatures(layers.Layer):
-    """Features and logits as the one output that a plain Keras loss sees: [features flattened, logits].
+    """Joins features [B, D] or [B, L, D] and logits into the one output that a plain Keras loss sees: [features, logits].
 
-    The way to `CRL(level="instance", feature_shape=...)` in `model.compile`; features [B, D] or [B, L, D].
+    With it, `CRL(level="instance", feature_shape=...)` works in `model.compile`.
 
     >>> joined = JoinFeatures()([tf.zeros([4, 2, 8]), tf.zeros([4, 5])])
     >>> tuple(joined.shape)  # 2 * 8 + 5
@@ -22,12 +24,10 @@ class JoinFeatures(layers.Layer):
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        # float32 under every policy, as the loss that it feeds.
+        # float32 under every policy, like the loss that takes its output.
         super().__init__(**{"dtype": "float32", **kwargs})
 
     def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         features, logits = inputs
-        columns = 1
-        for size in features.shape[1:]:
-            columns *= size
-        return tf.concat([tf.reshape(features, [-1, columns]), tf.cast(logits, features.dtype)], axis=1)
+        flat = tf.reshape(features, [-1, math.prod(features.shape[1:])])
+        return tf.concat([flat, tf.cast(logits, features.dtype)], axis=1)

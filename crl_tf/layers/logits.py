@@ -1,4 +1,4 @@
-"""The last layer of a network: the logits of all labels at once, from features."""
+"""The last layer of a network: from features to the logits of all labels at once."""
 
 from __future__ import annotations
 
@@ -10,27 +10,43 @@ import tensorflow as tf
 from keras import layers
 
 from crl_tf.layout import Layout, plain_sizes
+from crl_tf.serialization import registered
 
 
-@keras.saving.register_keras_serializable(package="crl_tf")
-class LabelLogits(layers.Layer):
-    """The last layer of every label at once: features [B, L, D] to concatenated logits [B, sum(num_classes)].
+class _Logits(layers.Layer):
+    """What the two layers share: classes per label, an output of one column per class, float32 under every dtype policy.
 
-    One einsum over all labels; labels with fewer classes than the largest hold unused columns, which are never trained.
-
-    Args:
-        num_classes: one int per label.
+    float32, because mining compares probabilities, and a softmax over hundreds of classes needs the digits.
     """
 
     def __init__(self, num_classes: int | Sequence[int], **kwargs: Any) -> None:
-        # float32 under every policy: what is mined, and a softmax over hundreds of classes, wants its digits.
         super().__init__(**{"dtype": "float32", **kwargs})
         self.num_classes = plain_sizes(num_classes)
         self._layout = Layout.of(num_classes)
 
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, int]:
+        return (input_shape[0], self._layout.width)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "num_classes": self.num_classes}
+
+
+@registered
+class LabelLogits(_Logits):
+    """A linear layer per label, all in one einsum: features [B, L, D] to concatenated logits [B, sum(num_classes)].
+
+    Labels with fewer classes than the largest have unused columns, which are never trained.
+
+    Args:
+        num_classes: one int per label.
+
+    >>> tuple(LabelLogits([2, 3])(tf.zeros([4, 2, 8])).shape)
+    (4, 5)
+    """
+
     def build(self, input_shape: Sequence[int | None]) -> None:
         labels, depth = len(self._layout), input_shape[-1]
-        # Glorot's rule for one label's D x C matrix; the three-dimensional kernel would be taken for a convolution's.
+        # Glorot's rule for the D x C matrix of one label. Keras would take the kernel of three dimensions for a convolution's.
         limit = (6.0 / (depth + self._layout.largest)) ** 0.5
         self.kernel = self.add_weight(
             name="kernel",
@@ -42,23 +58,17 @@ class LabelLogits(layers.Layer):
     def call(self, features: tf.Tensor) -> tf.Tensor:
         return self._layout.unpad(tf.einsum("bld,ldc->blc", features, self.kernel) + self.bias)
 
-    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, int]:
-        return (input_shape[0], self._layout.width)
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "num_classes": self.num_classes}
+@registered
+class CosineLogits(_Logits):
+    """Logits that are `scale` times the cosine between the features and the weights of a class, as `crl_tf.LDAMLoss` needs them.
 
-
-@keras.saving.register_keras_serializable(package="crl_tf")
-class CosineLogits(layers.Layer):
-    """Logits that are `scale` times the cosine between features and a class's weights, as `crl_tf.LDAMLoss` wants them.
-
-    Features [B, D] that all labels share, or [B, L, D], to concatenated logits [B, sum(num_classes)]; no bias. Features of length
-    0 have the cosine 0 with everything.
+    Takes features [B, D] that all labels share, or [B, L, D]; gives concatenated logits [B, sum(num_classes)]. No bias. Features
+    of length 0 have the cosine 0 with every class.
 
     Args:
         num_classes: one int per label.
-        scale: what cosines are multiplied by, > 0 (Cao et al. 2019: 30).
+        scale: multiplies the cosines, > 0 (Cao et al. 2019: 30).
 
     >>> logits = CosineLogits([2, 3], scale=30.0)(tf.ones([4, 8]))
     >>> tuple(logits.shape), bool(tf.reduce_all(tf.abs(logits) <= 30.0))
@@ -66,31 +76,25 @@ class CosineLogits(layers.Layer):
     """
 
     def __init__(self, num_classes: int | Sequence[int], scale: float, **kwargs: Any) -> None:
-        super().__init__(**{"dtype": "float32", **kwargs})
+        super().__init__(num_classes, **kwargs)
         if not scale > 0:
             raise ValueError(f"scale must be > 0, received {scale!r}")
-        self.num_classes = plain_sizes(num_classes)
         self.scale = float(scale)
-        self._layout = Layout.of(num_classes)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         self.kernel = self.add_weight(name="kernel", shape=(input_shape[-1], self._layout.width), initializer="glorot_uniform")
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
-        features = _unit_length(features, axis=-1)
-        kernel = _unit_length(self.kernel, axis=0)
+        features, kernel = _unit_length(features, axis=-1), _unit_length(self.kernel, axis=0)
         if len(features.shape) == 2:
             return self.scale * tf.matmul(features, kernel)
-        of_columns = tf.gather(features, self._layout.column_label, axis=1)
-        return self.scale * tf.einsum("bcd,dc->bc", of_columns, kernel)
-
-    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, int]:
-        return (input_shape[0], self._layout.width)
+        by_column = tf.gather(features, self._layout.column_label, axis=1)
+        return self.scale * tf.einsum("bcd,dc->bc", by_column, kernel)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "num_classes": self.num_classes, "scale": self.scale}
+        return {**super().get_config(), "scale": self.scale}
 
 
 def _unit_length(vectors: tf.Tensor, axis: int) -> tf.Tensor:
-    # The largest of the two, not their sum: vectors of any length but almost 0 come out exact, and 0 has a finite gradient.
+    # l2_normalize divides by sqrt(max(square, epsilon)): exact for all vectors but almost 0, with a finite gradient at 0.
     return tf.math.l2_normalize(vectors, axis=axis, epsilon=1e-12)

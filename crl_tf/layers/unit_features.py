@@ -1,4 +1,4 @@
-"""Features of length 1, of all labels or of one."""
+"""A layer that scales features to length 1, of all labels or of one."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from crl_tf.serialization import registered
 
-@keras.saving.register_keras_serializable(package="crl_tf")
+
+@registered
 class UnitFeatures(keras.layers.Layer):
-    """L2-normalises features [B, D] or [B, L, D] over D; a vector of zeros stays one.
+    """Normalises features [B, D] or [B, L, D] to L2 norm 1 over D; a vector of zeros stays zero.
 
     Args:
-        label: of features [B, L, D], hand on this label's only, [B, D]; [B, D] is shared by all labels, and is each one's.
+        label: select this label of features [B, L, D], which gives [B, D]; features [B, D] are those of every label.
 
     >>> UnitFeatures()(tf.constant([[3.0, 4.0]])).numpy()
     array([[0.6, 0.8]], dtype=float32)
@@ -30,8 +32,8 @@ class UnitFeatures(keras.layers.Layer):
         return tf.math.l2_normalize(tf.cast(features, tf.float32), axis=-1)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
-        one = self.label is not None and len(input_shape) == 3
-        return (input_shape[0], input_shape[-1]) if one else tuple(input_shape)
+        selects = self.label is not None and len(input_shape) == 3
+        return (input_shape[0], input_shape[-1]) if selects else tuple(input_shape)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "label": self.label}
