@@ -1,4 +1,4 @@
-"""A Keras model whose training step sees features and logits, as the instance level needs, and logs what rectification does."""
+"""`CRLModel`: a Keras model whose training step gives a loss the features as well as the logits, and logs what the loss reports."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from crl_tf.losses.base import FeatureLoss, per_sample_weight
-from crl_tf.losses.crl.loss import CRL, Objective
-
-BATCH_COUNTS = ("minority_classes", "triplets", "active_triplets")
+from crl_tf.losses.base import Loss, Terms, per_sample_weight
+from crl_tf.serialization import registered
 
 
-@keras.saving.register_keras_serializable(package="crl_tf")
+@registered
 class CRLModel(keras.Model):
     """Wraps a network that yields features and logits; is itself a model from the same input to the logits.
 
-    `compile(loss=CRL(...))` trains with eq. 8 at either level; a `FeatureLoss` sees features and logits too, any other Keras
-    loss the logits, and so do metrics. With a CRL, each step adds to the logs, as running means of the epoch: `L_ce` and `L_crl`
-    (summed over labels, before weighting), `minority_classes` and `triplets` (of a batch, over all labels) and
-    `active_triplets` (the share that pulls on the model); validation logs the first two. `loss_weights` have no effect on a CRL
-    or a `FeatureLoss`.
+    The losses of this package (`crl_tf.losses.base.Loss`) see features and logits; any other Keras loss and all metrics see the
+    logits. Each step logs what the loss reports (`Loss.logged`), as running means of the epoch. `CRL` reports `L_ce` and `L_crl`
+    (summed over labels, before weighting), `minority_classes` and `triplets` (of a batch, over all labels) and `active_triplets`
+    (the share with a gradient); validation logs the first two. `loss_weights` have no effect on the losses of this package.
 
     Args:
         network: a keras.Model with output {"features": [B, L, D] or [B, D], "logits": [B, sum(num_classes)]}, or the pair
             (features, logits).
+    Raises:
+        ValueError: a network with any other output, or (from a step) a loss with another reduction than the mean.
 
+    >>> from crl_tf import CRL
     >>> inputs = keras.Input((8,))
     >>> features = keras.layers.Dense(16)(inputs)
     >>> network = keras.Model(inputs, {"features": features, "logits": keras.layers.Dense(3)(features)})
@@ -39,7 +39,7 @@ class CRLModel(keras.Model):
         # those of `call` to its compute type first.
         super().__init__(**{"autocast": False, **kwargs})
         self.network = network
-        self._logged = [keras.metrics.Mean(name=name) for name in ("L_ce", "L_crl", *BATCH_COUNTS)]
+        self._logged: dict[str, keras.metrics.Mean] = {}
         if network.built and getattr(network, "inputs", None):
             # The steps call the network itself; Keras exports and saves only what it has seen called.
             self(network.inputs[0] if isinstance(network, keras.Sequential) else network.input)
@@ -51,7 +51,7 @@ class CRLModel(keras.Model):
         return self._features_and_logits(inputs, training)[1]
 
     def features(self, inputs: tf.Tensor) -> tf.Tensor:
-        """The features [B, L, D] or [B, D] that the instance level compares, in inference mode."""
+        """The network's features [B, L, D] or [B, D], in inference mode."""
         return self._features_and_logits(inputs, training=False)[0]
 
     def _features_and_logits(self, inputs: tf.Tensor, training: bool | None) -> tuple[tf.Tensor, tf.Tensor]:
@@ -63,12 +63,27 @@ class CRLModel(keras.Model):
         kind = sorted(outputs) if isinstance(outputs, dict) else type(outputs).__name__
         raise ValueError(f"network must yield {{'features': ..., 'logits': ...}} or the pair (features, logits), received {kind}")
 
+    def compile(self, *arguments: Any, **keywords: Any) -> None:
+        """As in Keras."""
+        super().compile(*arguments, **keywords)
+        for name in self._logged_names():
+            # A second compile finds those of the first.
+            self._logged.setdefault(name, keras.metrics.Mean(name=name))
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        # Keras's own leaves a model with a `compile` of its own uncompiled.
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def _logged_names(self) -> list[str]:
+        loss = getattr(self, "loss", None)
+        return list(loss.logged) if isinstance(loss, Loss) else []
+
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        shown = super().metrics
-        if isinstance(getattr(self, "loss", None), CRL):
-            return shown
-        return [metric for metric in shown if metric not in self._logged]
+        unused = [metric for name, metric in self._logged.items() if name not in self._logged_names()]
+        return [metric for metric in super().metrics if metric not in unused]
 
     def train_step(self, data: Any) -> dict[str, Any]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -84,34 +99,29 @@ class CRLModel(keras.Model):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         _, logits = self._loss_and_logits(x, y, sample_weight, training=False)
         logs = self.compute_metrics(x, y, logits, sample_weight=sample_weight)
-        return {name: value for name, value in logs.items() if name not in BATCH_COUNTS}
+        training_only = [name for name in self._logged_names() if not self.loss.logged[name]]
+        return {name: value for name, value in logs.items() if name not in training_only}
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> tf.Tensor:
-        """The loss of logits `y_pred`; the instance level runs the network on `x` for its features.
+        """The loss of logits `y_pred`; a loss that needs features runs the network on `x`.
 
         Keras asks for it outside of a step when it builds a model under a strategy.
         """
-        if isinstance(self.loss, FeatureLoss):
-            features = self._features_and_logits(x, training)[0]
-            return self._share_of_mean(self.loss.per_sample(y, y_pred, features), sample_weight)
-        if not isinstance(self.loss, CRL):
+        if not isinstance(self.loss, Loss):
             return super().compute_loss(x, y, y_pred, sample_weight, training=training)
-        features = self._features_and_logits(x, training)[0] if self.loss.level == "instance" else None
-        return self._share_of_mean(self.loss.objective(y, y_pred, features).per_sample, sample_weight)
+        features = self._features_and_logits(x, training)[0] if self.loss.needs_features else None
+        return self._share_of_mean(self.loss.batch_terms(y, y_pred, features), sample_weight)
 
     def _loss_and_logits(self, x: Any, y: Any, sample_weight: Any, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         features, logits = self._features_and_logits(x, training)
-        if isinstance(self.loss, CRL):
-            objective = self.loss.objective(y, logits, features)
-            loss = self._share_of_mean(objective.per_sample, sample_weight)
-            if training:
-                self._log_counts(objective)
-            for metric, value in zip(self._logged, (objective.cross_entropy, objective.rectification), strict=False):
-                metric.update_state(value)
-        elif isinstance(self.loss, FeatureLoss):
-            loss = self._share_of_mean(self.loss.per_sample(y, logits, features), sample_weight)
+        if isinstance(self.loss, Loss):
+            terms = self.loss.batch_terms(y, logits, features)
+            loss = self._share_of_mean(terms, sample_weight)
+            for name, log in terms.logs.items():
+                if training or self.loss.logged[name]:
+                    self._logged[name].update_state(log.value, sample_weight=log.weight)
         else:
             loss = super().compute_loss(x, y, logits, sample_weight, training=training)
         for metric in self.metrics:
@@ -119,23 +129,18 @@ class CRLModel(keras.Model):
                 metric.update_state(loss * _replicas(), sample_weight=tf.shape(logits)[0])
         return loss, logits
 
-    def _share_of_mean(self, per_sample: tf.Tensor, sample_weight: Any) -> tf.Tensor:
-        """The mean of [B] and the network's own losses, scaled as Keras does under a strategy: the replicas' gradients add up."""
+    def _share_of_mean(self, terms: Terms, sample_weight: Any) -> tf.Tensor:
+        """The mean of a loss and the network's own losses, scaled as Keras does under a strategy: the replicas' gradients add up."""
         if self.loss.reduction not in ("sum_over_batch_size", "mean"):
-            what = type(self.loss).__name__
-            raise ValueError(f"CRLModel takes a {what} with reduction='sum_over_batch_size', received {self.loss.reduction!r}")
+            kind = type(self.loss).__name__
+            raise ValueError(f"CRLModel takes a {kind} with reduction='sum_over_batch_size', received {self.loss.reduction!r}")
+        per_sample = terms.per_sample
         if sample_weight is not None:
             per_sample *= per_sample_weight(sample_weight)
-        extra = [tf.cast(term, per_sample.dtype) for term in self.losses]
+        regularization = [tf.cast(term, per_sample.dtype) for term in self.losses]
         # A replica's share of the last batch may be empty, and the mean over nothing is 0 here.
         mean = tf.math.divide_no_nan(tf.reduce_sum(per_sample), tf.cast(tf.size(per_sample), per_sample.dtype))
-        return tf.add_n([mean, *extra]) / _replicas()
-
-    def _log_counts(self, objective: Objective) -> None:
-        classes, triplets, active = self._logged[2:]
-        classes.update_state(objective.minority_classes)
-        triplets.update_state(objective.triplets)
-        active.update_state(tf.math.divide_no_nan(objective.active, objective.triplets), sample_weight=objective.triplets)
+        return tf.add_n([mean, *regularization]) / _replicas()
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -247,3 +247,9 @@ def checked_feature_shape(feature_shape: int | Sequence[int] | None, layout: Lay
     if not 1 <= len(shape) <= 2 or any(s < 1 for s in shape) or (len(shape) == 2 and shape[0] != len(layout)):
         raise ValueError(f"feature_shape must be D or (L, D) with L = {len(layout)} labels, received {feature_shape!r}")
     return tuple(int(s) for s in shape)
+
+
+def check_feature_rank(shape: Sequence[int | None], layout: Layout, name: str = "features") -> None:
+    """Raises ValueError unless a shape is that of features [B, D], shared by all labels, or [B, L, D]."""
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[1] != len(layout)):
+        raise ValueError(f"{name} must be [B, D] or [B, {len(layout)}, D], received shape {shape}")

@@ -40,7 +40,7 @@ from crl_tf.experiment.config import base_recipe
 from crl_tf.experiment.report.networks import three_digits
 from crl_tf.files import write_json
 from crl_tf.imbalance import class_counts
-from crl_tf.losses.table import make_loss
+from crl_tf.losses.table import Problem, make_loss
 from crl_tf.models import NETWORKS, build_network, find_network
 from crl_tf.models.counting import flops, parameters
 
@@ -84,7 +84,7 @@ def programs(name: str, batch_size: int) -> tuple[Callable[[int], Any], Callable
     labels = labels_of(row.published_classes)
     counts = class_counts(labels, row.published_classes)
     model = CRLModel(network)
-    loss = make_loss(recipe, num_classes=row.published_classes, class_counts=counts)
+    loss = make_loss(recipe.loss, recipe, Problem(row.published_classes, counts))
     # Steps on one batch over and over: at a rate that could diverge, NaN would be timed.
     model.compile(keras.optimizers.SGD(1e-6, recipe.train.momentum, weight_decay=recipe.train.weight_decay), loss=loss)
     model.optimizer.build(model.trainable_variables)

@@ -1,10 +1,11 @@
-"""What the losses beside CRL have in common: a term per label and sample, from logits alone or from features as well."""
+"""The one interface of all losses, and what several of them share."""
 
 from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ import tensorflow as tf
 
 from crl_tf.layout import (
     Layout,
-    checked_feature_shape,
+    check_feature_rank,
     class_logits,
     compiled_by_xla,
     integer_labels,
@@ -22,8 +23,134 @@ from crl_tf.layout import (
 )
 
 
+class Log(NamedTuple):
+    """A scalar that a training step logs. weight: its weight in the mean over an epoch, a scalar; None for 1."""
+
+    value: tf.Tensor
+    weight: tf.Tensor | None = None
+
+
+class Terms(NamedTuple):
+    """The parts of a loss.
+
+    by_label: float32 [L, B], the share of each sample in the loss of each label; the sum over B is the label's loss.
+    logs: what a step logs, by name (`Loss.logged`).
+    """
+
+    by_label: tf.Tensor
+    logs: Mapping[str, Log] = MappingProxyType({})
+
+    @property
+    def per_sample(self) -> tf.Tensor:
+        """float32 [B], whose mean is the loss summed over labels: each sample carries B times its shares."""
+        return tf.reduce_sum(self.by_label, axis=0) * tf.cast(tf.shape(self.by_label)[1], tf.float32)
+
+
+class Loss(keras.losses.Loss, abc.ABC):
+    """A loss of all labels at once: the interface that `CRLModel`, trainers and the table of losses use.
+
+    A subclass implements `terms`, names its arguments in `config_keys`, and sets the other class attributes where it differs.
+    This class does what Keras asks for: it brings targets and outputs to one form, computes in float32 under every policy, and
+    returns one value per sample, so that `tf.distribute` divides by the whole batch.
+
+    Targets: integers [B, L] ([B] or [B, 1] for one label), -1 = not annotated; or one-hot [B, sum(num_classes)].
+    Outputs: concatenated logits [B, sum(num_classes)], label after label; where all labels are binary also one sigmoid logit per
+    label [B, L]. With `feature_shape`, the features come first in each row (`crl_tf.JoinFeatures`).
+
+    Args:
+        num_classes: an int for one label, or one int per label.
+        from_logits: False when the model ends in probabilities.
+        reduction: as in Keras; "none" returns float32 [B].
+        name: the name of the loss in logs; None for `default_name`.
+    Raises:
+        ValueError: num_classes below 2; targets or outputs of any other shape; a sample_weight that is not one per sample; logits
+            only, where the loss needs features.
+        tf.errors.InvalidArgumentError: a class outside [-1, num_classes - 1]. Under XLA the loss is NaN instead.
+    """
+
+    default_name: str | None = None
+    config_keys: tuple[str, ...] = ()
+    """Attributes that `get_config` adds: the arguments of a subclass."""
+    needs_features: bool = False
+    """Whether `terms` needs features beside the logits."""
+    logged: Mapping[str, bool] = MappingProxyType({})
+    """What a training step logs, by name, and whether validation logs it too."""
+    feature_shape: tuple[int, ...] | None = None
+    """(D,) or (L, D), where the first columns of the output are features. An argument of the losses that need features."""
+
+    def __init__(
+        self,
+        num_classes: int | Sequence[int],
+        *,
+        from_logits: bool = True,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = None,
+    ) -> None:
+        # float32 whatever the policy: in bfloat16 the label 257 would become 256.
+        super().__init__(reduction=reduction, name=name or self.default_name, dtype="float32")
+        self.num_classes = plain_sizes(num_classes)
+        self.from_logits = bool(from_logits)
+        self._layout = Layout.of(num_classes)
+
+    @abc.abstractmethod
+    def terms(self, labels: tf.Tensor, logits: tf.Tensor, features: tf.Tensor | None = None) -> Terms:
+        """The loss of a batch by label and sample.
+
+        Args:
+            labels: int32 [L, B], -1 = not annotated.
+            logits: float32 [B, sum(num_classes)].
+            features: float32 [B, D], shared by all labels, or [B, L, D]; None where `needs_features` is False.
+        """
+
+    def callbacks(self, epochs: int) -> list[keras.callbacks.Callback]:
+        """The callbacks that a training of this many epochs needs for this loss."""
+        return []
+
+    def batch_terms(self, y_true: tf.Tensor, logits: tf.Tensor, features: tf.Tensor | None = None) -> Terms:
+        """`terms` of targets and outputs in any accepted form, for a training step that has logits and features apart."""
+        labels = rows_of_labels(integer_labels(y_true, self._layout))
+        logits = class_logits(logits, self._layout, self.from_logits)
+        if not self.needs_features:
+            return self.terms(labels, logits)
+        if features is None:
+            raise ValueError(
+                f"{type(self).__name__} needs features beside the logits: train with crl_tf.CRLModel, or end the model in"
+                " crl_tf.JoinFeatures()([features, logits]) and pass feature_shape=D or (L, D); received logits only"
+            )
+        features = tf.cast(tf.convert_to_tensor(features), tf.float32)
+        check_feature_rank(features.shape, self._layout)
+        return self.terms(labels, logits, features)
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        features, logits = split_features(tf.convert_to_tensor(y_pred), self._layout, self.feature_shape)
+        return self.batch_terms(y_true, logits, features).per_sample
+
+    def __call__(self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None) -> tf.Tensor:
+        return super().__call__(y_true, y_pred, None if sample_weight is None else per_sample_weight(sample_weight))
+
+    def get_config(self) -> dict[str, Any]:
+        keys = ("num_classes", "from_logits", "reduction", "name", *self.config_keys)
+        return {key: getattr(self, key) for key in keys}
+
+
+class ClassCountsLoss(Loss):
+    """A loss that knows the training set: `self.class_counts` holds one array per label.
+
+    Args:
+        num_classes: an int for one label, or one int per label.
+        class_counts: training samples per class, one sequence per label (or flat, for one label).
+    """
+
+    def __init__(self, num_classes: int | Sequence[int], class_counts: Sequence[Sequence[int]], **parameters: Any) -> None:
+        super().__init__(num_classes, **parameters)
+        self.class_counts = counts_by_label(class_counts, self._layout)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "class_counts": [counts.tolist() for counts in self.class_counts]}
+
+
 def per_sample_weight(sample_weight: tf.Tensor) -> tf.Tensor:
-    """float32 [B] from [B] or [B, 1]; a weight per label has no meaning for terms that pair samples, and is refused."""
+    """float32 [B] from [B] or [B, 1]. A weight per label is refused: it has no meaning for terms that pair samples."""
     weight = tf.cast(tf.convert_to_tensor(sample_weight), tf.float32)
     if weight.shape.rank == 2 and weight.shape[1] == 1:
         weight = weight[:, 0]
@@ -36,99 +163,28 @@ def per_sample_weight(sample_weight: tf.Tensor) -> tf.Tensor:
 
 
 def mean_over_annotated(terms: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """The one reducer: terms float32 [L, B] to shares [L, B] whose sum over B is each label's mean over its annotated samples.
+    """Divides terms float32 [L, B] by the number of annotated samples of each label (labels int32 [L, B], -1 = not annotated).
 
-    Exactly 0, with a zero gradient, where a sample or a whole label is not annotated (labels int32 [L, B], -1).
+    The result [L, B] sums over B to each label's mean. It is 0, with a zero gradient, where a sample or a label is not annotated.
     """
     annotated = labels >= 0
     count = tf.reduce_sum(tf.cast(annotated, tf.float32), axis=1, keepdims=True)
     return tf.where(annotated, terms, 0.0) / tf.maximum(count, 1.0)
 
 
-class ByLabelLoss(keras.losses.Loss, abc.ABC):
-    """Sum over the labels of a loss of each, on the same targets and outputs as `crl_tf.CRL`.
+def nan_if_unknown(terms: tf.Tensor, labels: tf.Tensor, layout: Layout) -> tf.Tensor:
+    """Sets terms float32 [L, B] to NaN under XLA, which drops checks, where a label (int32 [L, B]) is not one of its classes.
 
-    A subclass says what a label's loss is (`by_sample`) and what it was made with (`get_config`). `call` returns float32 [B],
-    whose mean is the loss.
-
-    Args:
-        num_classes: an int for one label, or one int per label.
-        from_logits: False when the model ends in probabilities.
+    >>> nan_if_unknown(tf.ones([1, 2]), tf.constant([[0, -1]]), Layout((2,))).numpy()
+    array([[1., 1.]], dtype=float32)
     """
-
-    def __init__(
-        self,
-        num_classes: int | Sequence[int],
-        *,
-        from_logits: bool = True,
-        reduction: str = "sum_over_batch_size",
-        name: str | None = None,
-    ) -> None:
-        # float32 whatever the policy: in bfloat16 the label 257 would become 256.
-        super().__init__(reduction=reduction, name=name, dtype="float32")
-        self.num_classes = plain_sizes(num_classes)
-        self.from_logits = from_logits
-        self._layout = Layout.of(num_classes)
-
-    @abc.abstractmethod
-    def by_sample(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        """float32 [L, B] whose sum over B is the loss of each label; labels int32 [L, B], logits float32 [B, columns]."""
-
-    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-        labels = rows_of_labels(integer_labels(y_true, self._layout))
-        terms = self.by_sample(labels, class_logits(y_pred, self._layout, self.from_logits))
-        return tf.reduce_sum(terms, axis=0) * tf.cast(tf.shape(labels)[1], tf.float32)
-
-    def __call__(self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None) -> tf.Tensor:
-        return super().__call__(y_true, y_pred, None if sample_weight is None else per_sample_weight(sample_weight))
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "num_classes": self.num_classes,
-            "from_logits": self.from_logits,
-            "reduction": self.reduction,
-            "name": self.name,
-        }
-
-
-class FeatureLoss(ByLabelLoss):
-    """A loss of features beside logits: `CRLModel` hands it both; in a plain `compile`, `JoinFeatures` and `feature_shape` do.
-
-    Args:
-        feature_shape: D or (L, D), when the first columns of the output are features and the rest are logits.
-    """
-
-    def __init__(
-        self, num_classes: int | Sequence[int], *, feature_shape: int | Sequence[int] | None = None, **parameters: Any
-    ) -> None:
-        super().__init__(num_classes, **parameters)
-        self._feature_shape = checked_feature_shape(feature_shape, self._layout)
-
-    @abc.abstractmethod
-    def by_sample(self, labels: tf.Tensor, logits: tf.Tensor, features: tf.Tensor) -> tf.Tensor:
-        """As above; features float [B, D] or [B, L, D]."""
-
-    def per_sample(self, y_true: tf.Tensor, logits: tf.Tensor, features: tf.Tensor) -> tf.Tensor:
-        """float32 [B], whose mean is the loss, for a training step that has logits and features at hand."""
-        labels = rows_of_labels(integer_labels(y_true, self._layout))
-        terms = self.by_sample(labels, class_logits(logits, self._layout, self.from_logits), features)
-        return tf.reduce_sum(terms, axis=0) * tf.cast(tf.shape(labels)[1], tf.float32)
-
-    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-        features, logits = split_features(tf.convert_to_tensor(y_pred), self._layout, self._feature_shape)
-        if features is None:
-            raise ValueError(
-                f"{type(self).__name__} needs features beside the logits: train with crl_tf.CRLModel, or end the model in"
-                " crl_tf.JoinFeatures()([features, logits]) and pass feature_shape=D or (L, D); received logits only"
-            )
-        return self.per_sample(y_true, logits, features)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "feature_shape": self._feature_shape}
+    if not compiled_by_xla():
+        return terms
+    return tf.where(labels < np.asarray(layout.sizes, np.int32)[:, None], terms, float("nan"))
 
 
 def counts_by_label(class_counts: Sequence[Any], layout: Layout) -> list[np.ndarray]:
-    """One array per label, the j-th of shape [num_classes[j]]; for a single label the flat sequence is unambiguous too.
+    """One array per label, the j-th of shape [num_classes[j]]. One label may give a flat sequence.
 
     Raises:
         ValueError: not one sequence per label, not one count per class, or a count that is negative or not finite.
@@ -153,41 +209,14 @@ def counts_by_label(class_counts: Sequence[Any], layout: Layout) -> list[np.ndar
     return counts
 
 
-def columns_of(by_label: Sequence[np.ndarray]) -> np.ndarray:
-    """A number per class of every label as float32 [sum(num_classes)], label after label, like the logits."""
+def by_column(by_label: Sequence[np.ndarray]) -> np.ndarray:
+    """One number per class, one array per label, to float32 [sum(num_classes)], in the order of the logits."""
     return np.concatenate(by_label).astype(np.float32)
 
 
-class ClassCountsLoss(ByLabelLoss):
-    """A loss that knows the training set: `self.class_counts` holds one array per label.
-
-    Args:
-        num_classes: an int for one label, or one int per label.
-        class_counts: training samples per class, one sequence per label (or flat, for one label).
-    """
-
-    def __init__(self, num_classes: int | Sequence[int], class_counts: Sequence[Sequence[int]], **parameters: Any) -> None:
-        super().__init__(num_classes, **parameters)
-        self.class_counts = counts_by_label(class_counts, self._layout)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "class_counts": [counts.tolist() for counts in self.class_counts]}
-
-
-def nan_if_unknown(terms: tf.Tensor, labels: tf.Tensor, layout: Layout) -> tf.Tensor:
-    """`terms` float32 [L, B], NaN under XLA where a label (int32 [L, B]) is none of its classes: it must not pass for a number.
-
-    >>> nan_if_unknown(tf.ones([1, 2]), tf.constant([[0, -1]]), Layout((2,))).numpy()
-    array([[1., 1.]], dtype=float32)
-    """
-    if not compiled_by_xla():
-        return terms
-    return tf.where(labels < np.asarray(layout.sizes, np.int32)[:, None], terms, float("nan"))
-
-
 def progress_variable() -> tf.Variable:
-    """What a loss that changes with training reads, and `TrainingProgress` moves: 0 at the start, towards 1 at the end.
+    """The share of training that is over, which `TrainingProgress` sets: 0 at the start. It is not saved.
 
-    A variable, so that a traced training step sees it move; it is not saved.
+    A variable, so that a traced training step reads its present value.
     """
     return tf.Variable(0.0, trainable=False, name="progress", dtype=tf.float32)

@@ -1,16 +1,12 @@
-"""Cross-entropy of many labels at once (eq. 2), not-annotated samples left out."""
+"""Cross-entropy of all labels at once (eq. 2); samples that are not annotated are left out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-import keras
-import numpy as np
 import tensorflow as tf
 
-from crl_tf.layout import Layout, class_members, compiled_by_xla, log_probabilities
-from crl_tf.losses.base import ByLabelLoss, mean_over_annotated
+from crl_tf.layout import Layout, class_members, log_probabilities
+from crl_tf.losses.base import Loss, Terms, mean_over_annotated, nan_if_unknown
+from crl_tf.serialization import registered
 
 
 def cross_entropy_by_sample(labels: tf.Tensor, log_probability: tf.Tensor, layout: Layout) -> tf.Tensor:
@@ -22,19 +18,16 @@ def cross_entropy_by_sample(labels: tf.Tensor, log_probability: tf.Tensor, layou
     """
     of_class = tf.where(class_members(labels, layout), log_probability, 0.0)
     of_class = tf.math.unsorted_segment_sum(of_class, layout.column_label, len(layout))
-    if compiled_by_xla():
-        # XLA has dropped the check of the labels: a wrong one must still not pass for a number.
-        of_class = tf.where(labels < np.asarray(layout.sizes, np.int32)[:, None], of_class, float("nan"))
-    return mean_over_annotated(-of_class, labels)
+    return mean_over_annotated(-nan_if_unknown(of_class, labels, layout), labels)
 
 
-@keras.saving.register_keras_serializable(package="crl_tf")
-class MultiLabelCrossEntropy(ByLabelLoss):
-    """Sum over the labels of their mean cross-entropy (eq. 2): the baseline, on the same targets and outputs as `CRL`.
+@registered
+class MultiLabelCrossEntropy(Loss):
+    """Sum over the labels of the mean cross-entropy (eq. 2 of Dong, Gong & Zhu): the baseline, with the targets of `CRL`.
 
     Args:
         num_classes: an int for one label, or one int per label.
-        from_logits: False when the model ends in probabilities.
+        from_logits, reduction, name: as in Keras.
     Returns (from `call`):
         float32 [B], whose mean is the loss.
 
@@ -43,8 +36,7 @@ class MultiLabelCrossEntropy(ByLabelLoss):
     1.7918
     """
 
-    def __init__(self, num_classes: int | Sequence[int], **parameters: Any) -> None:
-        super().__init__(num_classes, **{"name": "cross_entropy", **parameters})
+    default_name = "cross_entropy"
 
-    def by_sample(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        return cross_entropy_by_sample(labels, log_probabilities(logits, self._layout), self._layout)
+    def terms(self, labels: tf.Tensor, logits: tf.Tensor, features: tf.Tensor | None = None) -> Terms:
+        return Terms(cross_entropy_by_sample(labels, log_probabilities(logits, self._layout), self._layout))

@@ -13,26 +13,27 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from crl_tf.layout import Layout, class_members, compiled_by_xla, length, log_probabilities, pick
-from crl_tf.losses.base import ClassCountsLoss, FeatureLoss, progress_variable
+from crl_tf.callbacks import TrainingProgress
+from crl_tf.layout import Layout, checked_feature_shape, class_members, compiled_by_xla, length, log_probabilities, pick
+from crl_tf.losses.base import ClassCountsLoss, Terms, progress_variable
 from crl_tf.losses.crl.fast.distances import Pairing, pair_distances, squares_of_differences
 from crl_tf.losses.crl.fast.rows import Cells, columns_of, hardest, profile, true_cells
 from crl_tf.losses.crl.mining import at_most, safe_root
-from crl_tf.losses.crl.profiling import class_histogram, minority_mask
+from crl_tf.losses.crl.profiling import check_rho, class_histogram, minority_mask
 from crl_tf.losses.cross_entropy import cross_entropy_by_sample
+from crl_tf.serialization import registered
 
 SCHEDULERS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "cos": lambda progress: tf.cos(progress * (math.pi / 2)),
     "linear": lambda progress: 1.0 - progress,
-    # Decision, ours: the paper's lambda^l counts epochs, of which a share is all that is known here. 0.99^300 = 0.05.
+    # The paper's lambda^l counts epochs; only their share is known here. 0.99^300 = 0.05.
     "exp": lambda progress: tf.pow(0.05, progress),
     "composite": lambda progress: 0.5 * tf.cos(progress * math.pi) + 0.5,
 }
 """The paper's scheduler functions, from l / L in [0, 1] to g(l), falling from 1 towards 0."""
 
-RHO = 0.5
-"""Minority classes hold at most this share of a batch, as in CRL (eq. 3 of Dong, Gong & Zhu)."""
-NOWHERE = 1e30
+ABOVE_ALL = 1e30
+"""Above every logarithm of a number of samples, yet finite."""
 
 
 def loss_schedule(progress: tf.Tensor, loss_share: float, epsilon: float) -> tf.Tensor:
@@ -47,8 +48,8 @@ def loss_schedule(progress: tf.Tensor, loss_share: float, epsilon: float) -> tf.
 def selection_ratio(labels: tf.Tensor, log_train: tf.Tensor, sampling: tf.Tensor, layout: Layout) -> tf.Tensor:
     """D_target,j / D_current,j of the class of every sample, float32 [L, B]; D_target = D_train^g(l).
 
-    Both distributions are numbers per class, over that of the smallest class. Decision, ours: the smallest that occurs in the
-    batch, for both; with many classes the smallest of the training set is seldom there, and all weights would grow.
+    Both distributions are numbers per class over the number of the smallest class that occurs in the batch. With many classes
+    the smallest of the training set seldom occurs, and all weights would grow.
 
     Args:
         labels: int32 [L, B].
@@ -59,7 +60,7 @@ def selection_ratio(labels: tf.Tensor, log_train: tf.Tensor, sampling: tf.Tensor
     occurs = sizes > 0
 
     def over_smallest(logarithm: tf.Tensor) -> tf.Tensor:
-        smallest = tf.math.unsorted_segment_min(tf.where(occurs, logarithm, NOWHERE), layout.column_label, len(layout))
+        smallest = tf.math.unsorted_segment_min(tf.where(occurs, logarithm, ABOVE_ALL), layout.column_label, len(layout))
         return tf.where(occurs, logarithm - tf.gather(smallest, layout.column_label), 0.0)
 
     ratio = tf.exp(over_smallest(sampling * log_train) - over_smallest(tf.math.log(tf.maximum(sizes, 1.0))))
@@ -67,26 +68,27 @@ def selection_ratio(labels: tf.Tensor, log_train: tf.Tensor, sampling: tf.Tensor
 
 
 def easy_anchor_triplets(
-    labels: tf.Tensor, scores: tf.Tensor, features: tf.Tensor, layout: Layout, *, margin: tf.Tensor, kappa: int
+    labels: tf.Tensor, scores: tf.Tensor, features: tf.Tensor, layout: Layout, *, margin: tf.Tensor, kappa: int, rho: float
 ) -> tf.Tensor:
     """L_TEA: the mean of max(0, m_j + d(a,+) - d(a,-)) over triplets of easy anchors, hard positives and hard negatives.
 
     For every minority class of the batch (eq. 3 of CRL): anchors are the kappa samples of the class with the highest score,
     positives the kappa of the class with the lowest, negatives the kappa of other classes with the highest score for this class;
-    d is the Euclidean distance of features. Decision, ours: of a class of fewer than 2 kappa samples the easier half (the larger,
-    if odd) are anchors and the others positives, so that a hard sample is no anchor; and an anchor need not be predicted rightly,
-    or early in training there would be none. Between equal scores the earlier sample is the easier one.
+    d is the Euclidean distance of features. In a class of fewer than 2 kappa samples the easier half (the larger half, if odd)
+    are anchors and the others positives, so that a hard sample is never an anchor. An anchor may be predicted wrongly; otherwise
+    there would be none early in training. Of equal scores the earlier sample is the easier one.
 
     Args:
         labels: int32 [L, B], -1 = not annotated.
         scores: float32 [sum(num_classes), B], whatever rises with the probability; no gradient.
         features: float32 [B, D] or [B, L, D].
         margin: float32 [L].
+        rho: minority classes together hold at most this share of a label's annotated samples.
     Returns:
         float32 [L, B], an anchor's share of its label's mean; exactly 0 with a zero gradient where there is no triplet.
     """
-    rectified = minority_mask(class_histogram(labels, layout), layout, rho=RHO, scope="minority")
-    profiled = profile(labels, rectified, layout, rho=RHO, scope="minority")
+    rectified = minority_mask(class_histogram(labels, layout), layout, rho=rho, scope="minority")
+    profiled = profile(labels, rectified, layout, rho=rho, scope="minority")
     members, batch = profiled.members & profiled.rectified[:, None], length(labels, 1)
     count = tf.where(profiled.rectified, profiled.sizes, 0)[:, None]
 
@@ -135,19 +137,18 @@ def _distances(features: tf.Tensor, anchors: Cells, paired: tf.Tensor, valid: tf
     return pair_distances(groups, fixed, table, Pairing(row, anchors.column, row, paired, valid), nearness)
 
 
-@keras.saving.register_keras_serializable(package="crl_tf")
-class CurriculumLoss(FeatureLoss, ClassCountsLoss):
+@registered
+class CurriculumLoss(ClassCountsLoss):
     """Sum over the labels of L_DSL + f(l) L_TEA: selected cross-entropy, and triplets of features early in training.
 
     L_DSL = -1/N sum_i w log p[i, a_i], where w is the ratio of the wanted share of the sample's class to its share in the batch
     (`selection_ratio`) if that is 1 or more; below 1 the sample is kept at random with this probability. The wanted distribution
     is the training set's to the power g(l), which falls from 1 to 0 (`SCHEDULERS`). L_TEA: `easy_anchor_triplets`; f(l):
-    `loss_schedule`. Needs features: train with `CRLModel`, and let `TrainingProgress` move `progress`, which starts at 0.
+    `loss_schedule`. Needs features: train with `CRLModel`. The callback `TrainingProgress` moves `progress`, which starts at 0.
 
-    Decisions, ours: each sample is drawn for itself and for each label (TensorFlow's generator, seeded by
-    `keras.utils.set_random_seed`); N counts the annotated samples; a class without a training image counts as the smallest that
-    has one. Weights are not bounded, as in the paper. The paper's margin and k are not known to us: they default to those of
-    CRL's instance level, on which L_TEA stands, and epsilon to a tenth.
+    Each sample is drawn independently for each label (TensorFlow's generator, seeded by `keras.utils.set_random_seed`). N counts
+    the annotated samples. A class without a training image counts as the smallest that has one. Weights are not bounded, as in
+    the paper. Margin and kappa default to those of CRL's instance level, since the paper's are not published.
 
     Args:
         num_classes: an int for one label, or one int per label.
@@ -155,17 +156,24 @@ class CurriculumLoss(FeatureLoss, ClassCountsLoss):
         scheduler: of the sampling, a name in `SCHEDULERS`; the paper found "cos" to be the best.
         margin: m of every label, > 0; None: 2 pi / |Z_j|.
         kappa: at most so many anchors, positives and negatives per class.
-        loss_share: p in [0, 1], the share of the training in which the triplets have their say.
-        epsilon: >= 0, what is left of their weight after it.
-        from_logits: False when the model ends in probabilities.
-        feature_shape: D or (L, D), as in `FeatureLoss`.
+        loss_share: p in [0, 1], the share of the training in which the triplets have their full weight.
+        epsilon: >= 0, the weight of the triplets after it.
+        rho: minority classes of a batch together hold at most this share of its annotated samples, in (0, 1].
+        feature_shape: D or (L, D), where the first columns of the output are features.
+        from_logits, reduction, name: as in Keras.
     Returns (from `call`):
-        float32 [B], whose mean is the loss; the triplets' part is with their anchors.
+        float32 [B], whose mean is the loss; a triplet's part is with its anchor.
+    Raises:
+        ValueError: an argument out of its range, or features that are not [B, D] or [B, L, D].
 
     >>> loss = CurriculumLoss(2, [30, 10], feature_shape=1)  # the batch is like the training set: w = 1, and 1 has one sample
     >>> round(float(loss([0, 0, 0, 1], tf.zeros([4, 3]))), 4)  # ln 2
     0.6931
     """
+
+    default_name = "curriculum"
+    config_keys = ("scheduler", "margin", "kappa", "loss_share", "epsilon", "rho", "feature_shape")
+    needs_features = True
 
     def __init__(
         self,
@@ -176,9 +184,11 @@ class CurriculumLoss(FeatureLoss, ClassCountsLoss):
         kappa: int = 25,
         loss_share: float = 0.3,
         epsilon: float = 0.1,
+        rho: float = 0.5,
+        feature_shape: int | Sequence[int] | None = None,
         **parameters: Any,
     ) -> None:
-        super().__init__(num_classes, class_counts=class_counts, **{"name": "curriculum", **parameters})
+        super().__init__(num_classes, class_counts, **parameters)
         if scheduler not in SCHEDULERS:
             raise ValueError(f"scheduler must be one of {sorted(SCHEDULERS)}, received {scheduler!r}")
         if margin is not None and not 0 < margin < math.inf:
@@ -189,7 +199,9 @@ class CurriculumLoss(FeatureLoss, ClassCountsLoss):
             raise ValueError(f"loss_share must be a number in [0, 1], received {loss_share!r}")
         if not 0 <= epsilon < math.inf:
             raise ValueError(f"epsilon must be a number >= 0, received {epsilon!r}")
-        self.scheduler, self.kappa = scheduler, int(kappa)
+        check_rho(rho)
+        self.scheduler, self.kappa, self.rho = scheduler, int(kappa), float(rho)
+        self.feature_shape = checked_feature_shape(feature_shape, self._layout)
         self.margin = None if margin is None else float(margin)
         self.loss_share, self.epsilon = float(loss_share), float(epsilon)
         self.progress = progress_variable()
@@ -198,20 +210,16 @@ class CurriculumLoss(FeatureLoss, ClassCountsLoss):
         filled = [np.maximum(h, h[h > 0].min() if h.any() else 1) for h in self.class_counts]
         self._log_train = np.log(np.concatenate(filled)).astype(np.float32)
 
-    def by_sample(self, labels: tf.Tensor, logits: tf.Tensor, features: tf.Tensor) -> tf.Tensor:
-        features = tf.cast(tf.convert_to_tensor(features), tf.float32)
-        rank = features.shape.rank
-        if rank not in (2, 3) or (rank == 3 and features.shape[1] != len(self._layout)):
-            raise ValueError(f"features must be [B, D] or [B, {len(self._layout)}, D], received shape {features.shape}")
+    def terms(self, labels: tf.Tensor, logits: tf.Tensor, features: tf.Tensor | None = None) -> Terms:
         progress = tf.convert_to_tensor(self.progress)
         log_probability = log_probabilities(logits, self._layout)
         ratio = selection_ratio(labels, tf.constant(self._log_train), SCHEDULERS[self.scheduler](progress), self._layout)
-        kept = tf.cast(tf.random.uniform(tf.shape(labels)) < ratio, tf.float32)
-        selected = cross_entropy_by_sample(labels, log_probability, self._layout) * tf.where(ratio < 1, kept, ratio)
+        drawn = tf.cast(tf.random.uniform(tf.shape(labels)) < ratio, tf.float32)
+        selected = cross_entropy_by_sample(labels, log_probability, self._layout) * tf.where(ratio < 1, drawn, ratio)
         scores, margin = tf.stop_gradient(log_probability), tf.constant(self._margins)
-        triplets = easy_anchor_triplets(labels, scores, features, self._layout, margin=margin, kappa=self.kappa)
-        return selected + loss_schedule(progress, self.loss_share, self.epsilon) * triplets
+        options = {"margin": margin, "kappa": self.kappa, "rho": self.rho}
+        triplets = easy_anchor_triplets(labels, scores, features, self._layout, **options)
+        return Terms(selected + loss_schedule(progress, self.loss_share, self.epsilon) * triplets)
 
-    def get_config(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("scheduler", "margin", "kappa", "loss_share", "epsilon")}
-        return {**super().get_config(), **own}
+    def callbacks(self, epochs: int) -> list[keras.callbacks.Callback]:
+        return [TrainingProgress(self, epochs)]

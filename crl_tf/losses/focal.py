@@ -1,4 +1,4 @@
-"""Focal loss: cross-entropy that turns away from samples that are easy already."""
+"""Focal loss: cross-entropy with less weight on samples that are already easy."""
 
 from __future__ import annotations
 
@@ -9,46 +9,49 @@ import keras
 import tensorflow as tf
 
 from crl_tf.layout import PADDING_LOGIT
-from crl_tf.losses.base import ByLabelLoss, mean_over_annotated, nan_if_unknown
+from crl_tf.losses.base import Loss, Terms, mean_over_annotated, nan_if_unknown
+from crl_tf.serialization import registered
 
 
-@keras.saving.register_keras_serializable(package="crl_tf")
-class FocalLoss(ByLabelLoss):
+@registered
+class FocalLoss(Loss):
     """Sum over the labels of the mean of -alpha (1 - p_a)^gamma log p_a, a the true class (Lin et al. 2017, eq. 5).
 
-    Lin, Goyal, Girshick, He & Dollar, *Focal Loss for Dense Object Detection*; by `keras.losses.categorical_focal_crossentropy`,
-    so p is a softmax where the paper has a sigmoid, alpha weighs all classes alike, and p is clipped to [1e-7, 1 - 1e-7]
-    (`keras.config.epsilon()`): beyond, the loss is finite and its gradient 0.
+    Lin, Goyal, Girshick, He & Dollar, *Focal Loss for Dense Object Detection*. Computed by
+    `keras.losses.categorical_focal_crossentropy`: p is a softmax where the paper has a sigmoid, alpha weighs all classes alike,
+    and p is clipped to [1e-7, 1 - 1e-7] (`keras.config.epsilon()`), beyond which the gradient is 0.
 
     Args:
         num_classes: an int for one label, or one int per label.
         gamma: >= 0; 0 is cross-entropy times alpha.
         alpha: > 0.
-        from_logits: False when the model ends in probabilities.
+        from_logits, reduction, name: as in Keras.
     Returns (from `call`):
         float32 [B], whose mean is the loss.
+    Raises:
+        ValueError: gamma or alpha out of range.
 
     >>> loss = FocalLoss([2, 3])
     >>> round(float(loss([[0, -1]], tf.zeros([1, 5]))), 4)  # 0.25 * (1 - 0.5)^2 * ln 2
     0.0433
     """
 
+    default_name = "focal"
+    config_keys = ("gamma", "alpha")
+
     def __init__(self, num_classes: int | Sequence[int], gamma: float = 2.0, alpha: float = 0.25, **parameters: Any) -> None:
-        super().__init__(num_classes, **{"name": "focal", **parameters})
+        super().__init__(num_classes, **parameters)
         if not 0 <= gamma < float("inf"):
             raise ValueError(f"gamma must be a number >= 0, received {gamma!r}")
         if not 0 < alpha < float("inf"):
             raise ValueError(f"alpha must be a number > 0, received {alpha!r}")
         self.gamma, self.alpha = float(gamma), float(alpha)
 
-    def by_sample(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    def terms(self, labels: tf.Tensor, logits: tf.Tensor, features: tf.Tensor | None = None) -> Terms:
         # [L, B, largest]: a class that only fills up has probability 0 and is nobody's true class.
         padded = tf.transpose(self._layout.pad(logits, PADDING_LOGIT), [1, 0, 2])
         true_class = tf.one_hot(labels, self._layout.largest)
-        terms = keras.losses.categorical_focal_crossentropy(
+        focal = keras.losses.categorical_focal_crossentropy(
             true_class, padded, alpha=self.alpha, gamma=self.gamma, from_logits=True
         )
-        return mean_over_annotated(nan_if_unknown(terms, labels, self._layout), labels)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "gamma": self.gamma, "alpha": self.alpha}
+        return Terms(mean_over_annotated(nan_if_unknown(focal, labels, self._layout), labels))

@@ -17,21 +17,21 @@ def triple_header_hinge(
     valid: tf.Tensor,
     cost: tf.Tensor,
 ) -> tf.Tensor:
-    """Three hinges that keep four distances of an anchor in order, each a margin above the one before.
+    """Sum of three hinges that order four distances of an anchor, each a margin above the one before.
 
     The triple-header hinge loss of Huang et al., *Learning Deep Representation for Imbalanced Classification*: with the squared
     Euclidean distances D1 to D4 from the anchor to the four others, in the order of the arguments,
     max(0, g1 + D1 - D2) + max(0, g2 + D2 - D3) + max(0, g3 + D3 - D4).
 
-    Decision, ours: D is the squared distance, whose gradient is finite everywhere, of features of length 1. A hinge of which
-    one of the two samples does not exist drops out. The loss is the mean over the anchors that have a hinge left.
+    The features have length 1; the squared distance has a finite gradient everywhere. A hinge drops out where one of its two
+    samples does not exist. The loss is the mean over the anchors that have a hinge left.
 
     Args:
         anchor: float [B, D], L2-normalised features.
-        within_cluster: of the sample farthest from it in its cluster, [B, D].
-        outside_cluster: of the nearest of its class in another cluster, [B, D].
-        farthest_of_class: of the farthest of its class, [B, D].
-        other_class: of the nearest of another class, [B, D].
+        within_cluster: the sample farthest from the anchor in its cluster, [B, D].
+        outside_cluster: the nearest sample of its class in another cluster, [B, D].
+        farthest_of_class: the farthest sample of its class, [B, D].
+        other_class: the nearest sample of another class, [B, D].
         margins: g1, g2, g3, each >= 0.
         valid: bool [B, 4], which of the four exist; where one does not, its features may be anything finite.
         cost: float [B], the weight of the anchor's class.

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from crl_tf.layout import Layout, class_members, log_probabilities
-from crl_tf.losses.base import ClassCountsLoss, columns_of
+from crl_tf.losses.base import ClassCountsLoss, Terms, by_column
 from crl_tf.losses.cross_entropy import cross_entropy_by_sample
+from crl_tf.serialization import registered
 
 
 def class_balanced_weights(counts: Sequence[int] | np.ndarray, beta: float) -> np.ndarray:
     """1 / E_n of every class of a label, scaled so that those of its trained classes sum to their number; float64 [C].
 
     E_n = (1 - beta^n) / (1 - beta) is the effective number of n images (Cui et al. 2019, eq. 2; the scaling is their Sec. 4).
-    Decision, ours: a class without a training image counts as one with one image, and has no part in the scale: the weights of
-    all others would be a hundredth with a single such class beside ten of 1,000 images.
+    A class without a training image counts as one with one image, and has no part in the scale: otherwise a single such class
+    would make all other weights tiny.
 
     Args:
         counts: training samples per class, [C].
@@ -40,7 +40,7 @@ def check_beta(beta: float) -> None:
 
 
 def weights_of_samples(labels: tf.Tensor, weights: np.ndarray, layout: Layout) -> tf.Tensor:
-    """The weight of each sample's class, 0 where it is not annotated: float32 [L, B].
+    """The weight of each sample's class: float32 [L, B], 0 where a sample is not annotated.
 
     Args:
         labels: int32 [L, B], -1 = not annotated.
@@ -51,26 +51,26 @@ def weights_of_samples(labels: tf.Tensor, weights: np.ndarray, layout: Layout) -
 
 
 class _WeightedCrossEntropy(ClassCountsLoss):
-    """Mean over the annotated samples of w_a L_ce. Decision, ours: not divided by the weights, as with Keras's class_weight."""
+    """Mean over the annotated samples of w_a L_ce, not divided by the weights (as with Keras's class_weight)."""
 
     _weights: np.ndarray
 
-    def by_sample(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    def terms(self, labels: tf.Tensor, logits: tf.Tensor, features: tf.Tensor | None = None) -> Terms:
         cross_entropy = cross_entropy_by_sample(labels, log_probabilities(logits, self._layout), self._layout)
-        return weights_of_samples(labels, self._weights, self._layout) * cross_entropy
+        return Terms(weights_of_samples(labels, self._weights, self._layout) * cross_entropy)
 
 
-@keras.saving.register_keras_serializable(package="crl_tf")
+@registered
 class CostSensitiveLoss(_WeightedCrossEntropy):
     """Sum over the labels of the mean of exp(-r_a) L_ce, r_a the true class's share of the training data.
 
-    The cost-sensitive method that Dong, Gong & Zhu compare with (Sec. 4.1). Decision, ours: the mean is over the annotated
-    samples, not divided by their weights (as with Keras's class_weight).
+    The cost-sensitive method that Dong, Gong & Zhu compare with (Sec. 4.1). The mean is over the annotated samples,
+    not divided by their weights (as with Keras's class_weight).
 
     Args:
         num_classes: an int for one label, or one int per label.
         class_counts: training samples per class, one sequence per label.
-        from_logits: False when the model ends in probabilities.
+        from_logits, reduction, name: as in Keras.
     Returns (from `call`):
         float32 [B], whose mean is the loss.
 
@@ -79,23 +79,25 @@ class CostSensitiveLoss(_WeightedCrossEntropy):
     0.5398
     """
 
+    default_name = "cost_sensitive"
+
     def __init__(self, num_classes: int | Sequence[int], class_counts: Sequence[Sequence[int]], **parameters: Any) -> None:
-        super().__init__(num_classes, class_counts, **{"name": "cost_sensitive", **parameters})
-        self._weights = columns_of([np.exp(-counts / max(counts.sum(), 1)) for counts in self.class_counts])
+        super().__init__(num_classes, class_counts, **parameters)
+        self._weights = by_column([np.exp(-counts / max(counts.sum(), 1)) for counts in self.class_counts])
 
 
-@keras.saving.register_keras_serializable(package="crl_tf")
+@registered
 class ClassBalancedLoss(_WeightedCrossEntropy):
     """Sum over the labels of the mean of L_ce / E_n, n the training images of the true class (Cui et al. 2019, eq. 8).
 
     Cui, Jia, Lin, Song & Belongie, *Class-Balanced Loss Based on Effective Number of Samples*; weights as in
-    `class_balanced_weights`. Decision, ours: the mean is over the annotated samples, not divided by their weights.
+    `class_balanced_weights`. The mean is over the annotated samples, not divided by their weights.
 
     Args:
         num_classes: an int for one label, or one int per label.
         class_counts: training samples per class, one sequence per label.
         beta: in [0, 1).
-        from_logits: False when the model ends in probabilities.
+        from_logits, reduction, name: as in Keras.
     Returns (from `call`):
         float32 [B], whose mean is the loss.
 
@@ -104,13 +106,13 @@ class ClassBalancedLoss(_WeightedCrossEntropy):
     0.8318
     """
 
+    default_name = "class_balanced"
+    config_keys = ("beta",)
+
     def __init__(
         self, num_classes: int | Sequence[int], class_counts: Sequence[Sequence[int]], beta: float = 0.9999, **parameters: Any
     ) -> None:
-        super().__init__(num_classes, class_counts, **{"name": "class_balanced", **parameters})
+        super().__init__(num_classes, class_counts, **parameters)
         check_beta(beta)
         self.beta = float(beta)
-        self._weights = columns_of([class_balanced_weights(counts, beta) for counts in self.class_counts])
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "beta": self.beta}
+        self._weights = by_column([class_balanced_weights(counts, beta) for counts in self.class_counts])

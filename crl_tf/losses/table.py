@@ -1,15 +1,15 @@
-"""The losses that a recipe can name, each made from the recipe's settings and the class counts of the training split."""
+"""The table of losses: how each is made, which settings it reads, who proposed it and what it costs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-import keras
 import numpy as np
-from ml_collections import ConfigDict
 
 from crl_tf.losses.asymmetric import AsymmetricLoss
-from crl_tf.losses.base import ByLabelLoss
+from crl_tf.losses.base import Loss
 from crl_tf.losses.crl.comparison import COMPARISONS
 from crl_tf.losses.crl.loss import CRL
 from crl_tf.losses.cross_entropy import MultiLabelCrossEntropy
@@ -19,76 +19,171 @@ from crl_tf.losses.ldam import LDAMLoss
 from crl_tf.losses.logit_adjusted import BalancedSoftmaxLoss, LogitAdjustedLoss
 from crl_tf.losses.reweighted import ClassBalancedLoss, CostSensitiveLoss
 
-MakeLoss = Callable[[list[int], list[list[int]], ConfigDict], keras.losses.Loss]
-"""(classes per label, training samples per class and label, recipe) to the loss."""
-
-STAGES = ("lmle", "triplet_knn", "hog_knn")
-"""What a recipe's `loss` can name besides: methods that are not trained by one loss from end to end (`crl_tf.experiment.trainers`)."""
+Sections = Mapping[str, Mapping[str, Any]]
+"""The sections of a configuration by name, such as {"crl": {"rho": 0.5}, "focal": {"gamma": 2.0}}."""
 
 
-def _rectification(level: str, comparison: str) -> MakeLoss:
-    def make(num_classes: list[int], class_counts: list[list[int]], config: ConfigDict) -> CRL:
-        settings = config.crl
-        given = {name: settings[name] for name in ("alpha", "eta", "kappa", "rho", "scope", "num_bins")}
-        # A recipe's margin is meant for the methods that have one, so that they can be compared with one that has none.
-        margin = settings.margin if COMPARISONS[comparison].class_margin else None
-        base = None if settings.base == "ce" else _base(settings.base, num_classes, class_counts, config)
-        return CRL(num_classes, level=level, comparison=comparison, class_counts=class_counts, margin=margin, base=base, **given)
+class Problem(NamedTuple):
+    """What a loss is made for.
 
-    return make
+    num_classes: classes per label. class_counts: training samples per class, one sequence per label.
+    cosine_scale: the factor of the cosines that are the logits; None for any other logits.
+    """
 
-
-def _base(name: str, num_classes: list[int], class_counts: list[list[int]], config: ConfigDict) -> ByLabelLoss:
-    if name not in BASES:
-        raise ValueError(f"crl.base must be a loss of logits alone, one of {BASES}, received {name!r}")
-    return LOSSES[name](num_classes, class_counts, config)
+    num_classes: Sequence[int]
+    class_counts: Sequence[Sequence[int] | np.ndarray]
+    cosine_scale: float | None = None
 
 
-def _ldam(num_classes: list[int], class_counts: list[list[int]], config: ConfigDict) -> LDAMLoss:
-    if config.network.cosine_scale <= 0:
-        raise ValueError(
-            f"network.cosine_scale must be > 0 for ldam, whose margins are of cosines (the paper's: 30), received"
-            f" {config.network.cosine_scale}; --loss=ldam sets it"
+@dataclass(frozen=True)
+class Row:
+    """A row of `LOSSES`.
+
+    make: (problem, **parameters) to the loss.
+    section: the section of a configuration that holds its parameters; None without parameters.
+    parameters: the keys of that section, with their defaults.
+    source, cost: paper and equation; the cost compared with cross-entropy, in words.
+    settings: what else the configuration must say, by dotted key.
+    shared: keys of the section "crl" that are parameters of this loss too.
+    """
+
+    make: Callable[..., Loss]
+    source: str
+    cost: str
+    section: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    shared: tuple[str, ...] = ()
+
+
+CRL_PARAMETERS: Mapping[str, Any] = {
+    "kappa": 25,
+    "rho": 0.5,
+    "eta": 0.01,
+    "alpha": None,
+    "margin": None,
+    "scope": "minority",
+    "num_bins": 100,
+    "alpha_warmup_epochs": 0,
+    "base": "ce",
+}
+"""The section "crl". alpha: None for eta * Omega. margin: None for the paper's. base: a row of `LOSSES` that needs no features."""
+
+SAME_COST, CLASS_COST, INSTANCE_COST = "as ce", "a step ~1 % more", "a step ~12 % more"
+
+
+def _crl(level: str, comparison: str, equations: str, cost: str) -> Row:
+    def make(problem: Problem, *, margin: float | None, **parameters: Any) -> CRL:
+        # One recipe serves all six: its margin is for the comparisons that have one.
+        margin = margin if COMPARISONS[comparison].class_margin else None
+        return CRL(
+            problem.num_classes,
+            level=level,
+            comparison=comparison,
+            class_counts=problem.class_counts,
+            margin=margin,
+            **parameters,
         )
-    return LDAMLoss(num_classes, class_counts, scale=config.network.cosine_scale, **config.ldam)
+
+    return Row(make, f"Dong et al. 2018, eqs. {equations}", cost, "crl", CRL_PARAMETERS)
 
 
-RECTIFICATIONS: dict[str, MakeLoss] = {
-    f"{level}_{short}": _rectification(level, comparison)
-    for level in ("class", "instance")
-    for short, comparison in (("rel", "relative"), ("abs", "absolute"), ("dis", "distribution"))
+def _ldam(problem: Problem, **parameters: Any) -> LDAMLoss:
+    if not problem.cosine_scale or problem.cosine_scale < 0:
+        raise ValueError(
+            "network.cosine_scale must be > 0 for ldam, whose margins are of cosines (the paper's: 30), received"
+            f" {problem.cosine_scale}"
+        )
+    return LDAMLoss(problem.num_classes, problem.class_counts, scale=problem.cosine_scale, **parameters)
+
+
+def _of_sizes(kind: Callable[..., Loss]) -> Callable[..., Loss]:
+    return lambda problem, **parameters: kind(problem.num_classes, **parameters)
+
+
+def _of_counts(kind: Callable[..., Loss]) -> Callable[..., Loss]:
+    return lambda problem, **parameters: kind(problem.num_classes, problem.class_counts, **parameters)
+
+
+LOSSES: dict[str, Row] = {
+    "ce": Row(_of_sizes(MultiLabelCrossEntropy), "cross-entropy, eq. 2", "1"),
+    "class_rel": _crl("class", "relative", "8, 9, 10", CLASS_COST),
+    "class_abs": _crl("class", "absolute", "8, 10, 13", CLASS_COST),
+    "class_dis": _crl("class", "distribution", "8, 10, 14-16", "a step ~2 % more"),
+    "instance_rel": _crl("instance", "relative", "8, 9, 11", INSTANCE_COST),
+    "instance_abs": _crl("instance", "absolute", "8, 11, 13", INSTANCE_COST),
+    "instance_dis": _crl("instance", "distribution", "8, 11, 14-16", "a step ~14 % more"),
+    "cost_sensitive": Row(_of_counts(CostSensitiveLoss), "w = exp(-r), Dong et al. 2018, Sec. 4.1", SAME_COST),
+    "focal": Row(_of_sizes(FocalLoss), "Lin et al. 2017, eq. 5", SAME_COST, "focal", {"gamma": 2.0, "alpha": 0.25}),
+    "class_balanced": Row(
+        _of_counts(ClassBalancedLoss),
+        "Cui et al. 2019, eq. 2 (effective number)",
+        SAME_COST,
+        "class_balanced",
+        {"beta": 0.9999},
+    ),
+    "ldam": Row(
+        _ldam,
+        "Cao et al. 2019, eqs. 12, 13, deferred re-weighting",
+        SAME_COST,
+        "ldam",
+        {"max_margin": 0.5, "beta": 0.9999, "defer_until": 0.8},
+        {"network.cosine_scale": 30.0},
+    ),
+    "balanced_softmax": Row(
+        _of_counts(BalancedSoftmaxLoss), "Ren et al. 2020, eq. 4", f"{SAME_COST}; is logit_adjusted at tau = 1"
+    ),
+    "logit_adjusted": Row(_of_counts(LogitAdjustedLoss), "Menon et al. 2021, eq. 10", SAME_COST, "logit_adjusted", {"tau": 1.0}),
+    "asymmetric": Row(
+        _of_sizes(AsymmetricLoss),
+        "Ridnik et al. 2021",
+        SAME_COST,
+        "asymmetric",
+        {"gamma_positive": 0.0, "gamma_negative": 4.0, "clip": 0.05},
+    ),
+    "curriculum": Row(
+        _of_counts(CurriculumLoss),
+        "Wang et al. 2019, DCL",
+        INSTANCE_COST,
+        "curriculum",
+        {"scheduler": "cos"},
+        shared=("rho",),
+    ),
 }
 
-LOSSES: dict[str, MakeLoss] = {
-    "ce": lambda sizes, counts, config: MultiLabelCrossEntropy(sizes),
-    **RECTIFICATIONS,
-    "cost_sensitive": lambda sizes, counts, config: CostSensitiveLoss(sizes, counts),
-    "focal": lambda sizes, counts, config: FocalLoss(sizes, **config.focal),
-    "class_balanced": lambda sizes, counts, config: ClassBalancedLoss(sizes, counts, **config.class_balanced),
-    "ldam": _ldam,
-    "balanced_softmax": lambda sizes, counts, config: BalancedSoftmaxLoss(sizes, counts),
-    "logit_adjusted": lambda sizes, counts, config: LogitAdjustedLoss(sizes, counts, **config.logit_adjusted),
-    "asymmetric": lambda sizes, counts, config: AsymmetricLoss(sizes, **config.asymmetric),
-    "curriculum": lambda sizes, counts, config: CurriculumLoss(sizes, counts, **config.curriculum),
-}
 
-# Losses of logits alone; dynamic curriculum learning compares features as well.
-BASES = [name for name in LOSSES if name not in (*RECTIFICATIONS, "curriculum")]
-
-
-def check_loss(name: str) -> None:
-    known = [*LOSSES, *STAGES]
-    if name not in known:
-        raise ValueError(f"loss must be one of {known}, received {name!r}")
-
-
-def make_loss(config: ConfigDict, *, num_classes: Sequence[int], class_counts: Sequence[np.ndarray]) -> keras.losses.Loss:
-    """The loss of a recipe.
+def make_loss(name: str, sections: Sections, problem: Problem) -> Loss:
+    """The loss of a row of `LOSSES`, with the parameters that the configuration gives it.
 
     Args:
-        config: a recipe whose `loss` is a row of `LOSSES`.
-        num_classes: classes per label.
-        class_counts: training samples per class, one array per label.
+        sections: by name; what a section does not say is as the row has it.
+    Raises:
+        ValueError: a name that is no row, a parameter out of its range, or a `crl.base` that needs features.
+
+    >>> problem = Problem([2], [[75, 25]])
+    >>> make_loss("focal", {"focal": {"gamma": 1.5}}, problem).gamma
+    1.5
+    >>> make_loss("class_rel", {"crl": {"eta": 0.3, "base": "focal"}}, problem).base.gamma  # alpha = 0.3 * (75 - 25) / (2 * 75)
+    2.0
     """
-    check_loss(config.loss)
-    return LOSSES[config.loss](list(num_classes), [counts.tolist() for counts in class_counts], config)
+    if name not in LOSSES:
+        raise ValueError(f"loss must be one of {list(LOSSES)}, received {name!r}")
+    row = LOSSES[name]
+    parameters = {**row.parameters, **sections.get(row.section, {})}
+    parameters |= {key: {**CRL_PARAMETERS, **sections.get("crl", {})}[key] for key in row.shared}
+    if row.section == "crl":
+        parameters["base"] = None if parameters["base"] == "ce" else _base(parameters["base"], sections, problem)
+    return row.make(problem, **parameters)
+
+
+def _base(name: str, sections: Sections, problem: Problem) -> Loss:
+    # A rectification beside itself would never end.
+    loss = make_loss(name, sections, problem) if name in LOSSES and LOSSES[name].section != "crl" else None
+    if loss is None or loss.needs_features:
+        raise ValueError(f"crl.base must be a loss of logits alone, such as 'focal', received {name!r}")
+    return loss
+
+
+def check_loss(name: str, sections: Sections, cosine_scale: float | None = None) -> None:
+    """Raises what `make_loss` would raise for these settings, before there are any data: makes the loss of a stand-in label."""
+    make_loss(name, sections, Problem([2], [[2, 1]], cosine_scale))

@@ -1,56 +1,35 @@
-"""The balanced objective of eq. 8 as a Keras loss: rectification and cross-entropy, weighted by each label's imbalance."""
+"""`CRL`, the balanced objective of eq. 8 as a Keras loss: rectification and cross-entropy, weighted by each label's imbalance."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from crl_tf.callbacks import AlphaWarmup
 from crl_tf.imbalance import imbalance_measure
-from crl_tf.layout import (
-    Layout,
-    checked_feature_shape,
-    class_logits,
-    integer_labels,
-    log_probabilities,
-    plain_sizes,
-    rows_of_labels,
-    split_features,
-)
-from crl_tf.losses.base import ByLabelLoss, FeatureLoss, counts_by_label, per_sample_weight
-from crl_tf.losses.crl.rectification import Rectification, Rectifier
+from crl_tf.layout import Layout, checked_feature_shape, log_probabilities
+from crl_tf.losses.base import Log, Loss, Terms, counts_by_label
+from crl_tf.losses.crl.rectification import Rectifier
 from crl_tf.losses.cross_entropy import cross_entropy_by_sample
+from crl_tf.serialization import registered
 
 
-class Objective(NamedTuple):
-    """per_sample: float32 [B], whose mean is eq. 8. cross_entropy, rectification: scalars, L_ce (or the loss of `base` in its
-    place) and L_crl summed over labels.
-
-    minority_classes, triplets, active: scalars, counts of this batch over all labels.
-    """
-
-    per_sample: tf.Tensor
-    cross_entropy: tf.Tensor
-    rectification: tf.Tensor
-    minority_classes: tf.Tensor
-    triplets: tf.Tensor
-    active: tf.Tensor
-
-
-@keras.saving.register_keras_serializable(package="crl_tf")
-class CRL(keras.losses.Loss):
+@registered
+class CRL(Loss):
     """Sum over labels j of alpha_j L_crl,j + (1 - alpha_j) L_ce,j (eq. 8 of Dong, Gong & Zhu).
 
-    Targets: integers [B, L] (or [B], [B, 1] for one label), -1 = not annotated; or one-hot [B, sum(num_classes)].
-    Outputs: concatenated logits [B, sum(num_classes)], label after label; where all labels are binary also one sigmoid logit
-    per label [B, L]. Labels and loss are computed in float32 whatever the policy.
+    *Imbalanced Deep Learning by Minority Class Incremental Rectification*. Targets and outputs are as for every loss here
+    (`crl_tf.losses.base.Loss`): integers [B, L], -1 = not annotated, or one-hot; concatenated logits [B, sum(num_classes)], or one
+    sigmoid logit per binary label [B, L]. Labels and loss are computed in float32 whatever the policy.
 
     Each replica of a `tf.distribute` strategy profiles and mines its own share of the batch. `sample_weight` weighs a sample's
-    cross-entropy and the terms it is the anchor of.
+    cross-entropy and the terms whose anchor it is.
 
     Args:
         num_classes: an int for one label, or one int per label.
@@ -62,18 +41,25 @@ class CRL(keras.losses.Loss):
         eta: weight of the rectification per unit of imbalance; the paper's 0.01 for attributes, 0.5 for deep networks on
             imbalanced CIFAR-100.
         kappa, rho, margin, scope, num_bins: as in `class_rectification_loss`.
-        base: the loss of logits that takes the place of L_ce (`FocalLoss`, `LDAMLoss`, ...), made for the same num_classes; by
-            default the cross-entropy. Its `progress`, where it has one, is the CRL's too; its from_logits and reduction are not
-            looked at.
+        alpha_warmup_epochs: epochs over which `AlphaWarmup`, one of `callbacks`, leads alpha up from 0; 0 for none.
+        base: a loss that needs no features (`FocalLoss`, `LDAMLoss`, ...), made for the same num_classes, in place of L_ce; None for
+            the cross-entropy. CRL shares its `progress`, if it has one. Its from_logits and reduction are not used.
         from_logits: False when the model ends in probabilities.
-        feature_shape: D or (L, D), when the first columns of the output are features and the rest are logits.
+        feature_shape: D or (L, D), where the first columns of the output are features and the rest are logits.
+        reduction, name: as in Keras.
     Returns (from `call`):
         float32 [B]: sample i carries B times its share of every term, so that the mean is eq. 8.
+    Raises:
+        ValueError: an argument out of its range or of the wrong shape, or neither class_counts nor alpha; the message names it.
 
     >>> loss = CRL(3, alpha=0.5)
     >>> round(float(loss([0, 0, 0, 1, 1, 2], tf.zeros([6, 3]))), 4)  # 0.5 * margin 0.5 + 0.5 * ln 3
     0.7993
     """
+
+    logged = MappingProxyType(
+        {"L_ce": True, "L_crl": True, "minority_classes": False, "triplets": False, "active_triplets": False}
+    )
 
     def __init__(
         self,
@@ -89,30 +75,32 @@ class CRL(keras.losses.Loss):
         margin: float | Sequence[float] | None = None,
         scope: str = "minority",
         num_bins: int = 100,
-        base: ByLabelLoss | None = None,
+        alpha_warmup_epochs: int = 0,
+        base: Loss | None = None,
         from_logits: bool = True,
         feature_shape: int | Sequence[int] | None = None,
         reduction: str = "sum_over_batch_size",
         name: str = "crl",
     ) -> None:
-        super().__init__(reduction=reduction, name=name, dtype="float32")
-        self._layout = Layout.of(num_classes)
+        super().__init__(num_classes, from_logits=from_logits, reduction=reduction, name=name)
         self._rectifier = Rectifier(self._layout, level, comparison, kappa, rho, margin, scope, num_bins)
         self._alpha = balance_weights(self._layout, class_counts=class_counts, alpha=alpha, eta=eta)
-        self._feature_shape = checked_feature_shape(feature_shape, self._layout)
+        if not alpha_warmup_epochs >= 0:
+            raise ValueError(f"alpha_warmup_epochs must be >= 0, received {alpha_warmup_epochs!r}")
+        self.alpha_warmup_epochs = alpha_warmup_epochs
+        self.needs_features = level == "instance"
+        self.feature_shape = checked_feature_shape(feature_shape, self._layout)
         self._base = checked_base(base, self._layout)
         if hasattr(base, "progress"):
             self.progress = base.progress
-        self.from_logits = bool(from_logits)
-        # What `AlphaWarmup` turns; a variable, so that a traced training step sees it move.
+        # A variable, so that a traced training step sees what `AlphaWarmup` does.
         self.alpha_scale = tf.Variable(1.0, trainable=False, name="alpha_scale", dtype=tf.float32)
+        if class_counts is not None:
+            class_counts = [counts.tolist() for counts in counts_by_label(class_counts, self._layout)]
         self._config = {
-            "num_classes": plain_sizes(num_classes),
             "level": level,
             "comparison": comparison,
-            "class_counts": None
-            if class_counts is None
-            else [counts.tolist() for counts in counts_by_label(class_counts, self._layout)],
+            "class_counts": class_counts,
             "alpha": _plain(alpha),
             "eta": float(eta),
             "kappa": _plain(kappa),
@@ -120,7 +108,7 @@ class CRL(keras.losses.Loss):
             "margin": _plain(margin),
             "scope": scope,
             "num_bins": int(num_bins),
-            "from_logits": self.from_logits,
+            "alpha_warmup_epochs": _plain(alpha_warmup_epochs),
             "feature_shape": _plain(feature_shape),
         }
 
@@ -134,56 +122,35 @@ class CRL(keras.losses.Loss):
         return self._rectifier.level
 
     @property
-    def base(self) -> ByLabelLoss | None:
-        """What takes the place of the cross-entropy; None for the cross-entropy itself."""
+    def base(self) -> Loss | None:
+        """The loss in place of the cross-entropy; None for the cross-entropy itself."""
         return self._base
 
-    def __call__(self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None) -> tf.Tensor:
-        return super().__call__(y_true, y_pred, None if sample_weight is None else per_sample_weight(sample_weight))
-
-    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-        features, logits = split_features(tf.convert_to_tensor(y_pred), self._layout, self._feature_shape)
-        return self.objective(y_true, logits, features).per_sample
-
-    def objective(self, y_true: tf.Tensor, logits: tf.Tensor, features: tf.Tensor | None = None) -> Objective:
-        """Eq. 8 with its parts, for a training step that has logits and features at hand.
-
-        Args:
-            y_true, logits: as for the loss.
-            features: float [B, L, D] or [B, D]; needed at the instance level only.
-        """
-        labels = rows_of_labels(integer_labels(y_true, self._layout))
-        logits = class_logits(logits, self._layout, self.from_logits)
+    def terms(self, labels: tf.Tensor, logits: tf.Tensor, features: tf.Tensor | None = None) -> Terms:
         log_probability = log_probabilities(logits, self._layout)
         if self._base is None:
             cross_entropy = cross_entropy_by_sample(labels, log_probability, self._layout)
         else:
-            cross_entropy = self._base.by_sample(labels, logits)
-        rectification = self._rectify(labels, log_probability, features)
+            cross_entropy = self._base.terms(labels, logits).by_label
+        rectification = self._rectifier(labels, features if self.needs_features else log_probability)
         alpha = self._alpha[:, None] * tf.convert_to_tensor(self.alpha_scale)
-        by_label = alpha * rectification.by_sample + (1.0 - alpha) * cross_entropy
-        return Objective(
-            tf.reduce_sum(by_label, axis=0) * tf.cast(tf.shape(labels)[1], tf.float32),
-            tf.reduce_sum(cross_entropy),
-            tf.reduce_sum(rectification.by_sample),
-            tf.reduce_sum(rectification.minority_classes),
-            tf.reduce_sum(rectification.triplets),
-            tf.reduce_sum(rectification.active),
-        )
+        triplets, active = tf.reduce_sum(rectification.triplets), tf.reduce_sum(rectification.active)
+        logs = {
+            "L_ce": Log(tf.reduce_sum(cross_entropy)),
+            "L_crl": Log(tf.reduce_sum(rectification.by_label)),
+            "minority_classes": Log(tf.reduce_sum(rectification.minority_classes)),
+            "triplets": Log(triplets),
+            "active_triplets": Log(tf.math.divide_no_nan(active, triplets), weight=triplets),
+        }
+        return Terms(alpha * rectification.by_label + (1.0 - alpha) * cross_entropy, logs)
 
-    def _rectify(self, labels: tf.Tensor, log_probability: tf.Tensor, features: tf.Tensor | None) -> Rectification:
-        if self.level == "class":
-            return self._rectifier(labels, log_probability)
-        if features is None:
-            raise ValueError(
-                "CRL(level='instance') needs features beside the logits: train with crl_tf.CRLModel, or end the model in"
-                " crl_tf.JoinFeatures()([features, logits]) and pass feature_shape=D or (L, D); received logits only"
-            )
-        return self._rectifier(labels, features)
+    def callbacks(self, epochs: int) -> list[keras.callbacks.Callback]:
+        warmup = [AlphaWarmup(self, self.alpha_warmup_epochs)] if self.alpha_warmup_epochs else []
+        return warmup + (self._base.callbacks(epochs) if self._base else [])
 
     def get_config(self) -> dict[str, Any]:
         base = None if self._base is None else keras.saving.serialize_keras_object(self._base)
-        return {**self._config, "base": base, "reduction": self.reduction, "name": self.name}
+        return {**super().get_config(), **self._config, "base": base}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> CRL:
@@ -191,11 +158,11 @@ class CRL(keras.losses.Loss):
         return cls(**{**config, "base": keras.saving.deserialize_keras_object(base) if isinstance(base, dict) else base})
 
 
-def checked_base(base: ByLabelLoss | None, layout: Layout) -> ByLabelLoss | None:
-    """`base` as it is: None, or a loss of logits for the same labels."""
+def checked_base(base: Loss | None, layout: Layout) -> Loss | None:
+    """`base` itself, if it is None or a loss of logits for the same labels; else raises ValueError."""
     if base is None:
         return None
-    if not isinstance(base, ByLabelLoss) or isinstance(base, FeatureLoss):
+    if not isinstance(base, Loss) or base.needs_features:
         raise ValueError(f"base must be a loss of logits, such as crl_tf.FocalLoss(num_classes), received {base!r}")
     if Layout.of(base.num_classes) != layout:
         raise ValueError(
@@ -245,14 +212,16 @@ def crl_losses(
         num_classes: classes by output name.
         class_counts: training samples per class by output name.
         alpha: one number for all, or one by output name.
-        parameters: anything else that `CRL` takes, the same for all outputs.
+        parameters: any other argument of `CRL`, the same for all outputs.
+    Raises:
+        ValueError: class_counts or alpha that do not name the outputs of num_classes.
 
     >>> sorted(crl_losses({"season": 4, "colour": 7}, alpha=0.5))
     ['colour', 'season']
     """
-    for name, given in (("class_counts", class_counts), ("alpha", alpha)):
-        if isinstance(given, Mapping) and set(given) != set(num_classes):
-            raise ValueError(f"{name} must name the outputs {sorted(num_classes)}, received {sorted(given)}")
+    for name, by_output in (("class_counts", class_counts), ("alpha", alpha)):
+        if isinstance(by_output, Mapping) and set(by_output) != set(num_classes):
+            raise ValueError(f"{name} must name the outputs {sorted(num_classes)}, received {sorted(by_output)}")
     return {
         output: CRL(
             size,

@@ -24,12 +24,12 @@ LEVELS = {"class": (-1.0, 1.0), "instance": (0.0, 2.0)}
 
 
 class Rectification(NamedTuple):
-    """by_sample: float32 [L, B], the share of each anchor; its sum over B is L_crl per label.
+    """by_label: float32 [L, B], the share of each anchor; its sum over B is L_crl per label.
 
     minority_classes, triplets, active: float32 [L], how many there were in the batch; active triplets pull on the model.
     """
 
-    by_sample: tf.Tensor
+    by_label: tf.Tensor
     minority_classes: tf.Tensor
     triplets: tf.Tensor
     active: tf.Tensor
@@ -214,7 +214,7 @@ def class_rectification_loss(
                 f" shape {inputs.shape}"
             )
         inputs = log_probabilities(inputs, layout)
-    return tf.reduce_sum(rectifier(rows_of_labels(labels), inputs).by_sample, axis=1)
+    return tf.reduce_sum(rectifier(rows_of_labels(labels), inputs).by_label, axis=1)
 
 
 def _is_int_from(value: object, least: int) -> bool:

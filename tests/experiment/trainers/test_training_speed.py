@@ -16,7 +16,7 @@ from crl_tf.files import read_json
 from crl_tf.imbalance import class_counts
 from crl_tf.layers.logits import LabelLogits
 from crl_tf.layout import Layout
-from crl_tf.losses.table import make_loss
+from crl_tf.losses.table import Problem, make_loss
 from crl_tf.models.heads import branches
 
 SIZES = [2, 3]
@@ -145,7 +145,7 @@ def test_xla_trains_the_same_in_long_executions_too(name):
         model = CRLModel(network())
         recipe = base_recipe()
         recipe.loss, recipe.crl.alpha, recipe.crl.kappa = name, 0.4, 3
-        loss = make_loss(recipe, num_classes=SIZES, class_counts=class_counts(y, SIZES))
+        loss = make_loss(recipe.loss, recipe, Problem(SIZES, class_counts(y, SIZES)))
         model.compile(keras.optimizers.SGD(0.1), loss=loss, jit_compile=jit, steps_per_execution=2 if jit else 1)
         assert model.jit_compile is jit
         histories[jit] = model.fit(x, y, batch_size=14, epochs=2, shuffle=False, verbose=0).history["loss"]  # 14 and 6
