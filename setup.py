@@ -1,5 +1,6 @@
-"""Packaging of crl_tf; versions known to work together are pinned in constraints.txt."""
+"""Packaging of crl_tf. tools/constraints.txt pins the versions that are tested together."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from setuptools.command.build_py import build_py
 
 
 class BuildWithRecipes(build_py):
-    """The recipes live beside the package for whoever reads the repository, and travel inside it for whoever installs it."""
+    """Copies configs/ into the built package, where the command looks for recipes when it is installed."""
 
     def run(self) -> None:
         super().run()
@@ -16,37 +17,45 @@ class BuildWithRecipes(build_py):
             shutil.copytree("configs", Path(self.build_lib) / "crl_tf" / "configs", ignore=shutil.ignore_patterns("__pycache__"))
 
 
+VERSION = re.search(r'^__version__ = "(.+)"$', Path("crl_tf/__init__.py").read_text(encoding="utf-8"), re.M)[1]
+DOCS = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"]
+
 setup(
     name="crl_tf",
-    version="0.1.0",
+    version=VERSION,
     description="Class Rectification Loss for imbalanced deep learning, in TensorFlow and Keras 3",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["crl_tf", "crl_tf.*"]),
-    # Said outright, so that an editable install is a plain path: a folder that happens to hold a clone then imports the package.
+    package_data={"crl_tf": ["py.typed"]},
+    # Given explicitly, so that an editable install is a plain path: a folder that holds a clone then imports the package.
     package_dir={"": "."},
     cmdclass={"build_py": BuildWithRecipes},
     install_requires=[
-        "tensorflow>=2.21,<3",
-        "tensorflow-datasets>=4.9.7",
-        "importlib_resources",  # tensorflow-datasets 4.9.10 imports it and does not say so
-        "keras>=3.15,<4",
-        "numpy>=2.0",
         "absl-py>=2.1",
-        "tensorboard>=2.18",
+        "h5py>=3.11",
+        "importlib_resources",  # tensorflow-datasets 4.9.10 imports it and does not declare it
+        "keras>=3.15,<4",
+        "matplotlib>=3.9",
         "ml_collections>=1.0",
+        "numpy>=2.0",
+        "pillow>=10",
+        "protobuf>=5",
         "pyarrow>=17",
         "PyYAML>=6",
+        "rich>=13.7",
         "scikit-learn>=1.5",
         "scipy>=1.13",
-        "matplotlib>=3.9",
-        "rich>=13.7",
+        "tensorboard>=2.18",
+        "tensorflow>=2.21,<3",
+        "tensorflow-datasets>=4.9.7",
+        "threadpoolctl>=3.5",
     ],
     extras_require={
-        "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.6", "dill>=0.3.8", "pillow>=10", "scikit-image>=0.24"],
-        "hog": ["scikit-image>=0.24"],  # what --method=hog_knn describes images with
-        "bench": ["torch", "pytorch-metric-learning"],  # what tools/bench_loss.py compares with
+        "docs": DOCS,
+        "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.6", "mypy>=1.11", "dill>=0.3.8", "scikit-image>=0.24", *DOCS],
+        "bench": ["torch", "pytorch-metric-learning"],  # tools/bench_loss.py compares with them
     },
 )

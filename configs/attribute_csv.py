@@ -8,19 +8,21 @@ A starting point, aimed at no table: set the image size to your images' shape, a
 
 from ml_collections import ConfigDict
 
-from crl_tf.experiment.config import base_recipe
+from crl_tf.experiment.config import recipe
 
 
 def get_config() -> ConfigDict:
-    config = base_recipe()
-    config.dataset = "attribute_csv"
-    config.model = "deepid2"
-    config.data.image_size = (64, 48)
-    config.data.augment = ("flip",)
-    config.train.epochs = 15
-    config.train.batch_size = 128
-    config.train.learning_rate = 0.01
-    config.train.schedule = "cosine"
-    config.crl.eta = 0.1
-    config.crl.alpha_warmup_epochs = 2
-    return config
+    return recipe(
+        {
+            "dataset": "attribute_csv",
+            "model": "deepid2",
+            "data.image_size": (64, 48),
+            "data.augment": ("flip",),
+            "train.epochs": 15,
+            "train.batch_size": 128,
+            "train.learning_rate": 0.01,
+            "train.schedule": "cosine",
+            "crl.eta": 0.1,
+            "crl.alpha_warmup_epochs": 2,
+        }
+    )

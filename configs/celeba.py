@@ -8,18 +8,20 @@ gets somewhere in tens of epochs. eta as in the paper.
 
 from ml_collections import ConfigDict
 
-from crl_tf.experiment.config import base_recipe
+from crl_tf.experiment.config import recipe
 
 
 def get_config() -> ConfigDict:
-    config = base_recipe()
-    config.dataset = "celeba"
-    config.model = "deepid2"
-    config.data.image_size = (55, 47)
-    config.data.augment = ("flip",)
-    config.train.epochs = 20
-    config.train.batch_size = 128
-    config.train.learning_rate = 0.01
-    config.train.schedule = "cosine"
-    config.crl.eta = 0.01
-    return config
+    return recipe(
+        {
+            "dataset": "celeba",
+            "model": "deepid2",
+            "data.image_size": (55, 47),
+            "data.augment": ("flip",),
+            "train.epochs": 20,
+            "train.batch_size": 128,
+            "train.learning_rate": 0.01,
+            "train.schedule": "cosine",
+            "crl.eta": 0.01,
+        }
+    )

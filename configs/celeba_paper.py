@@ -1,26 +1,27 @@
 """CelebA with the paper's settings (Table 3, Sec. 4.1): DeepID2, 921 epochs.
 
-Aims at the 87 % (cross-entropy: 81 %) mean class-balanced accuracy of Table 3, which is for instance-level mining; not run to
-the end by us. Learning rate 0.001, weight decay 0.0005, momentum 0.9, batch 256, eta 0.01. The paper's timings start from face
-recognition features that were never published; this starts from scratch. Decay is decoupled from the loss here: in a framework
-that adds it to the gradient the paper's 0.0005 is 0.005 of ours (`crl_tf.experiment.trainers.optimizer`). Cost: 921 x 636 steps of 256 images,
-days on two cores; the paper's took 27.2 hours on a Tesla K40.
+Aims at the 87 % (cross-entropy: 81 %) mean class-balanced accuracy of Table 3, which is for instance-level mining; not run
+to the end by us. Learning rate 0.001, weight decay 0.0005, momentum 0.9, batch 256, eta 0.01. The paper's timings start from
+face recognition features that were never published; this starts from scratch. Weight decay is decoupled here
+(docs/training.md). Cost: 921 x 636 steps of 256 images, days on two cores; the paper's took 27.2 hours on a Tesla K40.
 
     python -m crl_tf.main --config=celeba_paper --data_dir=CELEBA --loss=instance_rel
 """
 
 from ml_collections import ConfigDict
 
-from crl_tf.experiment.config import base_recipe
+from crl_tf.experiment.config import recipe
 
 
 def get_config() -> ConfigDict:
-    config = base_recipe()
-    config.dataset = "celeba"
-    config.model = "deepid2"
-    config.data.image_size = (55, 47)
-    config.train.epochs = 921
-    config.train.batch_size = 256
-    config.train.learning_rate = 0.001
-    config.crl.eta = 0.01
-    return config
+    return recipe(
+        {
+            "dataset": "celeba",
+            "model": "deepid2",
+            "data.image_size": (55, 47),
+            "train.epochs": 921,
+            "train.batch_size": 256,
+            "train.learning_rate": 0.001,
+            "crl.eta": 0.01,
+        }
+    )

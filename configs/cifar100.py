@@ -7,18 +7,20 @@ Omega is 0 on balanced data, so alpha is given: the paper's 0.5.
 
 from ml_collections import ConfigDict
 
-from crl_tf.experiment.config import base_recipe
+from crl_tf.experiment.config import recipe
 
 
 def get_config() -> ConfigDict:
-    config = base_recipe()
-    config.dataset = "cifar100"
-    config.model = "cifarnet"
-    config.data.augment = ("flip", "crop")
-    config.train.epochs = 30
-    config.train.batch_size = 128
-    config.train.learning_rate = 0.02
-    config.train.schedule = "cosine"
-    config.crl.alpha = 0.5
-    config.crl.alpha_warmup_epochs = 2
-    return config
+    return recipe(
+        {
+            "dataset": "cifar100",
+            "model": "cifarnet",
+            "data.augment": ("flip", "crop"),
+            "train.epochs": 30,
+            "train.batch_size": 128,
+            "train.learning_rate": 0.02,
+            "train.schedule": "cosine",
+            "crl.alpha": 0.5,
+            "crl.alpha_warmup_epochs": 2,
+        }
+    )

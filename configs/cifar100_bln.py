@@ -7,12 +7,15 @@ The balanced control of cifar100_imb, trained the same way; Omega is 0, so alpha
 
 from ml_collections import ConfigDict
 
-from crl_tf.experiment.config import load_recipe
+from crl_tf.experiment.config import recipe
 
 
 def get_config() -> ConfigDict:
-    config = load_recipe("cifar100_imb")
-    config.dataset = "cifar100_bln"
-    config.crl.alpha = 0.5
-    config.crl.alpha_warmup_epochs = 2
-    return config
+    return recipe(
+        {
+            "dataset": "cifar100_bln",
+            "crl.alpha": 0.5,
+            "crl.alpha_warmup_epochs": 2,
+        },
+        base="cifar100_imb",
+    )

@@ -10,10 +10,8 @@ epochs is --config.train.schedule=step --config.train.step_epochs="(100, 150)" -
 
 from ml_collections import ConfigDict
 
-from crl_tf.experiment.config import load_recipe
+from crl_tf.experiment.config import recipe
 
 
 def get_config() -> ConfigDict:
-    config = load_recipe("cifar100_paper")
-    config.model = "densenet"
-    return config
+    return recipe({"model": "densenet"}, base="cifar100_paper")

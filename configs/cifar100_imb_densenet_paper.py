@@ -10,11 +10,8 @@ hours.
 
 from ml_collections import ConfigDict
 
-from crl_tf.experiment.config import load_recipe
+from crl_tf.experiment.config import recipe
 
 
 def get_config() -> ConfigDict:
-    config = load_recipe("cifar100_imb_paper")
-    config.model = "densenet"
-    config.crl.eta = 0.5
-    return config
+    return recipe({"model": "densenet", "crl.eta": 0.5}, base="cifar100_imb_paper")

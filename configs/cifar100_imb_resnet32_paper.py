@@ -9,11 +9,8 @@ says how to have them). Cost: 200 x 32 steps of 256 images, 0.5 s each on two co
 
 from ml_collections import ConfigDict
 
-from crl_tf.experiment.config import load_recipe
+from crl_tf.experiment.config import recipe
 
 
 def get_config() -> ConfigDict:
-    config = load_recipe("cifar100_imb_paper")
-    config.model = "resnet32"
-    config.crl.eta = 0.5
-    return config
+    return recipe({"model": "resnet32", "crl.eta": 0.5}, base="cifar100_imb_paper")

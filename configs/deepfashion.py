@@ -12,19 +12,21 @@ What "top-5" means here is said at `crl_tf.metrics.top_of_group`.
 
 from ml_collections import ConfigDict
 
-from crl_tf.experiment.config import base_recipe
+from crl_tf.experiment.config import recipe
 
 
 def get_config() -> ConfigDict:
-    config = base_recipe()
-    config.dataset = "deepfashion"
-    config.model = "deepid2"
-    config.data.image_size = (55, 47)
-    config.data.augment = ("flip",)
-    config.train.epochs = 20
-    config.train.batch_size = 64
-    config.train.learning_rate = 0.01
-    config.train.schedule = "cosine"
-    config.train.weight_decay = 0.00004
-    config.crl.eta = 0.01
-    return config
+    return recipe(
+        {
+            "dataset": "deepfashion",
+            "model": "deepid2",
+            "data.image_size": (55, 47),
+            "data.augment": ("flip",),
+            "train.epochs": 20,
+            "train.batch_size": 64,
+            "train.learning_rate": 0.01,
+            "train.schedule": "cosine",
+            "train.weight_decay": 0.00004,
+            "crl.eta": 0.01,
+        }
+    )

@@ -10,24 +10,26 @@ time of a few: 5,000 images take 7 minutes a loss, and reading them.
 
 from ml_collections import ConfigDict
 
-from crl_tf.experiment.config import base_recipe
+from crl_tf.experiment.config import recipe
 
 
 def get_config() -> ConfigDict:
-    config = base_recipe()
-    config.dataset = "attribute_csv"
-    config.model = "keras:MobileNetV3Small"
-    config.network.pretrained = "imagenet"
-    config.network.backbone_rate = 0.1
-    config.data.image_size = (224, 224)
-    config.data.augment = ("flip",)
-    config.train.epochs = 10
-    config.train.batch_size = 64
-    config.train.optimizer = "adamw"
-    config.train.learning_rate = 0.001
-    config.train.schedule = "cosine"
-    config.train.warmup_epochs = 0.5
-    config.train.weight_decay = 0.01
-    config.crl.eta = 0.1
-    config.crl.alpha_warmup_epochs = 2
-    return config
+    return recipe(
+        {
+            "dataset": "attribute_csv",
+            "model": "keras:MobileNetV3Small",
+            "network.pretrained": "imagenet",
+            "network.backbone_rate": 0.1,
+            "data.image_size": (224, 224),
+            "data.augment": ("flip",),
+            "train.epochs": 10,
+            "train.batch_size": 64,
+            "train.optimizer": "adamw",
+            "train.learning_rate": 0.001,
+            "train.schedule": "cosine",
+            "train.warmup_epochs": 0.5,
+            "train.weight_decay": 0.01,
+            "crl.eta": 0.1,
+            "crl.alpha_warmup_epochs": 2,
+        }
+    )

@@ -11,12 +11,8 @@ its parts. Cost: as attribute_csv.
 
 from ml_collections import ConfigDict
 
-from crl_tf.experiment.config import load_recipe
+from crl_tf.experiment.config import recipe
 
 
 def get_config() -> ConfigDict:
-    config = load_recipe("attribute_csv")
-    config.loss = "class_rel"
-    config.crl.base = "logit_adjusted"
-    config.rule = "logit_adjustment"
-    return config
+    return recipe({"method": "class_rel_logit_adjusted+logit_adjustment"}, base="attribute_csv")

@@ -9,19 +9,21 @@ the processor time of a few: two to three hours a loss, and reading the images.
 
 from ml_collections import ConfigDict
 
-from crl_tf.experiment.config import base_recipe
+from crl_tf.experiment.config import recipe
 
 
 def get_config() -> ConfigDict:
-    config = base_recipe()
-    config.dataset = "xdomain"
-    config.model = "mtct"
-    config.data.image_size = (96, 72)
-    config.data.augment = ("flip",)
-    config.train.epochs = 15
-    config.train.batch_size = 128
-    config.train.learning_rate = 0.01
-    config.train.schedule = "cosine"
-    config.train.warmup_epochs = 1.0
-    config.crl.eta = 0.01
-    return config
+    return recipe(
+        {
+            "dataset": "xdomain",
+            "model": "mtct",
+            "data.image_size": (96, 72),
+            "data.augment": ("flip",),
+            "train.epochs": 15,
+            "train.batch_size": 128,
+            "train.learning_rate": 0.01,
+            "train.schedule": "cosine",
+            "train.warmup_epochs": 1.0,
+            "crl.eta": 0.01,
+        }
+    )

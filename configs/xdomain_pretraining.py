@@ -10,16 +10,19 @@ rate after 30 and 60 epochs. The images come as a table with one column of class
 
 from ml_collections import ConfigDict
 
-from crl_tf.experiment.config import load_recipe
+from crl_tf.experiment.config import recipe
 
 
 def get_config() -> ConfigDict:
-    config = load_recipe("xdomain_paper")
-    config.dataset = "attribute_csv"
-    config.loss = "ce"
-    config.data.augment = ("flip",)
-    config.train.epochs = 90
-    config.train.learning_rate = 0.01
-    config.train.schedule = "step"
-    config.train.step_epochs = (30, 60)
-    return config
+    return recipe(
+        {
+            "method": "ce",
+            "dataset": "attribute_csv",
+            "data.augment": ("flip",),
+            "train.epochs": 90,
+            "train.learning_rate": 0.01,
+            "train.schedule": "step",
+            "train.step_epochs": (30, 60),
+        },
+        base="xdomain_paper",
+    )

@@ -1,11 +1,16 @@
-"""crl_tf: the Class Rectification Loss for imbalanced deep learning, in TensorFlow and Keras 3."""
+"""Losses, layers, metrics and a training step for badly imbalanced labels, in TensorFlow and Keras 3."""
 
 import os
 import sys
 
 if sys.orig_argv[1:3] == ["-m", "crl_tf.main"]:
-    # Only as a command, and only before TensorFlow is imported: what it tells of its kernels would bury the first epochs.
+    # Only as a command, and only before TensorFlow is imported: its lines about kernels would hide the first epochs.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+
+if keras.backend.backend() != "tensorflow":
+    raise ImportError(f"crl_tf needs Keras's TensorFlow backend (KERAS_BACKEND=tensorflow), received {keras.backend.backend()!r}")
 
 from crl_tf.callbacks import AlphaWarmup, TrainingProgress
 from crl_tf.crl_model import CRLModel
@@ -28,6 +33,8 @@ from crl_tf.losses.reweighted import ClassBalancedLoss, CostSensitiveLoss
 from crl_tf.losses.triplet import TripletLoss
 from crl_tf.metrics import ClassBalancedAccuracy
 
+__version__ = "0.2.0"
+
 __all__ = [
     "CRL",
     "HOG",
@@ -49,6 +56,7 @@ __all__ = [
     "NearestNeighbours",
     "TrainingProgress",
     "TripletLoss",
+    "__version__",
     "class_rectification_loss",
     "crl_losses",
     "imbalance_measure",
