@@ -1,6 +1,6 @@
-"""The table of all settings in docs/training.md, from the program's own table.
+"""Writes the tables of all settings into docs/training.md, from the program's own table.
 
-    python tools/settings_table.py     writes it
+python tools/settings_table.py
 """
 
 from __future__ import annotations
