@@ -201,9 +201,10 @@ def test_the_yaml_is_a_schema_that_is_read(tmp_path):
         ("methods.md", [name for name in TRAINERS if name != "gradient"]),
         ("networks.md", NETWORKS),
         ("your-data.md", DATASETS),
+        ("training.md", [path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in DATASETS]),
         ("performance.md", [f"tools/{path.name}" for path in (ROOT / "tools").glob("bench_*.py")]),
     ],
-    ids=["methods", "losses", "rules", "resampling", "trainers", "networks", "datasets", "benchmarks"],
+    ids=["methods", "losses", "rules", "resampling", "trainers", "networks", "datasets", "recipes", "benchmarks"],
 )
 def test_every_row_of_a_table_has_its_line(page, names):
     lines = {code for line in PAGES[page].splitlines() if line.startswith("|") for code in inline_code(line.split("|")[1])}
