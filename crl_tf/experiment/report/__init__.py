@@ -1,4 +1,4 @@
-"""What finished runs found: tables for the terminal and figures as PNG files, made from their `result.json` dicts.
+"""Reports of finished runs, from their `result.json`: tables for the terminal, Markdown, CSV, and figures as PNG files.
 
 A result is the dict a run leaves behind, with shares in [0, 1] and `None` for a class that the test set does not hold:
 
@@ -13,38 +13,40 @@ A result is the dict a run leaves behind, with shares in [0, 1] and `None` for a
 
 "method" is the row of a table. "rules" are the shares under each decision rule ("argmax", "threshold_adjustment",
 "logit_adjustment"), and "rule" is the one that the run's own shares are under. "top5" only where attributes have groups.
-"macro_f1", "most_frequent_third", "rule" and "rules" may be missing: their cells then hold `ABSENT`, and the rule is argmax.
+"macro_f1", "most_frequent_third", "rule" and "rules" may be missing: their cells then hold a dash, and the rule is argmax.
 
 Tables and figures show shares as percentages with one decimal, differences in points.
 """
 
-from crl_tf.experiment.report.averages import label_rows, method_rows
+from crl_tf.experiment.report.aggregate import label_rows, method_rows
 from crl_tf.experiment.report.figures import (
-    FREQUENCY_BINS,
-    NAMED_CLASSES,
+    save_association,
     save_class_distributions,
+    save_class_sizes,
     save_sensitivity_by_frequency,
 )
-from crl_tf.experiment.report.inspection import (
+from crl_tf.experiment.report.method_figures import (
+    save_accuracy_by_rule,
+    save_gain_by_imbalance,
+    save_rare_classes,
+    save_relative_gain,
+)
+from crl_tf.experiment.report.tables import (
     association_line,
+    comparison_table,
+    group_table,
     imbalance_table,
+    label_table,
+    method_list,
+    methods_table,
+    networks_table,
     rarest_table,
-    save_association,
-    save_class_sizes,
+    rules_table,
     split_table,
 )
-from crl_tf.experiment.report.method_figures import save_accuracy_by_rule, save_gain_by_imbalance, save_relative_gain
-from crl_tf.experiment.report.method_list import method_list
-from crl_tf.experiment.report.methods import methods_table, rules_table
-from crl_tf.experiment.report.networks import networks_table
-from crl_tf.experiment.report.runs import ABSENT
-from crl_tf.experiment.report.tables import comparison_table, group_table, label_table
 from crl_tf.experiment.report.write import write_report
 
 __all__ = [
-    "ABSENT",
-    "FREQUENCY_BINS",
-    "NAMED_CLASSES",
     "association_line",
     "comparison_table",
     "group_table",
@@ -62,6 +64,7 @@ __all__ = [
     "save_class_distributions",
     "save_class_sizes",
     "save_gain_by_imbalance",
+    "save_rare_classes",
     "save_relative_gain",
     "save_sensitivity_by_frequency",
     "split_table",

@@ -1,21 +1,25 @@
-"""Figures as PNG files."""
+"""Figures of data and of single runs as PNG files, and what all figures share: panels, style, texts that fit, writing."""
 
 from __future__ import annotations
 
 import math
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator, PercentFormatter
 
-from crl_tf.experiment.report.runs import check_results, class_counts, imbalance_text, seed_groups
+from crl_tf.experiment.report.aggregate import Runs, aggregates, check_results, class_counts
+from crl_tf.experiment.report.grid import imbalance_text, ratio_text
+from crl_tf.experiment.report.tables import NAMED_LABELS
 from crl_tf.files import write_whole
 from crl_tf.metrics import pooled_classes
 
@@ -25,14 +29,12 @@ NAMED_CLASSES = 12
 FREQUENCY_BINS = 8
 """Bins, of equal width on the log axis, of the mean line over training frequency."""
 
-# Okabe & Ito's palette without its yellow, which a white page swallows.
+# Okabe & Ito's palette without its yellow, which is invisible on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-GREY = "#767676"
+GREY, DARK = "#767676", "#404040"
 
 
-def save_class_distributions(
-    results_or_labels: Sequence[Mapping[str, Any]] | Mapping[str, Mapping[str, Any]], path: str | os.PathLike[str]
-) -> None:
+def save_class_distributions(results_or_labels: Runs | Mapping[str, Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
     """Writes a PNG with one panel per label: its classes' training counts, largest first, on a log axis that all share.
 
     Args:
@@ -52,153 +54,218 @@ def save_class_distributions(
         labels = {}
         for result in results_or_labels:
             labels = {**result["labels"], **labels}
-    size, columns, font = _grid(len(labels))
-    rows = math.ceil(len(labels) / columns)
-    figure = Figure(figsize=(size[0] * columns, size[1] * rows + 0.5), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    # Inches of a panel, panels per row and font size, readable for one label and for forty.
+    size, columns, font = ((7.0, 4.0), 1, 10) if len(labels) == 1 else ((3.6, 2.8), min(3, len(labels)), 9)
+    if len(labels) > 9:
+        size, columns, font = (1.9, 1.9), math.ceil(math.sqrt(len(labels))) + 1, 7
+    # Not shared: it redoes every panel's limits with each panel drawn, quadratic in labels, of which there may be a thousand.
+    figure, axes = panel_grid(len(labels), columns, size, 0.5, share=False)
     every_count = np.concatenate([class_counts(label) for label in labels.values()])
-    # A log axis has no zero to stand on: below the decade of the smallest class, that one still shows as a bar.
+    # A log axis has no 0: bars start below the decade of the smallest class, so that this one still shows.
     floor = 0.6 * 10.0 ** math.floor(math.log10(every_count[every_count > 0].min(initial=every_count.max(initial=1))))
     top = 1.6 * max(10 * floor, every_count.max())
-    for panel, (name, label) in zip(axes, labels.items(), strict=False):
-        # Not sharey: it redoes every panel's limits with each panel drawn, quadratic in labels, of which there may be a thousand.
+    for panel, (name, label) in zip(axes, labels.items(), strict=True):
         panel.set_yscale("log")
         panel.set_ylim(floor, top)
         panel.tick_params(axis="y", labelsize=font, labelleft=panel.get_subplotspec().is_first_col())
         _draw_distribution(panel, name, label["train_counts"], floor, font, size[0])
-    for panel in axes[len(labels) :]:
-        panel.set_visible(False)
     figure.supylabel("training samples per class (log)", fontsize=font + 1)
     write_png(figure, path)
 
 
-def save_sensitivity_by_frequency(results: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
+def save_sensitivity_by_frequency(results: Runs, path: str | os.PathLike[str]) -> None:
     """Writes a PNG of every class's sensitivity against its training frequency: one panel per method, axes shared.
 
     The line is the mean sensitivity per frequency bin; the first method's is repeated, dashed, in the other panels. Seeds of
     one method share a panel. Classes that were never trained on stand apart at the left, at 0, with a mean of their own.
     """
-    check_results("save_sensitivity_by_frequency", results)
     names, points = [], []
-    for key, runs in seed_groups(results).items():
-        pooled = [pooled_classes(r["labels"]) for r in runs]
-        names.append(" · ".join(map(str, key)))
-        points.append((np.concatenate([c for c, _ in pooled]), np.concatenate([s for _, s in pooled])))
+    for method in aggregates(results, where="save_sensitivity_by_frequency"):
+        names.append(method.name)
+        points.append(np.concatenate([pooled_classes(run["labels"]) for run in method.runs], axis=1))
     every_count = np.concatenate([counts for counts, _ in points])
     if not every_count.size:
         raise ValueError("save_sensitivity_by_frequency: at least one class must occur in the test set; none does")
-    trained = every_count[every_count > 0]
-    low, high = (trained.min(), trained.max()) if trained.size else (1, 1)
-    edges = np.geomspace(low, high, FREQUENCY_BINS + 1) if high > low else np.array([low, low])
-    zero = low / 4 if (every_count == 0).any() else None
-
     columns = 2 if len(names) == 4 else min(len(names), 3)
-    rows = math.ceil(len(names) / columns)
-    figure = Figure(figsize=(max(6.0, 4.0 * columns), 3.4 * rows + 0.8), layout="constrained")
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    for index, (panel, name, (counts, sensitivities)) in enumerate(zip(axes, names, points, strict=False)):
-        colour = COLOURS[index % len(COLOURS)]
-        places = np.where(counts > 0, counts, zero or 0)
-        panel.scatter(places, sensitivities, s=16, color=colour, alpha=0.45, linewidths=0, zorder=3)
-        if index:
-            _draw_mean(panel, *points[0], edges, zero, color=GREY, linestyle="--", marker="o", markersize=3, linewidth=1.4)
-        _draw_mean(panel, counts, sensitivities, edges, zero, color=colour, marker="o", markerfacecolor="white", linewidth=2)
-        panel.set_title(name, fontsize=11, parse_math=False)
-        panel.grid(True, which="major", color="#e4e4e4", linewidth=0.6)
-        panel.set_axisbelow(True)
-    for panel in axes[len(names) :]:
-        panel.set_visible(False)
-    for panel in axes[max(0, len(names) - columns) : len(names)]:
-        panel.tick_params(labelbottom=True)
-    _frequency_axis(axes[0], low, high, zero)
+    figure, axes = panel_grid(len(names), columns, (4.0, 3.4), 0.8)
+    zero = frequency_axis(axes[0], every_count)
+    first = {"color": GREY, "linestyle": "--", "marker": "o", "markersize": 3, "linewidth": 1.4}
+    for index, (panel, name, (counts, sensitivities)) in enumerate(zip(axes, names, points, strict=True)):
+        own = {"color": COLOURS[index % len(COLOURS)], "marker": "o", "markerfacecolor": "white", "linewidth": 2}
+        places = np.where(counts > 0, counts, zero)
+        panel.scatter(places, sensitivities, s=16, color=own["color"], alpha=0.45, linewidths=0, zorder=3)
+        for of_method, line in ((points[0], first), (points[index], own))[index == 0 :]:
+            bins = frequency_bins(of_method[0], every_count)
+            # A class that was never trained on has no place on the line.
+            in_bins = [of_method[:, bins == b] for b in np.unique(bins[bins >= 0])]
+            panel.plot([np.exp(np.log(c).mean()) for c, _ in in_bins], [s.mean() for _, s in in_bins], **line)
+            if (bins < 0).any():
+                panel.plot([zero], [of_method[1, bins < 0].mean()], **line)
+        panel.set_title(fitted(name, 4.0, 11), fontsize=11, parse_math=False)
+        style(panel, hidden=())
     axes[0].set_ylim(-0.04, 1.04)
     axes[0].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     figure.supxlabel("training samples of the class (log)", fontsize=10)
     figure.supylabel("sensitivity on the test set", fontsize=10)
-    _draw_legend(figure, names)
+    colour = COLOURS[0] if len(names) == 1 else DARK
+    entries = [
+        Line2D([], [], linestyle="", marker="o", markersize=5, alpha=0.45, color=colour, label="one class"),
+        Line2D([], [], marker="o", markerfacecolor="white", linewidth=2, color=colour, label="mean per frequency bin"),
+    ]
+    if len(names) > 1:
+        entries.append(Line2D([], [], label=f"mean of {shortened(names[0], 36)}", **first))
+    legend_above(figure, entries)
     write_png(figure, path)
+
+
+def save_class_sizes(inspection: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Writes a PNG of every label's class sizes on one log axis, the most imbalanced label on top (as Fig. 1 shows them).
+
+    With more than `NAMED_LABELS` labels, the sizes of their smallest and largest classes over the rank of the label.
+    """
+    ordered = sorted(inspection["labels"].items(), key=lambda item: item[1]["ratio"] or 0)
+    counts = [np.array([c["train"] for c in facts["classes"].values()]) for _, facts in ordered]
+    named = len(ordered) <= NAMED_LABELS
+    figure, (panel,) = panel_grid(1, 1, (8.0, 0.2 * len(ordered)) if named else (8.0, 3.8), 1.2)
+    low = max(0.5, 0.6 * min(c[c > 0].min(initial=c.max(initial=1)) for c in counts))
+    if named:
+        panel.set_xscale("log")
+        for place, ((_, facts), sizes) in enumerate(zip(ordered, counts, strict=True)):
+            trained = sizes[sizes > 0]
+            if trained.size:
+                panel.plot([trained.min(), trained.max()], [place, place], color=GREY, linewidth=0.8, zorder=1)
+                panel.scatter(trained, np.full(trained.size, place), s=14, color=COLOURS[0], alpha=0.6, linewidths=0, zorder=2)
+            ratio = {"text": ratio_text(facts["ratio"]), "xycoords": ("axes fraction", "data")}
+            panel.annotate(xy=(1.01, place), va="center", fontsize=7, color=GREY, **ratio)
+        panel.set_yticks(range(len(ordered)), [shortened(name, 30) for name, _ in ordered], fontsize=7, parse_math=False)
+        panel.set_ylim(-0.8, len(ordered) - 0.2)
+        panel.set_xlim(low, 1.6 * max(c.max() for c in counts))
+        panel.set_xlabel("training images of a class (log)")
+    else:
+        panel.set_yscale("log")
+        for extreme, colour, name in ((np.max, COLOURS[0], "largest class"), (np.min, COLOURS[1], "smallest class")):
+            panel.plot([max(low, extreme(c)) for c in counts], color=colour, linewidth=1.2, label=name)
+        panel.set_xlabel(f"{len(ordered)} labels, the least imbalanced first")
+        panel.set_ylabel("training images (log)")
+        panel.legend(frameon=False)
+    style(panel, "x" if named else "y")
+    write_png(figure, path)
+
+
+def save_association(names: Sequence[str], values: np.ndarray, path: str | os.PathLike[str]) -> None:
+    """Writes a PNG of how much each label tells of each other, Cramér's V [L, L] in [0, 1]; NaN stays white."""
+    side = min(14.0, 3.0 + 0.18 * len(names))
+    figure, (panel,) = panel_grid(1, 1, (side + 1, side), 0.0)
+    image = panel.imshow(np.where(np.eye(len(names)), np.nan, values), vmin=0, vmax=1, cmap="viridis", interpolation="nearest")
+    places = range(len(names) if len(names) <= NAMED_LABELS else 0)
+    short = [shortened(names[place], 24) for place in places]
+    panel.set_xticks(places, short, rotation=90, fontsize=7, parse_math=False)
+    panel.set_yticks(places, short, fontsize=7, parse_math=False)
+    figure.colorbar(image, label="Cramér's V: 0 = nothing, 1 = everything", shrink=0.7)
+    write_png(figure, path)
+
+
+def panel_grid(
+    count: int, columns: int, size: tuple[float, float], extra: float, share: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels of a size in inches, `extra` higher for its titles, 6 inches wide at least."""
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(max(6.0, size[0] * columns), size[1] * rows + extra), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=share, sharey=share, squeeze=False).ravel()
+    for index, panel in enumerate(axes):
+        panel.set_visible(index < count)
+        # The last panel of each column has the names below, also where the grid has an empty place below it.
+        if share and index < count <= index + columns:
+            panel.tick_params(labelbottom=True)
+    return figure, list(axes[:count])
+
+
+def style(panel: Axes, grid: str = "both", hidden: Sequence[str] = ("top", "right")) -> None:
+    """A light grid along one axis or both, behind what is drawn; some of the frame's sides hidden."""
+    panel.grid(True, axis=grid, which="major", color="#e4e4e4", linewidth=0.6)
+    panel.set_axisbelow(True)
+    for side in hidden:
+        panel.spines[side].set_visible(False)
+
+
+def legend_above(figure: Figure, entries: Sequence[Artist], font: float = 9, columns: int = 4) -> None:
+    columns = min(len(entries), columns)
+    legend = figure.legend(handles=entries, loc="outside upper center", ncols=columns, frameon=False, fontsize=font)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def shortened(name: str, length: int) -> str:
     return name if len(name) <= length else name[: length - 1] + "…"
 
 
-def _grid(panels: int) -> tuple[tuple[float, float], int, float]:
-    """Inches of a panel, panels per row and font size, for a figure that reads at one label and at forty."""
-    if panels == 1:
-        return (7.0, 4.0), 1, 10
-    if panels <= 9:
-        return (3.6, 2.8), min(3, panels), 9
-    return (1.9, 1.9), math.ceil(math.sqrt(panels)) + 1, 7
+def text_width(letters: int, font: float) -> float:
+    """Inches: a letter is about 0.6 of the font size (in points, 72 to the inch) wide."""
+    return letters * 0.6 * font / 72
+
+
+def fitted(text: str, inches: float, font: float) -> str:
+    """The text, broken into lines that are no wider than so many inches."""
+    letters = max(10, int(inches / text_width(1, font)))
+    return "\n".join(textwrap.fill(line, letters, break_on_hyphens=False) for line in text.split("\n"))
+
+
+def frequency_bins(counts: np.ndarray, every_count: np.ndarray) -> np.ndarray:
+    """Which of the `FREQUENCY_BINS` bins each class is in, by its training samples; -1 for a class without any.
+
+    The bins have equal width on a log axis from the smallest of `every_count` that is not 0 to the largest.
+    """
+    low, high = _trained_range(every_count)
+    edges = np.geomspace(low, high, FREQUENCY_BINS + 1)
+    return np.where(counts > 0, np.clip(np.searchsorted(edges, counts, side="right") - 1, 0, FREQUENCY_BINS - 1), -1)
+
+
+def frequency_axis(panel: Axes, every_count: np.ndarray) -> float:
+    """A log axis over the training samples of classes. Returns where it has 0, which it has if a class has none."""
+    low, high = _trained_range(every_count)
+    zero = low / 4
+    panel.set_xscale("log")
+    panel.set_xlim((low if every_count.all() else zero) / 1.6, high * 1.6)
+    places = [10.0**power for power in range(-1, 12) if low / 1.6 <= 10.0**power <= high * 1.6]
+    # Within a single decade, powers of ten would leave the axis bare.
+    if len(places) < 2:
+        places = [float(low), float(high)] if high > 1.5 * low else [float(high)]
+    names = [f"{place:,.0f}" for place in places]
+    if not every_count.all():
+        places, names = [zero, *places], ["0", *names]
+    panel.xaxis.set_major_locator(FixedLocator(places))
+    panel.xaxis.set_major_formatter(FixedFormatter(names))
+    panel.xaxis.set_minor_locator(NullLocator())
+    return zero
+
+
+def write_png(figure: Figure, path: str | os.PathLike[str]) -> None:
+    FigureCanvasAgg(figure)
+    write_whole(Path(path), lambda partial: figure.savefig(partial, format="png", dpi=130))
+
+
+def _trained_range(counts: np.ndarray) -> tuple[float, float]:
+    trained = counts[counts > 0]
+    return (float(trained.min()), float(trained.max())) if trained.size else (1.0, 1.0)
 
 
 def _draw_distribution(panel: Axes, name: str, train_counts: Mapping[str, int], floor: float, font: float, width: float) -> None:
     ordered = sorted(train_counts.items(), key=lambda item: -item[1])
     counts = np.array([count for _, count in ordered])
     heights = np.maximum(counts, floor)
-    named = len(counts) <= NAMED_CLASSES
-    if named:
+    if len(counts) <= NAMED_CLASSES:
         panel.bar(np.arange(len(counts)) + 0.5, heights - floor, bottom=floor, width=0.8, color=COLOURS[0])
         names = [shortened(str(class_name), 14 if width > 2 else 9) for class_name, _ in ordered]
-        # A letter is about 0.6 of the font size (in points, 72 to the inch) wide.
-        upright = max(map(len, names)) * len(names) * 0.6 * font / 72 > 0.8 * width
+        upright = text_width(max(map(len, names)) * len(names), font) > 0.8 * width
         panel.set_xticks(np.arange(len(counts)) + 0.5, names, fontsize=font, rotation=90 if upright else 0, parse_math=False)
         for place in np.flatnonzero(counts == 0):
             panel.annotate("0", (place + 0.5, floor), (0, 2), textcoords="offset points", ha="center", fontsize=font, color=GREY)
     else:
-        # One outline instead of bars: a hundred bars of a pixel each would show the page through as stripes.
+        # One outline instead of bars: between a hundred bars of a pixel each, the page would show through as stripes.
         panel.stairs(heights, np.arange(len(counts) + 1), baseline=floor, fill=True, color=COLOURS[0])
         panel.xaxis.set_major_locator(NullLocator())
         panel.set_xlabel(f"{len(counts)} classes", fontsize=font)
     panel.set_xlim(0, len(counts))
     panel.set_title(f"{shortened(name, 26)}\n{imbalance_text(counts)}", fontsize=font + 1, parse_math=False)
     panel.yaxis.set_minor_locator(NullLocator())
-    panel.grid(True, axis="y", which="major", color="#e4e4e4", linewidth=0.6)
-    panel.set_axisbelow(True)
-    panel.spines[["top", "right"]].set_visible(False)
-
-
-def _draw_mean(
-    panel: Axes, counts: np.ndarray, sensitivities: np.ndarray, edges: np.ndarray, zero: float | None, **style: Any
-) -> None:
-    """The mean per frequency bin at the geometric mean of its counts; untrained classes have no place on that line."""
-    trained = counts > 0
-    bins = np.clip(np.searchsorted(edges, counts, side="right") - 1, 0, len(edges) - 2)
-    filled = [trained & (bins == b) for b in range(len(edges) - 1) if (trained & (bins == b)).any()]
-    panel.plot([np.exp(np.log(counts[m]).mean()) for m in filled], [sensitivities[m].mean() for m in filled], **style)
-    if zero is not None and not trained.all():
-        panel.plot([zero], [sensitivities[~trained].mean()], **style)
-
-
-def _frequency_axis(panel: Axes, low: float, high: float, zero: float | None) -> None:
-    """Log axis from `low` to `high`, with a place labelled 0 at `zero` for what a log axis cannot hold."""
-    panel.set_xscale("log")
-    panel.set_xlim((zero or low) / 1.6, high * 1.6)
-    places = [10.0**power for power in range(-1, 12) if low / 1.6 <= 10.0**power <= high * 1.6]
-    # Within a single decade, powers of ten would leave the axis bare.
-    if len(places) < 2:
-        places = [float(low), float(high)] if high > 1.5 * low else [float(high)]
-    names = [f"{place:,.0f}" for place in places]
-    if zero is not None:
-        places, names = [zero, *places], ["0", *names]
-    panel.xaxis.set_major_locator(FixedLocator(places))
-    panel.xaxis.set_major_formatter(FixedFormatter(names))
-    panel.xaxis.set_minor_locator(NullLocator())
-
-
-def _draw_legend(figure: Figure, names: Sequence[str]) -> None:
-    first = COLOURS[0] if len(names) == 1 else "#404040"
-    entries = [
-        Line2D([], [], linestyle="", marker="o", markersize=5, alpha=0.45, color=first, label="one class"),
-        Line2D([], [], marker="o", markerfacecolor="white", linewidth=2, color=first, label="mean per frequency bin"),
-    ]
-    if len(names) > 1:
-        entries.append(Line2D([], [], linestyle="--", marker="o", markersize=3, color=GREY, label=f"mean of {names[0]}"))
-    legend = figure.legend(handles=entries, loc="outside upper center", ncols=len(entries), frameon=False, fontsize=9)
-    for text in legend.get_texts():
-        text.set_parse_math(False)
-
-
-def write_png(figure: Figure, path: str | os.PathLike[str]) -> None:
-    FigureCanvasAgg(figure)
-    write_whole(Path(path), lambda partial: figure.savefig(partial, format="png", dpi=130))
+    style(panel, "y")

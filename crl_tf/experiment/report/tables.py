@@ -1,44 +1,66 @@
-"""Tables for the terminal."""
+"""Tables of results, of an inspection, of methods and of networks: for the terminal, and as grids for Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
-from rich.text import Text
 
-from crl_tf.experiment.report.cells import (
-    best_of,
-    field_text,
-    marked,
-    percent,
-    percent_digits,
-    points,
-    seconds_text,
-    setting_title,
-)
-from crl_tf.experiment.report.runs import (
-    ABSENT,
-    MEASURES,
+from crl_tf.experiment.report.aggregate import (
     SETTING,
+    UNSEEDED,
+    Runs,
+    aggregates,
     check_results,
     class_counts,
     differing_fields,
-    group_names,
+    imbalance_by_label,
+    label_names,
+    method_rows,
+    rule_names,
+)
+from crl_tf.experiment.report.grid import (
+    Cell,
+    Grid,
+    best_places,
+    field_text,
     imbalance_text,
+    number_cells,
+    number_text,
+    percent,
+    points,
     ratio_text,
+    rich_table,
+    seconds_text,
+    text_cells,
 )
 
-# Two lines each, so that a comparison fits a terminal of 80 columns.
+if TYPE_CHECKING:
+    from crl_tf.models.describe import NetworkFacts
+
+SIGNIFICANT = 0.05
+"""Below this adjusted p-value a difference to the baseline is marked."""
+
+RAREST = 20
+"""Classes that the table of the rarest names."""
+
+ASSOCIATED = 0.3
+"""From this Cramér's V on, a pair of labels is named."""
+
+NAMED_LABELS = 80
+"""Up to so many labels, a table or a figure has a line with its name for each."""
+
 _HEADINGS = {
     "balanced_accuracy": "balanced\naccuracy %",
-    "rarest_third": "rarest\nthird %",
     "accuracy": "accuracy\n%",
+    "macro_f1": "macro\nF1 %",
+    "rarest_third": "rarest\nthird %",
+    "most_frequent_third": "most freq.\nthird %",
 }
 
 
-def comparison_table(results: Sequence[Mapping[str, Any]]) -> Table:
+def comparison_table(results: Runs) -> Table:
     """One row per run, the first being the baseline that differences (in points) are taken from.
 
     What all runs share of dataset, model, epochs and seed stands in the title, what they do not is a column. The best value
@@ -46,54 +68,36 @@ def comparison_table(results: Sequence[Mapping[str, Any]]) -> Table:
     values, so they may be 0.1 off those of the rounded ones.
     """
     check_results("comparison_table", results)
-    several = len(results) > 1
-    differing = differing_fields(results, SETTING)
-    table = Table(title=setting_title(results, SETTING))
-    for heading in ("method", *differing):
-        table.add_column(heading, overflow="fold")
-    columns = [marked([r["method"] for r in results])] + [marked([r[field] for r in results]) for field in differing]
-    for measure in MEASURES:
-        table.add_column(_HEADINGS[measure], justify="right", no_wrap=True)
-        values = [r[measure] for r in results]
-        columns.append(marked([percent(v) for v in values], best_of(percent_digits(values), max)))
-        if several and measure != "accuracy":
-            table.add_column("Δ\npoints", justify="right", no_wrap=True)
-            columns.append(marked(["", *(points(v, values[0]) for v in values[1:])]))
-    table.add_column("seconds", justify="right", no_wrap=True)
-    seconds = [r["seconds"] for r in results]
-    columns.append(
-        marked([seconds_text(s) for s in seconds], best_of([float(seconds_text(s).replace(",", "")) for s in seconds], min))
-    )
-    for row in zip(*columns, strict=True):
-        table.add_row(*row)
-    return table
+    names = ("method", *differing_fields(results, SETTING))
+    columns = [(name, text_cells(run[name] for run in results)) for name in names]
+    for share in ("balanced_accuracy", "rarest_third", "accuracy"):
+        values = [run[share] for run in results]
+        columns.append((_HEADINGS[share], number_cells(values)))
+        if len(results) > 1 and share != "accuracy":
+            gains = [None if None in (value, values[0]) else value - values[0] for value in values[1:]]
+            columns.append(("Δ\npoints", text_cells(["", *map(points, gains)])))
+    columns.append(("seconds", number_cells([run["seconds"] for run in results], shown_as=seconds_text, best=min)))
+    return rich_table(_grid(_setting(results, SETTING), columns, names=len(names)))
 
 
-def label_table(results: Sequence[Mapping[str, Any]]) -> Table:
+def label_table(results: Runs) -> Table:
     """One row per label, however many there are: its classes, its imbalance, and each run's class-balanced accuracy.
 
     The labels are those of all runs, in order of appearance. Where runs were trained on different counts, each distinct
     number of classes and imbalance is shown, in the order of the runs. The best run of a label is bold.
     """
     check_results("label_table", results)
-    table = Table(title=Text("class-balanced accuracy % by label\n").append(setting_title(results, SETTING)))
-    table.add_column("label", overflow="fold")
-    for heading in ("classes", "imbalance", *_run_names(results)):
-        table.add_column(Text(heading), justify="right", overflow="fold")
-    for name in dict.fromkeys(name for r in results for name in r["labels"]):
-        of_runs = [r["labels"].get(name) for r in results]
+    rows = []
+    for name in label_names(results):
+        of_runs = [run["labels"].get(name) for run in results]
         counts = [class_counts(label) for label in of_runs if label is not None]
-        values = [None if label is None else label["balanced_accuracy"] for label in of_runs]
-        table.add_row(
-            Text(name),
-            " | ".join(dict.fromkeys(str(c.size) for c in counts)),
-            " | ".join(dict.fromkeys(imbalance_text(c) for c in counts)),
-            *marked([percent(v) for v in values], best_of(percent_digits(values), max)),
-        )
-    return table
+        texts = [name, _distinct(str(c.size) for c in counts), _distinct(map(imbalance_text, counts))]
+        rows.append(text_cells(texts) + number_cells([label and label["balanced_accuracy"] for label in of_runs]))
+    title = _lines("class-balanced accuracy % by label", _setting(results, SETTING))
+    return rich_table(Grid(title, ["label", "classes", "imbalance", *_run_headings(results)], rows))
 
 
-def group_table(results: Sequence[Mapping[str, Any]]) -> Table:
+def group_table(results: Runs) -> Table:
     """One row per group of attributes and their mean: the largest imbalance, and each run's class-balanced accuracy.
 
     For results with "top5" (of a dataset with groups, such as DeepFashion): Table 7. An attribute counts as predicted present
@@ -104,27 +108,255 @@ def group_table(results: Sequence[Mapping[str, Any]]) -> Table:
         ValueError: if no result has groups.
     """
     check_results("group_table", results)
-    groups = group_names(results)
-    if not groups:
+    tops = [run.get("top5", {"balanced_accuracy": None, "groups": {}}) for run in results]
+    rows = []
+    for name in dict.fromkeys(name for top in tops for name in top["groups"]):
+        of_runs = [top["groups"].get(name) for top in tops]
+        ratios = _distinct(ratio_text(group["imbalance"]) for group in of_runs if group is not None)
+        rows.append(text_cells([name, ratios]) + number_cells([group and group["balanced_accuracy"] for group in of_runs]))
+    if not rows:
         raise ValueError("group_table: no result has 'top5', which is measured where attributes have groups")
-    table = Table(title=Text("top-5 class-balanced accuracy % by group\n").append(setting_title(results, SETTING)))
-    table.add_column("group", overflow="fold")
-    for heading in ("imbalance", *_run_names(results)):
-        table.add_column(Text(heading), justify="right", overflow="fold")
-    of_runs = [r.get("top5", {"balanced_accuracy": None, "groups": {}}) for r in results]
-    for name in groups:
-        present = [top["groups"].get(name) for top in of_runs]
-        ratios = [group["imbalance"] for group in present if group is not None]
-        values = [None if group is None else group["balanced_accuracy"] for group in present]
-        shown = " | ".join(dict.fromkeys(ABSENT if ratio is None else ratio_text(ratio) for ratio in ratios))
-        table.add_row(Text(name), shown, *marked([percent(v) for v in values], best_of(percent_digits(values), max)))
-    table.add_section()
-    means = [top["balanced_accuracy"] for top in of_runs]
-    table.add_row("mean over attributes", "", *marked([percent(v) for v in means], best_of(percent_digits(means), max)))
-    return table
+    rows.append(text_cells(["mean over attributes", ""]) + number_cells([top["balanced_accuracy"] for top in tops]))
+    title = _lines("top-5 class-balanced accuracy % by group", _setting(results, SETTING))
+    return rich_table(Grid(title, ["group", "imbalance", *_run_headings(results)], rows))
 
 
-def _run_names(results: Sequence[Mapping[str, Any]]) -> list[str]:
+def methods_table(results: Runs, baseline: str | None = None) -> Table:
+    """One row per method over its seeds: mean ± sample standard deviation, seconds, and their ratio to the baseline's.
+
+    The best mean of a column is bold, as it reads at the decimals shown; * marks what differs from the baseline by a paired
+    t-test, adjusted for the number of comparisons. Runs that differ in dataset, model or epochs are never averaged: such a field
+    splits the rows and becomes a column, and each setting has its own baseline and best. Args and errors as for
+    `crl_tf.experiment.report.aggregate.method_rows`.
+    """
+    return rich_table(methods_grid(results, baseline))
+
+
+def rules_table(results: Runs) -> Table:
+    """Class-balanced accuracy of every method under every decision rule, mean ± sample standard deviation over its seeds.
+
+    The best of the table is bold, the best rule of each method is marked ^. Runs without "rules" have no numbers.
+
+    Raises:
+        ValueError: if results are none or incomplete, or none of them was measured under rules.
+    """
+    return rich_table(rules_grid(results))
+
+
+def methods_grid(results: Runs, baseline: str | None = None) -> Grid:
+    """The grid of `methods_table`."""
+    base = aggregates(results, baseline, "methods_table")[0].baseline
+    rows = method_rows(results, base)
+    differing = differing_fields(rows, UNSEEDED)
+    settings = [tuple(row[field] for field in differing) for row in rows]
+    # Where all have as many, the caption says it, and a terminal of 80 columns has more room for names.
+    names = ["method", *differing, *differing_fields(rows, ["seeds"])]
+    columns = [(name, text_cells(row[name] for row in rows)) for name in names]
+    for share, heading in _HEADINGS.items():
+        cells = number_cells(*_means_and_stds(rows, share), settings=settings)
+        marks = ["*" if (row[f"{share}_q"] or 1) < SIGNIFICANT and row[share] is not None else "" for row in rows]
+        columns.append((heading, [cell._replace(mark=mark) for cell, mark in zip(cells, marks, strict=True)]))
+    seconds = number_cells(*_means_and_stds(rows, "seconds"), shown_as=seconds_text, best=min, settings=settings)
+    ratios = [1.0 if row["method"] == base else row["seconds_ratio"] for row in rows]
+    columns += [("seconds", seconds), ("ratio", text_cells(number_text(ratio, ".2f") for ratio in ratios))]
+    return _grid(_setting(results, UNSEEDED), columns, _methods_caption(rows, base), 1 + len(differing))
+
+
+def rules_grid(results: Runs) -> Grid:
+    """The grid of `rules_table`."""
+    check_results("rules_table", results)
+    rules = rule_names(results)
+    if not rules:
+        raise ValueError("rules_table: no result has 'rules', the numbers under each decision rule")
+    rows = method_rows(results)
+    differing = differing_fields(rows, UNSEEDED)
+    keys = ("method", *differing)
+    names = [f"balanced_accuracy_under_{rule}" for rule in rules]
+    means, stds = ([row[f"{name}{kind}"] for row in rows for name in names] for kind in ("", "_std"))
+    settings = [tuple(row[field] for field in differing) for row in rows for _ in names]
+    cells = number_cells(means, stds, settings=settings)
+    grid_rows = []
+    for place, row in enumerate(rows):
+        of_row = slice(place * len(names), (place + 1) * len(names))
+        best_rules = best_places([percent(mean) for mean in means[of_row]])
+        marked = [cell._replace(mark="^" * (rule in best_rules)) for rule, cell in enumerate(cells[of_row])]
+        grid_rows.append(text_cells(row[key] for key in keys) + marked)
+    title = "class-balanced accuracy % by decision rule; their strengths were chosen on validation images"
+    caption = f"{_seeds_text(rows)}. Bold: best of the table{' in its setting' if differing else ''}. ^: best rule of a method."
+    headings = [*keys, *(rule.replace("_", "\n") for rule in rules)]
+    return Grid(_lines(title, _setting(results, UNSEEDED)), headings, grid_rows, caption, len(keys))
+
+
+def labels_grid(results: Runs) -> Grid:
+    """Class-balanced accuracy by label, mean ± sample standard deviation over the seeds, labels by rising imbalance.
+
+    Labels are the rows; where methods are more than labels, methods are the rows. The best method of a label is bold.
+    """
+    methods = aggregates(results, where="labels_grid")
+    ratios = {label: ratio_text(ratio) for label, ratio in imbalance_by_label(results).items()}
+    cells = {}
+    for label in ratios:
+        means, stds = zip(*(method.mean_and_std("labels", label, "balanced_accuracy") for method in methods), strict=True)
+        cells[label] = number_cells(means, stds, settings=[method.key[1:] for method in methods])
+    title = _lines("class-balanced accuracy % by label, by rising imbalance", _setting(results, UNSEEDED))
+    if len(methods) > len(ratios):
+        names = ("method", *methods[0].setting)
+        columns = [(name, text_cells(method.key[place] for method in methods)) for place, name in enumerate(names)]
+        columns += [(f"{label}\n{ratio}", cells[label]) for label, ratio in ratios.items()]
+        return _grid(title, columns, names=len(names))
+    rows = [[*text_cells([label, ratio]), *cells[label]] for label, ratio in ratios.items()]
+    return Grid(title, ["label", "imbalance", *("\n".join(method.key) for method in methods)], rows)
+
+
+def method_list(methods: Mapping[str, Any]) -> Table:
+    """One row per method: what it sets in a recipe, who proposed it, and its cost against cross-entropy.
+
+    Args:
+        methods: name to a row with `settings`, `source` and `cost` (`crl_tf.experiment.methods.METHODS`).
+    """
+    rows = []
+    for name, row in methods.items():
+        settings = ", ".join(f"{key} = {'none' if value is None else value}" for key, value in row.settings.items())
+        rows.append(text_cells([name, settings, row.source, row.cost]))
+    title = "methods, for --method and --compare; several that set different things are joined by +"
+    return rich_table(Grid(title, ["method", "sets", "source", "training costs"], rows, names=4, copied=True))
+
+
+def networks_table(facts: Sequence[NetworkFacts]) -> Table:
+    """One row per network: its images and labels, its parameters, what the seed does. Classes are of all labels together."""
+    rows = []
+    for row in facts:
+        numbers = [str(row.smallest_side), f"{len(row.num_classes):,}/{sum(row.num_classes):,}", str(row.layers)]
+        texts = [row.name, "x".join(map(str, row.image_size)), *numbers, f"{row.parameters.total:,}", ", ".join(row.seed)]
+        rows.append(text_cells(texts))
+    caption = (
+        "min side: of the smallest image. layers: with weights, in the backbone; --freeze counts them. What the seed draws of a"
+        " network: with pretrained weights, of the weights only the head's; of the data it decides order and augmentation."
+    )
+    headings = ["network", "image", "min\nside", "labels/\nclasses", "layers", "parameters", "the seed\ndraws"]
+    return rich_table(Grid("networks of width 1, on images and labels as published", headings, rows, caption, copied=True))
+
+
+def split_table(inspection: Mapping[str, Any]) -> Table:
+    """One row per split: its images, what is not annotated, its smallest and its largest class (a row of Table 2, turned)."""
+    splits = inspection["splits"]
+    binary = "smallest_present" in splits["train"]
+    rows = []
+    for name, facts in splits.items():
+        row = [name, f"{facts['images']:,}", _short_percent(facts["missing"])]
+        kinds = ("class", "present") if binary else ("class",)
+        rows.append(text_cells([*row, *(f"{facts[f'smallest_{kind}']:,} ~ {facts[f'largest_{kind}']:,}" for kind in kinds)]))
+    headings = ["split", "images", "not\nannotated %", "images\nper class", "images per\nattribute present"][: 5 if binary else 4]
+    total = f"{sum(facts['images'] for facts in splits.values()):,}"
+    rows.append(text_cells(["all", total, *[""] * (len(headings) - 2)]))
+    return rich_table(Grid(f"{inspection['dataset']} · splits", headings, rows))
+
+
+def imbalance_table(inspection: Mapping[str, Any]) -> Table:
+    """One row per label, the least imbalanced first, as Table 3 has them: classes, ratio, Omega, alpha and how far CRL reaches.
+
+    "in reach" counts the classes that at least half of the batches hold twice.
+    """
+    ordered = sorted(inspection["labels"].items(), key=lambda item: item[1]["ratio"] or 0)
+    rows = []
+    for name, facts in ordered[-NAMED_LABELS:]:
+        counts = [c["train"] for c in facts["classes"].values()]
+        reached = sum(c["two_in_batch"] >= 0.5 for c in facts["classes"].values())
+        numbers = [number_text(facts[key], form) for key, form in (("ratio", ",.2f"), ("omega", ".3f"), ("alpha", ".4f"))]
+        texts = [name, f"{reached} of {len(counts)}", f"{min(counts):,}", f"{max(counts):,}", *numbers]
+        rows.append(text_cells([*texts, _short_percent(facts["missing"]["train"])]))
+    more = len(ordered) > NAMED_LABELS
+    caption = f"the {NAMED_LABELS} most imbalanced of {len(ordered):,} labels; inspection.json has all" if more else ""
+    batches = f"batches of {inspection['batch_size']}, eta {inspection['eta']:g}"
+    headings = ["label", "classes\nin reach", "smallest", "largest", "1:x", "Omega", "alpha", "not an-\nnotated %"]
+    return rich_table(Grid(f"{inspection['dataset']} · training images per class, {batches}", headings, rows, caption))
+
+
+def rarest_table(inspection: Mapping[str, Any]) -> Table:
+    """The rarest classes that are trained on, the rarest first: how often CRL can act on them at all, in % of the batches."""
+    classes = [
+        (f"{label} = {name}", facts)
+        for label, of_label in inspection["labels"].items()
+        for name, facts in of_label["classes"].items()
+        if facts["train"]
+    ]
+    rows = []
+    for name, facts in sorted(classes, key=lambda entry: entry[1]["train"])[:RAREST]:
+        counts = [f"{facts[split]:,}" for split in ("train", "validation", "test")]
+        rows.append(text_cells([name, *counts, *(_short_percent(facts[key]) for key in ("share", "two_in_batch", "rectified"))]))
+    headings = ["label = class", "train", "vali-\ndation", "test", "share\n%", "two in\nbatch %", "rectified\n%"]
+    return rich_table(Grid(f"{inspection['dataset']} · rarest classes, batches of {inspection['batch_size']}", headings, rows))
+
+
+def association_line(inspection: Mapping[str, Any]) -> str | None:
+    """The most strongly associated pairs of labels, in a line; None where no pair is."""
+    pairs = [f"{a} and {b} {value:.2f}" for a, b, value in inspection["co_occurrence"] if value >= ASSOCIATED][:5]
+    return f"associated labels (Cramér's V in the training images): {', '.join(pairs)}" if pairs else None
+
+
+def _short_percent(share: float) -> str:
+    # Two digits that count, however small: a rare class's share is the point.
+    return f"{100 * share:.1f}" if share >= 0.001 or share == 0 else f"{100 * share:.2g}"
+
+
+def _grid(title: str, columns: Sequence[tuple[str, Sequence[Cell]]], caption: str = "", names: int = 1) -> Grid:
+    rows = list(zip(*(cells for _, cells in columns), strict=True))
+    return Grid(title, [heading for heading, _ in columns], rows, caption, names)
+
+
+def _lines(*lines: str) -> str:
+    return "\n".join(filter(None, lines))
+
+
+def _setting(results: Runs, fields: Sequence[str]) -> str:
+    """The fields that all runs agree on."""
+    differing = differing_fields(results, fields)
+    return " · ".join(field_text(field, results[0][field]) for field in fields if field not in differing)
+
+
+def _run_headings(results: Runs) -> list[str]:
     """Each run by its method and, in the order of the title, what else tells it from the others."""
     differing = differing_fields(results, SETTING)
-    return ["\n".join([str(r["method"]), *(field_text(field, r[field]) for field in differing)]) for r in results]
+    return ["\n".join([str(run["method"]), *(field_text(field, run[field]) for field in differing)]) for run in results]
+
+
+def _distinct(texts: Iterable[str]) -> str:
+    return " | ".join(dict.fromkeys(texts))
+
+
+def _means_and_stds(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[list[float | None], list[float | None]]:
+    return [row[name] for row in rows], [row[f"{name}_std"] for row in rows]
+
+
+def _methods_caption(rows: Sequence[Mapping[str, Any]], base: str) -> str:
+    """What the numbers and marks are, and how far they can be trusted."""
+    seeds = _seeds_text(rows)
+    parts = [seeds if seeds == "1 seed" else f"Mean ± sample standard deviation over {seeds}"]
+    if len(rows) > 1:
+        parts.append("Bold: best mean of a column" + (" in its setting" if len({r["method"] for r in rows}) < len(rows) else ""))
+    if any(row["method"] != base for row in rows):
+        common = max(row["common_seeds"] for row in rows)
+        parts += [
+            f"Ratio: of the seconds to {base}'s, mean over common seeds",
+            f"*: differs from {base} with q < {SIGNIFICANT}: the p-value of a two-sided paired t-test over common seeds, adjusted"
+            f" for all comparisons with {base} in the same column (Benjamini-Hochberg, false discovery rate); differences without"
+            " spread are not tested",
+            f"With {common} common seeds little can be significant: a difference must be large against its spread"
+            if common > 1
+            else "With fewer than 2 common seeds there is no test",
+        ]
+    decided = {row["method"]: row["rule"] for row in rows if row["rule"] != "argmax"}
+    if decided:
+        named = ", ".join(method if method == rule else f"{method} ({rule})" for method, rule in decided.items())
+        parts.append(f"Decided by the largest logit, but for {named}")
+    return ". ".join(parts) + "."
+
+
+def _seeds_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How many seeds a row has.
+
+    >>> _seeds_text([{"seeds": 1}, {"seeds": 3}])
+    '1 to 3 seeds'
+    """
+    fewest, most = min(row["seeds"] for row in rows), max(row["seeds"] for row in rows)
+    return f"{fewest} to {most} seeds" if fewest < most else "1 seed" if most == 1 else f"{most} seeds"

@@ -1,4 +1,4 @@
-"""The report of many methods over seeds as files: text, Markdown, CSV and figures, all from the same numbers."""
+"""The report of many methods over seeds as files: Markdown, CSV and figures, all from the same numbers."""
 
 from __future__ import annotations
 
@@ -12,17 +12,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from crl_tf.experiment.report.averages import SHARES, Runs, label_rows, method_rows, rule_names
-from crl_tf.experiment.report.cells import Cell, Grid, escaped, markdown_table, plain_text
+from crl_tf.experiment.report.aggregate import SHARES, Runs, label_rows, method_rows, rule_names
+from crl_tf.experiment.report.grid import Grid, escaped, markdown_table, text_cells
 from crl_tf.experiment.report.method_figures import save_accuracy_by_rule, save_gain_by_imbalance, save_relative_gain
-from crl_tf.experiment.report.methods import labels_grid, methods_grid, rules_grid
+from crl_tf.experiment.report.tables import labels_grid, methods_grid, rules_grid
 from crl_tf.files import write_whole
-
-_FIGURES = {
-    "gain_by_imbalance.png": "Gain over the baseline by imbalance",
-    "accuracy_by_rule.png": "Class-balanced accuracy under each decision rule",
-    "relative_gain.png": "Relative gain against the imbalance level of binary labels",
-}
 
 
 def write_report(
@@ -33,22 +27,23 @@ def write_report(
     command: str | None = None,
     baseline: str | None = None,
 ) -> list[Path]:
-    """Writes report.txt, report.md, report.csv, runs.csv, labels.csv and figures/*.png, each whole, over those that stood there.
+    """Writes report.md, report.csv, runs.csv, labels.csv and figures/*.png, each in one step, over those of an earlier report.
 
-    - report.txt and report.md: methods, decision rules, labels, what failed. Plain text has no bold: brackets mark the best.
-    - report.csv: `crl_tf.experiment.report.averages.method_rows`, a row per method.
+    - report.md: methods, decision rules, labels, what failed, the figures.
+    - report.csv: `crl_tf.experiment.report.aggregate.method_rows`, a row per method. x_p is the p-value of share x against the
+      baseline, x_q the same adjusted for the number of comparisons (false discovery rate); the stars of the table go by x_q.
     - runs.csv: a row per run and decision rule; "headline" is 1 for the rule that the run's own numbers are under.
-    - labels.csv: `crl_tf.experiment.report.averages.label_rows`, a row per method and label.
+    - labels.csv: `crl_tf.experiment.report.aggregate.label_rows`, a row per method and label.
     - figures: of `crl_tf.experiment.report.method_figures`, those that there is something to draw for.
 
-    In CSV, shares are in [0, 1] and as exact as they are; an empty cell is no number.
+    In CSV, shares are in [0, 1] and not rounded; an empty cell is no number.
 
     Args:
         results: dicts of `result.json`, in the order of the rows.
         folder: where to; it is created.
         failed: methods that have no result, each with the reason.
         command: how to make the report again, shown as it is.
-        baseline: as for `crl_tf.experiment.report.averages.method_rows`.
+        baseline: as for `crl_tf.experiment.report.aggregate.method_rows`.
     Returns:
         The paths written.
     """
@@ -59,12 +54,11 @@ def write_report(
         grids["Decision rules"] = rules_grid(results)
     grids["Labels"] = labels_grid(results)
     if failed:
-        cells = [[Cell(str(method)), Cell(" ".join(str(reason).split()))] for method, reason in failed.items()]
+        cells = [text_cells([method, " ".join(str(reason).split())]) for method, reason in failed.items()]
         grids["Failed"] = Grid("runs without a result", ["method", "reason"], cells, names=2)
-    drawn = _draw(results, folder / "figures", baseline)
+    figures = _save_figures(results, folder / "figures", baseline)
     texts = {
-        "report.txt": "\n".join([*([f"made by: {command}\n"] if command else []), *map(plain_text, grids.values())]),
-        "report.md": _markdown(grids, command, drawn),
+        "report.md": _markdown(grids, command, figures),
         "report.csv": _csv(rows),
         "runs.csv": _csv(_run_rows(results)),
         "labels.csv": _csv(label_rows(results, baseline)),
@@ -72,39 +66,40 @@ def write_report(
     for name, text in texts.items():
         # Bytes, so that no system makes other line ends of them.
         write_whole(folder / name, lambda partial, text=text: partial.write_bytes(text.encode("utf-8")))
-    return [folder / name for name in texts] + [folder / "figures" / name for name in drawn]
+    return [folder / name for name in texts] + [folder / "figures" / name for name in figures]
 
 
-def _draw(results: Runs, folder: Path, baseline: str | None) -> list[str]:
-    """The names of the figures written; one that an earlier report left and this one has nothing for is removed."""
-    written = {
-        "gain_by_imbalance.png": save_gain_by_imbalance(results, folder / "gain_by_imbalance.png", baseline),
-        "accuracy_by_rule.png": save_accuracy_by_rule(results, folder / "accuracy_by_rule.png"),
-        "relative_gain.png": save_relative_gain(results, folder / "relative_gain.png", baseline),
-    }
-    for name, drawn in written.items():
-        if not drawn:
-            (folder / name).unlink(missing_ok=True)
-    return [name for name, drawn in written.items() if drawn]
+def _save_figures(results: Runs, folder: Path, baseline: str | None) -> dict[str, str]:
+    """Name and title of the figures written; one of an earlier report that this one has nothing for is deleted."""
+    gain, rules, relative = (folder / f"{name}.png" for name in ("gain_by_imbalance", "accuracy_by_rule", "relative_gain"))
+    titles = {}
+    if save_gain_by_imbalance(results, gain, baseline):
+        titles[gain.name] = "Gain over the baseline by imbalance"
+    if save_accuracy_by_rule(results, rules):
+        titles[rules.name] = "Class-balanced accuracy under each decision rule"
+    if save_relative_gain(results, relative, baseline):
+        titles[relative.name] = "Relative gain against the imbalance level of binary labels"
+    for path in (gain, rules, relative):
+        if path.name not in titles:
+            path.unlink(missing_ok=True)
+    return titles
 
 
-def _markdown(grids: Mapping[str, Grid], command: str | None, drawn: Sequence[str]) -> str:
-    methods = grids["Methods"]
-    parts = [f"# {escaped(methods.title) or 'Report'}"]
+def _markdown(grids: Mapping[str, Grid], command: str | None, figures: Mapping[str, str]) -> str:
+    parts = [f"# {escaped(grids['Methods'].title) or 'Report'}"]
     if command:
         # A fence must be longer than any within.
         fence = "`" * max(3, 1 + max(map(len, re.findall("`+", command)), default=0))
         parts.append(f"{fence}sh\n{command}\n{fence}")
     for heading, grid in grids.items():
         parts.append(f"## {heading}")
-        if grid is not methods:
+        if heading != "Methods":
             parts.append(escaped(grid.title.split("\n")[0]) + ".")
         parts.append(markdown_table(grid).rstrip("\n"))
         if grid.caption:
             parts.append(escaped(grid.caption))
-    if drawn:
-        parts.append("## Figures")
-        parts += [f"![{_FIGURES[name]}](figures/{name})" for name in drawn]
+    if figures:
+        parts += ["## Figures", *(f"![{title}](figures/{name})" for name, title in figures.items())]
     return "\n\n".join(parts) + "\n"
 
 

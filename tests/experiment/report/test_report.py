@@ -51,7 +51,7 @@ def heads(table):
 def column(table, head, nth=0):
     """The cells of the nth column under a heading, with what is bold in asterisks."""
     found = [c for c, name in zip(table.columns, heads(table), strict=True) if name == head][nth]
-    return [f"*{cell}*" if getattr(cell, "style", "") == "bold" else str(cell) for cell in found._cells]
+    return [f"*{cell}*" if any(span.style == "bold" for span in cell.spans) else str(cell) for cell in found._cells]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ def result(method, groups, total, **changes):
 
 def rows(table):
     def text(cell):
-        return f"*{cell}*" if getattr(cell, "style", "") == "bold" else str(cell)
+        return f"*{cell}*" if any(span.style == "bold" for span in cell.spans) else str(cell)
 
     return [[text(cell) for cell in row] for row in zip(*(column._cells for column in table.columns), strict=True)]
 

@@ -8,8 +8,8 @@ from rich.console import Console
 from scipy.stats import ttest_rel
 
 from crl_tf.experiment.report import label_rows, method_rows, methods_table, rules_table
-from crl_tf.experiment.report.cells import escaped, markdown_table
-from crl_tf.experiment.report.methods import labels_grid, methods_grid
+from crl_tf.experiment.report.grid import escaped, markdown_table
+from crl_tf.experiment.report.tables import labels_grid, methods_grid
 
 SHARES = ["balanced_accuracy", "accuracy", "macro_f1", "rarest_third", "most_frequent_third"]
 ARGMAX, THRESHOLD = "balanced_accuracy_under_argmax", "balanced_accuracy_under_threshold_adjustment"
@@ -60,8 +60,8 @@ def test_means_sample_deviations_and_gains_over_common_seeds():
     assert (ce["seeds"], crl["seeds"], crl["common_seeds"]) == (3, 2, 1)
     # Seed 2 alone is common: 0.80 - 0.74.
     assert crl["balanced_accuracy_gain"] == pytest.approx(0.06) and crl["balanced_accuracy_p"] is None
-    assert all(ce[name] is None for name in ce if name.endswith(("_gain", "_p", "_ratio")))
-    assert all(f"{share}{kind}" in ce for share in SHARES for kind in ("", "_std", "_gain", "_p"))
+    assert all(ce[name] is None for name in ce if name.endswith(("_gain", "_p", "_q", "_ratio")))
+    assert all(f"{share}{kind}" in ce for share in SHARES for kind in ("", "_std", "_gain", "_p", "_q"))
 
 
 def test_p_values_are_those_of_a_paired_t_test():
@@ -78,22 +78,63 @@ def test_p_values_are_those_of_a_paired_t_test():
 
 
 @pytest.mark.parametrize(
-    ("crl", "p_value", "shown"),
+    ("crl", "tested", "shown"),
     [
-        ([0.71, 0.75, 0.73], 0.0, "*"),  # always 0.01 more
-        ([0.70, 0.74, 0.72], 1.0, ""),  # the same
-        ([0.70, 0.80, 0.71], None, ""),
+        ([0.71, 0.75, 0.73], False, ""),  # always 0.01 more: no spread to compare it with
+        ([0.70, 0.74, 0.72], False, ""),  # the same
+        ([0.70, 0.80, 0.71], True, ""),
+        ([0.71, 0.75, 0.7301], True, "*"),
     ],
 )
-def test_what_is_marked(crl, p_value, shown):
+def test_what_is_marked(crl, tested, shown):
     runs = over_seeds("ce", [0.70, 0.74, 0.72]) + over_seeds("crl", crl)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # scipy warns of data without spread
         table = methods_table(runs)
-        found = method_rows(runs)[1]["balanced_accuracy_p"]
-    assert found == pytest.approx(ttest_rel(crl, [0.70, 0.74, 0.72]).pvalue) if p_value is None else found == p_value
+        row = method_rows(runs)[1]
+    expected = pytest.approx(ttest_rel(crl, [0.70, 0.74, 0.72]).pvalue) if tested else None
+    assert row["balanced_accuracy_p"] == expected and row["balanced_accuracy_q"] == expected  # a single comparison
+    assert row["accuracy_p"] is None and row["accuracy_q"] is None
     assert column(table, "balanced accuracy %")[1].endswith("*") == bool(shown)
     assert not column(table, "accuracy %")[1].endswith("*")  # 0.9 in all
+
+
+def test_p_values_of_a_share_are_adjusted_together_for_the_number_of_comparisons():
+    ce = [0.70, 0.75, 0.71, 0.78]
+    others = {
+        "a": [0.73, 0.77, 0.75, 0.79],
+        "b": [0.71, 0.76, 0.72, 0.80],
+        "same": ce,
+        "worse": [0.60, 0.66, 0.62, 0.66],
+        "noise": [0.69, 0.78, 0.70, 0.77],
+    }
+    runs = over_seeds("ce", ce) + [run for method, shares in others.items() for run in over_seeds(method, shares)]
+    # Another number of epochs is another setting, but its comparison stands in the same column.
+    runs += over_seeds("ce", ce, epochs=60) + over_seeds("late", [0.72, 0.78, 0.72, 0.80], epochs=60)
+    rows = [row for row in method_rows(runs) if row["balanced_accuracy_p"] is not None]
+    assert [row["method"] for row in rows] == ["a", "b", "worse", "noise", "late"]
+    # Benjamini & Hochberg 1995: p times the number of tests over its rank, and no less than that of a smaller rank.
+    expected, smallest = {}, 1.0
+    for rank, row in sorted(
+        enumerate(sorted(rows, key=lambda row: row["balanced_accuracy_p"]), start=1), reverse=True, key=lambda x: x[0]
+    ):
+        smallest = min(smallest, row["balanced_accuracy_p"] * 5 / rank)
+        expected[row["method"]] = smallest
+    assert {row["method"]: row["balanced_accuracy_q"] for row in rows} == pytest.approx(expected)
+
+
+def test_the_star_goes_by_the_adjusted_p_value_and_the_caption_says_which_are_adjusted_together():
+    # Differences to ce of 2, 3, 4 points in all: t = 0.03 / (0.01 / sqrt(3)) = 5.2, p = 0.035.
+    ce, more = [0.7, 0.72, 0.74], [0.72, 0.75, 0.78]
+    table = methods_table(over_seeds("ce", ce) + over_seeds("crl", more))
+    assert column(table, "balanced accuracy %")[1].endswith("*")
+    # Four more methods that tell nothing: q = 0.035 * 5.
+    noise = [run for place in range(4) for run in over_seeds(f"n{place}", [0.71, 0.71, 0.75])]
+    table = methods_table(over_seeds("ce", ce) + over_seeds("crl", more) + noise)
+    assert not any(cell.endswith("*") for cell in column(table, "balanced accuracy %"))
+    assert "adjusted for all comparisons with ce in the same column (Benjamini-Hochberg, false discovery rate)" in str(
+        table.caption
+    )
 
 
 def test_seconds_and_their_ratio_paired_by_seed():
@@ -140,21 +181,22 @@ def test_cells_of_the_table():
     assert column(table, "method") == ["ce", "crl"]
     # Differences 0.105, 0.115, 0.095: mean 0.105, deviation 0.01, t = 0.105 / (0.01 / sqrt(3)) = 18.
     assert column(table, "balanced accuracy %") == ["72.0 ± 2.0", "<82.5 ± 1.7>*"]
-    assert column(table, "rarest third %") == ["50.0 ± 0.0", "<60.0 ± 0.0>*"]
+    # Always 10 points more: without spread, there is no test.
+    assert column(table, "rarest third %") == ["50.0 ± 0.0", "<60.0 ± 0.0>"]
     assert column(table, "macro F1 %") == ["<70.0 ± 0.0>", "<70.0 ± 0.0>"]
     assert column(table, "most freq. third %") == ["<95.0 ± 0.0>", "<95.0 ± 0.0>"]
     caption = str(table.caption)
-    assert "over 3 seeds" in caption and "*: differs from ce" in caption and "p < 0.05" in caption
+    assert "over 3 seeds" in caption and "*: differs from ce" in caption and "q < 0.05" in caption
     assert "With 3 common seeds little can be significant" in caption
 
 
 def test_what_was_not_measured_is_left_open_and_never_marked():
-    runs = over_seeds("ce", [0.7, 0.7, 0.7], macro_f1=None) + over_seeds("crl", [0.8, 0.8, None])
+    runs = over_seeds("ce", [0.7, 0.7, 0.7], macro_f1=None) + over_seeds("crl", [0.8, 0.801, None])
     for run in runs:
         del run["most_frequent_third"]
     table = methods_table(runs)
-    # Seeds 0 and 1 differ by exactly 10 points, but crl has no mean to mark.
-    assert method_rows(runs)[1]["balanced_accuracy_p"] == 0.0
+    # Seeds 0 and 1 differ by 10 and by 10.1 points, but crl has no mean to mark.
+    assert method_rows(runs)[1]["balanced_accuracy_q"] < 0.05
     assert column(table, "balanced accuracy %") == ["70.0 ± 0.0", "–"]
     assert column(table, "macro F1 %") == ["–", "70.0 ± 0.0"]
     assert column(table, "most freq. third %") == ["–", "–"]
@@ -248,7 +290,7 @@ def test_the_longer_of_labels_and_methods_is_the_rows():
 
 
 def test_markdown_escapes_names_and_keeps_marks_apart_from_bold():
-    runs = over_seeds("c*|e*", [0.70, 0.72]) + over_seeds("_crl_rel_", [0.80, 0.82])
+    runs = over_seeds("c*|e*", [0.70, 0.72]) + over_seeds("_crl_rel_", [0.80, 0.8201])
     lines = markdown_table(methods_grid(runs)).splitlines()
     assert lines[0].startswith("| method | balanced accuracy % |") and lines[1].startswith("| --- | ---: |")
     assert lines[2].startswith(r"| c\*\|e\* | 71.0 ± 1.4 |")

@@ -68,7 +68,7 @@ RUNS = [result("ce", 0), result("ce", 1, 0.72), result("crl|*", 0, 0.78), result
 def test_every_file_is_written_and_nothing_else(tmp_path):
     folder = tmp_path / "new" / "report"
     paths = write_report(RUNS, folder)
-    names = {"report.txt", "report.md", "report.csv", "runs.csv", "labels.csv"}
+    names = {"report.md", "report.csv", "runs.csv", "labels.csv"}
     pictures = {"gain_by_imbalance.png", "accuracy_by_rule.png", "relative_gain.png"}
     assert {str(p.relative_to(folder)) for p in paths} == names | {f"figures/{name}" for name in pictures}
     assert sorted(p for p in folder.rglob("*") if p.is_file()) == sorted(paths)
@@ -83,6 +83,7 @@ def test_csv_of_methods_holds_the_rows(tmp_path):
     assert float(crl["balanced_accuracy"]) == pytest.approx(0.785)
     assert float(crl["balanced_accuracy_gain"]) == pytest.approx((0.08 + 0.07) / 2)
     assert (crl["seeds"], crl["rarest_third"], crl["seconds_ratio"]) == ("2", "", "1.0")
+    assert float(crl["balanced_accuracy_q"]) == float(crl["balanced_accuracy_p"]) > 0  # one comparison
     for row, cells in zip(method_rows(RUNS), read_back, strict=True):
         assert cells == {name: "" if value is None else str(value) for name, value in row.items()}
 
@@ -132,23 +133,21 @@ def test_markdown_has_command_tables_failures_and_relative_figures(tmp_path):
     assert (
         "| coat | 1:1.5 | 75.5 ± 0.7 | **79.2 ± 0.4** |" in text
     )  # (0.8 + 0.7) / 2, (0.8 + 0.72) / 2; (0.8 + 0.785) / 2 = 79.25
-    assert "strengths were chosen on validation images" in text and r"p \< 0.05" in text
+    assert "strengths were chosen on validation images" in text and r"q \< 0.05" in text
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
     assert len(tables) == 4  # methods, rules, labels, failed
     for lines in tables:
         assert len({line.replace(r"\|", "").count("|") for line in lines}) == 1
 
 
-def test_text_is_as_wide_as_it_needs_and_brackets_the_best(tmp_path):
+def test_tables_of_many_methods_have_the_best_in_bold_and_failures(tmp_path):
     labels = {f"label number {i}": label([9, 1], [0.5, 0.5]) for i in range(15)}
     runs = [result(f"method_{i:02}", 0, 0.5 + i / 100, labels) for i in range(16)]
     write_report(runs, tmp_path, failed={"lmle": "no memory"}, command="again")
-    lines = (tmp_path / "report.txt").read_text(encoding="utf-8").splitlines()
-    assert lines[0] == "made by: again"
-    assert any("[65.0]" in line and "method_15" in line for line in lines)
-    assert any(line.split() == ["method_07", *["[50.0]"] * 15] for line in lines)  # the same in all, so all are best
-    assert any(line.split() == ["lmle", "no", "memory"] for line in lines)
-    assert all(line == line.rstrip() for line in lines) and not any("…" in line for line in lines)
+    lines = (tmp_path / "report.md").read_text(encoding="utf-8").splitlines()
+    assert any("| **65.0** |" in line and "method_15" in line for line in lines)
+    assert any(line.split(" | ") == ["| method_07", *["**50.0**"] * 14, "**50.0** |"] for line in lines)  # all are best
+    assert "| lmle | no memory |" in lines
 
 
 def test_a_single_method_has_no_figure_of_gains_and_old_ones_go(tmp_path):

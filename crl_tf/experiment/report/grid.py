@@ -1,0 +1,188 @@
+"""A grid of cells, how numbers become cells, and the two forms of a grid: a table for the terminal and Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from crl_tf.imbalance import imbalance_ratio
+
+ABSENT = "–"
+"""Stands where there is no number: a label that a run lacks, a measure that nothing was measured for."""
+
+
+class Cell(NamedTuple):
+    """The text of one cell; the mark follows the text and is never bold."""
+
+    text: str
+    bold: bool = False
+    mark: str = ""
+
+
+class Grid(NamedTuple):
+    """A table without a form: headings (lines parted by newlines) and rows of cells; the first `names` columns are text.
+
+    copied: whether the first column holds names that a user copies, so that a narrow terminal must not break them.
+    """
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    caption: str = ""
+    names: int = 1
+    copied: bool = False
+
+
+def rich_table(grid: Grid) -> Table:
+    """For the terminal. Numbers are never broken; of a column with marks, cells without one are as wide, so that digits align."""
+    table = Table(
+        title=Text(grid.title) if grid.title else None,
+        title_justify="left",
+        caption=Text(grid.caption) if grid.caption else None,
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    marks = [max((len(row[index].mark) for row in grid.rows), default=0) for index in range(len(grid.headings))]
+    for index, heading in enumerate(grid.headings):
+        if index < grid.names:
+            table.add_column(Text(heading), overflow="fold", no_wrap=grid.copied and index == 0)
+        else:
+            # In a narrow terminal a cell breaks between words, and it is names that must give way.
+            texts = [heading, *(row[index].text + row[index].mark for row in grid.rows)]
+            words = [word for text in texts for word in text.split()]
+            table.add_column(Text(heading), justify="right", min_width=max(map(len, words)))
+    for row in grid.rows:
+        table.add_row(*(_rich_cell(cell, width) for cell, width in zip(row, marks, strict=True)))
+    return table
+
+
+def _rich_cell(cell: Cell, mark_width: int) -> Text:
+    # The cell's own style would also hold for what is appended.
+    text = Text().append(cell.text, style="bold") if cell.bold else Text(cell.text)
+    return text.append(cell.mark.ljust(mark_width))
+
+
+def markdown_table(grid: Grid) -> str:
+    """For GitHub's Markdown, without title and caption; bold in double asterisks."""
+    lines = [[escaped(heading) for heading in grid.headings]]
+    lines.append(["---" if index < grid.names else "---:" for index in range(len(grid.headings))])
+    for row in grid.rows:
+        lines.append([(f"**{escaped(c.text)}**" if c.bold else escaped(c.text)) + escaped(c.mark) for c in row])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def escaped(text: str) -> str:
+    r"""Text that Markdown shows as it is, in one line; an underscore within a word is left alone, as it is no markup there.
+
+    >>> print(escaped("class_rel *a|b*"))
+    class_rel \*a\|b\*
+    """
+    one_line = " ".join(str(text).split())
+    return re.sub(r"[\\`*\[\]<>|~$&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", one_line)
+
+
+def text_cells(values: Iterable[object]) -> list[Cell]:
+    return [Cell(str(value)) for value in values]
+
+
+def number_cells(
+    values: Sequence[float | None],
+    spreads: Sequence[float | None] | None = None,
+    *,
+    shown_as: Callable[[float | None], str] | None = None,
+    best: Callable[[list[float]], float] | None = max,
+    settings: Sequence[object] | None = None,
+) -> list[Cell]:
+    """Numbers as cells, ± their spreads; the best is bold.
+
+    Args:
+        values: None is shown as `ABSENT`.
+        spreads: of the values, None where there is none.
+        shown_as: the text of a value; by default `percent`.
+        best: chooses the best value, max or min; None: none is.
+        settings: of the values; each setting has a best of its own. Accuracies on different data cannot be compared.
+    """
+    shown_as = shown_as or percent
+    spreads = spreads or [None] * len(values)
+    bold = best_places([shown_as(value) for value in values], best, settings) if best else set()
+    cells = []
+    for place, (value, spread) in enumerate(zip(values, spreads, strict=True)):
+        text = shown_as(value) if value is None or spread is None else f"{shown_as(value)} ± {shown_as(spread)}"
+        cells.append(Cell(text, place in bold))
+    return cells
+
+
+def best_places(
+    texts: Sequence[str], best: Callable[[list[float]], float] = max, settings: Sequence[object] | None = None
+) -> set[int]:
+    """Where the best number of each setting stands; nowhere if the setting has fewer than two numbers.
+
+    It goes by the numbers as shown: those that read the same are equally good.
+
+    >>> best_places(["1,234", "99", "–", "99"], min)
+    {1, 3}
+    """
+    settings = settings or [None] * len(texts)
+    numbers = {
+        place: (setting, float(text.replace(",", "")))
+        for place, (text, setting) in enumerate(zip(texts, settings, strict=True))
+        if text != ABSENT
+    }
+    in_setting: dict[object, list[float]] = {}
+    for setting, number in numbers.values():
+        in_setting.setdefault(setting, []).append(number)
+    return {
+        place
+        for place, (setting, number) in numbers.items()
+        if len(in_setting[setting]) > 1 and number == best(in_setting[setting])
+    }
+
+
+def number_text(value: float | None, form: str) -> str:
+    return ABSENT if value is None else format(value, form)
+
+
+def percent(share: float | None) -> str:
+    return number_text(None if share is None else 100 * share, ".1f")
+
+
+def points(difference: float | None) -> str:
+    """A difference of shares, in points with its sign."""
+    if difference is None:
+        return ABSENT
+    text = f"{100 * difference:+.1f}"
+    return "0.0" if float(text) == 0 else text
+
+
+def seconds_text(seconds: float | None) -> str:
+    if seconds is None:
+        return ABSENT
+    return f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.1f}"
+
+
+def ratio_text(ratio: float | None) -> str:
+    """1:733, and a decimal where the ratio is small and not whole."""
+    if ratio is None:
+        return ABSENT
+    return f"1:{ratio:,.0f}" if ratio >= 10 or ratio == round(ratio) else f"1:{ratio:.1f}"
+
+
+def imbalance_text(counts: np.ndarray) -> str:
+    """The ratio 1:x over the classes that occur, and how many do not."""
+    empty = int((counts == 0).sum())
+    text = ratio_text(imbalance_ratio(counts) if counts.any() else None)
+    return f"{text}, {empty} empty" if counts.any() and empty else text
+
+
+def field_text(field: str, value: Any) -> str:
+    if field == "epochs":
+        return "1 epoch" if value == 1 else f"{value} epochs"
+    return f"seed {value}" if field == "seed" else str(value)
