@@ -1,4 +1,4 @@
-"""Decision rules: what is added to a trained model's logits before the largest decides, and how strongly."""
+"""Decision rules: what is added to the logits of a trained model before the largest decides, and how strongly."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from crl_tf.imbalance import class_priors
 
 
 class Rule(NamedTuple):
-    """offsets: training samples per class [C] to what is added to each class's logit, per unit of strength [C].
+    """A row of `RULES`.
 
-    strengths: what is tried on the validation images, ascending. source: who decides so.
+    offsets: from training samples per class [C] to what is added to each class's logit, per unit of strength, [C].
+    strengths: the candidates that are tried on the validation images, ascending. source: paper and equation.
     """
 
     offsets: Callable[[np.ndarray], np.ndarray]
@@ -35,7 +36,7 @@ RULES: dict[str, Rule] = {
         "logits - tau log(prior), Menon et al. 2021, Sec. 4.1",
     ),
 }
-"""Of logit adjustment, tau = 0 is among the strengths: where a loss has done it already, validation will say so."""
+"""The strengths of logit adjustment include 0, for models whose loss has adjusted the logits already."""
 
 
 def check_rule(name: str) -> None:
@@ -66,10 +67,10 @@ def candidates(train_counts: Sequence[np.ndarray]) -> dict[tuple[str, float], np
 
 
 def chosen_strengths(accuracies: Mapping[tuple[str, float], Sequence[float]], labels: int) -> dict[str, list[float]]:
-    """Of every rule and label the strength with the highest class-balanced accuracy on validation images.
+    """Chooses, for every rule and label, the strength with the highest class-balanced accuracy on validation images.
 
-    Decision, ours: each label has its own, since its accuracy depends on no other's; of equal ones the weakest, and where a
-    label has no annotated validation image (NaN) the weakest too.
+    Each label has a strength of its own. Of equally good strengths the weakest is taken, and also for a label without an
+    annotated validation image (NaN).
 
     Args:
         accuracies: of every candidate, class-balanced accuracy per label, [L], NaN where there is none.

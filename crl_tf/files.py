@@ -1,4 +1,4 @@
-"""Writing files so that what has its final name is whole."""
+"""Atomic file writes, and JSON."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from typing import Any
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Lets `write` fill a temporary neighbour (a file or a folder) and renames it to `path` once it is complete.
+    """Writes a file or a folder atomically: `write` fills a temporary one beside it, which is then renamed to `path`.
 
-    If `write` fails, a full disk included, what stood at `path` is untouched and the temporary neighbour is removed.
+    If `write` fails, a full disk included, `path` is as it was, and the temporary one is removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays, because Keras goes by it.
-    # A name of its own: processes in two containers that share a folder may have the same number.
+    # Keras goes by the suffix. The name is random: processes in two containers that share a folder may have the same number.
     partial = path.with_name(f".partial-{uuid.uuid4().hex[:12]}-{path.name}")
     try:
         write(partial)
@@ -34,11 +33,13 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
+    """Writes JSON atomically; NaN and infinity are refused."""
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def read_json(path: Path) -> Any:
+    """Reads a JSON file; a broken one is a ValueError that names it."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:

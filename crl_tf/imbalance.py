@@ -28,7 +28,7 @@ def class_counts(labels: np.ndarray, num_classes: Sequence[int]) -> list[np.ndar
 def class_priors(counts: Sequence[int] | np.ndarray) -> np.ndarray:
     """The share of every class in the training data, a class without a sample counting as one with one. [C] to float64 [C].
 
-    Decision, ours: a logarithm of 0 has no use, and a class that cannot be learned shall not be called the likeliest.
+    So that every logarithm is finite, and a class that cannot be learned is not the likeliest one.
 
     >>> class_priors([8, 1, 0]).tolist()
     [0.8, 0.1, 0.1]

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from crl_tf.experiment.config import base_recipe
+from crl_tf.experiment.config import base_config
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +18,13 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("CRL_TF_REAL_DATA is not set")
     return Path(folder)
+
+
+@pytest.fixture
+def log(caplog):
+    """What the program logs for its user: `log.messages`, `log.clear()`."""
+    caplog.set_level("INFO", logger="crl_tf")
+    return caplog
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +48,7 @@ def shop(tmp_path_factory):
 @pytest.fixture
 def tiny_recipe(shop):
     """Two epochs of CifarNet on the shop: seconds."""
-    recipe = base_recipe()
+    recipe = base_config()
     recipe.dataset = "attribute_csv"
     recipe.data.dir = str(shop)
     recipe.data.image_size = (16, 16)

@@ -101,7 +101,7 @@ def test_a_model_is_measured_under_every_rule(timid):
 
 
 def test_a_rule_wants_validation_data(timid):
-    with pytest.raises(ValueError, match="wants validation data"):
+    with pytest.raises(ValueError, match="needs validation data"):
         evaluate_model(timid[0], timid[2], SCHEMA, COUNTS, rule="logit_adjustment")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from crl_tf.experiment.config import base_recipe, from_json, load_recipe, override, recipe_names
+from crl_tf.experiment.config import base_config, from_json, load_recipe, override, recipe_folder, recipe_names
 
 
 def command(*flags, cwd):
@@ -41,7 +41,7 @@ def test_train_compare_evaluate_resume(on_shop, tmp_path):
     code, out, err = command("--config=run/ce/config.json", "--loss=class_abs", "--noexport", "--workdir=again", cwd=tmp_path)
     assert code == 0, err
     again = json.loads((tmp_path / "again/config.json").read_text())["recipe"]
-    assert again == {**recipe, "loss": "class_abs"}
+    assert again == {**recipe, "method": "class_abs"}
     code, out, err = command("--resume", run, "--epochs=2", "--noexport", cwd=tmp_path)
     assert code == 0, err
     results = [json.loads((tmp_path / f"run/{loss}/result.json").read_text()) for loss in ("ce", "class_rel")]
@@ -92,22 +92,67 @@ def test_methods_on_seeds(on_shop, tmp_path):
     assert code == 0 and f"{mean:.1f} ±" in again, err
 
 
-def test_a_method_sets_its_part_of_the_recipe(on_shop, tmp_path):
-    flags = [*on_shop, "--epochs=1", "--noexport", "--method=over_sampling+logit_adjustment", "--loss=focal", "--workdir=run"]
+def test_a_loss_takes_the_place_of_that_of_the_method(on_shop, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from crl_tf.experiment.config import recipe\n"
+        "def get_config():\n"
+        "    return recipe({'method': 'over_sampling+logit_adjustment'}, base='attribute_csv')\n"
+    )
+    flags = [*on_shop, "--config=mine.py", "--epochs=1", "--noexport", "--loss=focal", "--workdir=run"]
     code, out, err = command(*flags, cwd=tmp_path)
     assert code == 0, err
-    recipe = json.loads((tmp_path / "run/config.json").read_text())["recipe"]
-    assert [recipe[key] for key in ("loss", "resampling", "rule")] == ["focal", "over_sampling", "logit_adjustment"]
+    config = json.loads((tmp_path / "run/config.json").read_text())["recipe"]
+    assert config["method"] == "focal+over_sampling+logit_adjustment"
     result = json.loads((tmp_path / "run/result.json").read_text())
-    assert result["method"] == "focal+over_sampling+logit_adjustment" and result["method"] in out
+    assert result["method"] == config["method"] and result["method"] in out
+    assert (result["loss"], result["rule"]) == ("focal", "logit_adjustment")
     code, out, _ = command("--method=list", cwd=tmp_path)
     assert code == 0 and "class_balanced_sampling" in out and "Kang" in out
+
+
+def flagged(*words):
+    """The configuration that a command line describes, without running it."""
+    code = (
+        "import json, sys; from absl import flags; from crl_tf import main;"
+        "flags.FLAGS(sys.argv); print(json.dumps(main.configuration().to_dict()))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
+def test_the_last_of_repeated_flags_counts_and_flags_override_settings_override_the_recipe():
+    config = flagged(
+        "--dataset=celeba",
+        "--dataset=xdomain",
+        "--epochs=3",
+        "--config.train.epochs=4",
+        "--config.train.batch_size=32",
+        "--config.train.batch_size=64",
+        "--config.data.augment=flip,crop",
+        "--method=logit_adjustment+class_rel",
+        "--kappa=none",
+        "--freeze=all",
+        "--nodownload",
+    )
+    # Not X-Domain under CelebA's recipe.
+    assert (config["dataset"], config["model"], config["data"]["image_size"]) == ("xdomain", "mtct", [96, 72])
+    assert (config["train"]["epochs"], config["train"]["batch_size"]) == (3, 64)
+    assert config["train"]["schedule"] == "cosine" and config["train"]["momentum"] == 0.9  # the recipe's, and the default
+    assert config["data"]["augment"] == ["flip", "crop"] and config["data"]["download"] is False
+    assert config["method"] == "class_rel+logit_adjustment"  # the one spelling
+    assert config["crl"]["kappa"] is None and config["network"]["freeze"] == "all"
+
+
+def test_a_recipe_is_chosen_before_the_dataset():
+    config = flagged("--config=celeba_paper", "--dataset=handwriting", "--config=celeba")
+    assert (config["dataset"], config["train"]["epochs"]) == ("handwriting", 20)
 
 
 @pytest.mark.parametrize(
     "flags, complaint",
     [
-        (["--dataset=imagenet"], "value should be one of <attribute_csv|celeba|cifar100"),
+        (["--dataset=imagenet"], "config must be a file (.py, or a run's config.json) or one of"),
         (["--loss=smote"], "value should be one of <ce|class_rel"),
         (["--method=smote"], "method must be one of ['ce', 'class_rel'"),
         (["--compare=ce,smote"], "method must be one of ['ce', 'class_rel'"),
@@ -117,20 +162,21 @@ def test_a_method_sets_its_part_of_the_recipe(on_shop, tmp_path):
         (["--compare=ce", "--loss=focal"], "compare names the methods; --method and --loss are for one run"),
         (["--compare="], "compare must name a method or more"),
         (["--seeds=0,1"], "seeds are for --compare; one run takes --seed"),
-        (["--config.rule=median"], "rule must be one of ['argmax', 'threshold_adjustment', 'logit_adjustment']"),
-        (["--config.resampling=smote"], "resampling must be one of ['none', 'over_sampling'"),
-        (["--kappa=-3"], "kappa must be an integer >= 1, or none, received '-3'"),
-        (["--rho=1.5"], "rho must lie in (0, 1], received 1.5"),
+        (["--method=focal", "--loss=ce"], "method and loss must not be given both, received 'focal' and 'ce'"),
+        (["--method=class_rel_rho_10", "--rho=0.3"], "crl.rho is set by the method class_rel_rho_10: leave it out"),
+        (["--kappa=-3"], "crl.kappa must be an int >= 1, or none, received -3"),
+        (["--rho=1.5"], "crl.rho must be a number in (0, 1], received 1.5"),
         (["--learing_rate=1"], "Did you mean: learning_rate"),
         (["--config=nonsense"], "config must be a file (.py, or a run's config.json) or one of"),
-        (["--config.train.epoch=3"], "config has no setting 'epoch'; did you mean 'epochs'?"),
-        (["--config.optimiser=adamw"], "config has no setting 'optimiser'"),
-        (["--config=broken.py"], "config: invalid syntax (broken.py, line 1)"),
-        (["--seed=-1"], "seed must lie in [0, 2^32 - 1], received -1"),
+        (["--config.train.epoch=3"], "Unknown command line flag 'config.train.epoch'. Did you mean: config.train.epochs"),
+        (["--config.optimiser=adamw"], "Unknown command line flag 'config.optimiser'"),
+        (["--config=unknown.py"], "config has no setting 'train.epoch'; did you mean 'train.epochs'?"),
+        (["--config=broken.py"], "config broken.py: invalid syntax (broken.py, line 1)"),
+        (["--seed=-1"], "seed must be an int in [0, 4294967295], received -1"),
         (["--workdir=broken.py/run"], "workdir must be a folder, but broken.py is a file"),
-        (["--cache="], "cache must be 'none', 'memory' or a folder, received ''"),
+        (["--cache="], "data.cache must be 'none', 'memory' or a folder, received ''"),
         (["--cache=broken.py/kept", "--config.data.image_size=(40, 40)"], "broken.py/kept must be writable"),
-        (["--config.train.optimizer=lion"], "train.optimizer must be one of ('sgd', 'adamw'), received 'lion'"),
+        (["--config.train.optimizer=lion"], "train.optimizer must be one of ['sgd', 'adamw'], received 'lion'"),
         (["--mode=evaluate"], "workdir must be given"),
         (["--mode=evaluate", "--workdir=nowhere"], "nowhere lacks config.json, model.keras, result.json"),
         (["--resume", "--workdir=nowhere"], "nowhere holds no run to resume"),
@@ -141,6 +187,8 @@ def test_a_method_sets_its_part_of_the_recipe(on_shop, tmp_path):
 )
 def test_every_mistake_gets_one_clear_line(flags, complaint, tmp_path):
     (tmp_path / "broken.py").write_text("def get_config(:\n")
+    unknown = "from crl_tf.experiment.config import recipe\ndef get_config():\n    return recipe({'train.epoch': 3})\n"
+    (tmp_path / "unknown.py").write_text(unknown)
     code, out, err = command(*flags, cwd=tmp_path)
     assert code != 0 and complaint in err + out
     assert "Traceback" not in err + out
@@ -159,19 +207,17 @@ def test_every_recipe_loads_states_its_command_and_survives_json(name):
     recipe = load_recipe(name)
     assert f"--dataset={recipe.dataset}" in _source(name) or f"--config={name}" in _source(name) or name == "handwriting"
     assert "python -m crl_tf.main" in _source(name)
-    assert set(recipe.to_dict()) == set(base_recipe().to_dict())
+    assert set(recipe.to_dict()) == set(base_config().to_dict())
     assert from_json(json.loads(json.dumps(recipe.to_dict()))).to_json() == recipe.to_json()
 
 
 def _source(name):
-    from crl_tf.experiment.config import recipe_path
-
-    return recipe_path(name).read_text()
+    return (recipe_folder() / f"{name}.py").read_text()
 
 
 def test_unknown_keys_and_wrong_types_are_refused():
     for values in ({"train.epoch": 3}, {"train.epochs": "many"}, {"crl.kapa": 5}):
         with pytest.raises(ValueError, match=next(iter(values))):
-            override(base_recipe(), values)
-    with pytest.raises(ValueError, match="kapa"):
+            override(base_config(), values)
+    with pytest.raises(ValueError, match=r"'crl\.kapa'; did you mean 'crl\.kappa'"):
         from_json({"crl": {"kapa": 5}})

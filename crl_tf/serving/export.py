@@ -1,4 +1,4 @@
-"""A trained model as a SavedModel that a server loads without our code."""
+"""Exports a trained model as a SavedModel that a server loads without this package."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def export_saved_model(
 ) -> None:
     """Writes a SavedModel with two signatures.
 
-    serving_default: `images` float32 [B, any H, any W, 3] in [0, 255], resized as the training pipeline does, to, per label
-    under its name, the probabilities float32 [B, C].
-    class_names: nothing to, per label under its name, the names of these C classes, string [C].
-    The names stand in `assets.extra/schema.json` as well, for whoever reads rather than runs.
+    serving_default: from `images` float32 [B, H, W, 3] in [0, 255], of any size, to the probabilities of each label under its
+    name, float32 [B, C]. Images are resized as in training.
+    class_names: from nothing to the class names of each label under its name, string [C].
+    `assets.extra/schema.json` holds the names as well.
 
     Args:
         model: maps images [B, *image_size, 3] to concatenated logits [B, sum(num_classes)].
@@ -44,9 +44,9 @@ def export_saved_model(
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="images")])
     def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        # As in the pipeline: what has the size already is taken as it is, anything else is resized and rounded to whole numbers.
-        there = tf.reduce_all(tf.shape(images)[1:3] == size)
-        images = tf.cond(there, lambda: images, lambda: resized(images, size))
+        # As in training, images of the right size are not resized, and not rounded.
+        right_size = tf.reduce_all(tf.shape(images)[1:3] == size)
+        images = tf.cond(right_size, lambda: images, lambda: resized(images, size))
         images = tf.ensure_shape(images, [None, *size, 3])
         logits = model(images, training=False)
         logits = logits if offsets is None else logits + tf.constant(offsets, tf.float32)

@@ -5,13 +5,15 @@ import numpy as np
 import pytest
 
 from crl_tf.callbacks import Diverged
+from crl_tf.datasets.resampling import MeaninglessForData
 from crl_tf.experiment import compare as comparing
-from crl_tf.experiment.compare import compare
+from crl_tf.experiment import run as running
+from crl_tf.experiment.compare import compare, plan
 from crl_tf.experiment.methods import METHODS
 from crl_tf.experiment.run import evaluate
 from crl_tf.files import read_json
 
-REPORT = {"report.txt", "report.md", "report.csv", "runs.csv", "labels.csv"}
+REPORT = {"report.md", "report.csv", "runs.csv", "labels.csv"}
 
 
 @pytest.fixture
@@ -21,10 +23,10 @@ def quick(tiny_recipe):
     return tiny_recipe
 
 
-def test_methods_on_seeds_and_what_is_missing_later(quick, tmp_path, capsys):
+def test_methods_on_seeds_and_what_is_missing_later(quick, tmp_path, log):
     results = compare(quick, ["ce", "class_rel"], tmp_path / "many", seeds=[3, 4], export=False)
     assert [(r["seed"], r["method"]) for r in results] == [(3, "ce"), (3, "class_rel"), (4, "ce"), (4, "class_rel")]
-    assert "[1/4] ce · seed 3\n" in capsys.readouterr().out
+    assert "\n[1/4] ce · seed 3" in log.messages
     assert REPORT <= {path.name for path in (tmp_path / "many").iterdir()}
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "many").rglob("model.keras")}
     assert len(before) == 4
@@ -41,10 +43,10 @@ def test_methods_on_seeds_and_what_is_missing_later(quick, tmp_path, capsys):
         compare(quick, ["ce"], tmp_path / "many", resume=True)
 
 
-def test_a_decision_rule_costs_no_training(quick, tmp_path, capsys):
+def test_a_decision_rule_costs_no_training(quick, tmp_path, log):
     results = compare(quick, ["ce", "logit_adjustment"], tmp_path / "two", export=False)
-    said = capsys.readouterr().out
-    assert "only the decision rule is another" in said and not (tmp_path / "two/logit_adjustment/history.csv").exists()
+    assert any("only the decision rule is another" in message for message in log.messages)
+    assert not (tmp_path / "two/logit_adjustment/history.csv").exists()
     first, second = (keras.saving.load_model(tmp_path / "two" / r["method"] / "model.keras").get_weights() for r in results)
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -54,14 +56,15 @@ def test_a_decision_rule_costs_no_training(quick, tmp_path, capsys):
     quick.train.epochs = 2
     results = compare(quick, ["ce", "logit_adjustment"], tmp_path / "two", resume=True, export=False)
     assert [r["epochs"] for r in results] == [2, 2] and not (tmp_path / "two/logit_adjustment/history.csv").exists()
-    assert "Epoch 1/2" not in capsys.readouterr().out
+    rows = (tmp_path / "two/ce/history.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["epoch", "0", "1"]
 
 
 def test_one_that_diverges_does_not_take_the_others_along(quick, tmp_path, monkeypatch):
     run = comparing.run
 
     def fails_for_focal(config, *rest, **given):
-        if config.loss == "focal":
+        if config.method == "focal":
             raise Diverged("the loss became nan in epoch 1")
         return run(config, *rest, **given)
 
@@ -74,19 +77,69 @@ def test_one_that_diverges_does_not_take_the_others_along(quick, tmp_path, monke
         compare(quick, ["focal"], tmp_path / "none", export=False)
 
 
+def refusing(monkeypatch, refuse):
+    """Resampling finds that the data give a method no meaning where `refuse` (name, seed) says so."""
+    resample = comparing.resample
+
+    def refused(name, labels, schema, seed):
+        if refuse(name, seed):
+            raise MeaninglessForData("a class of one image")
+        return resample(name, labels, schema, seed)
+
+    monkeypatch.setattr(comparing, "resample", refused)
+    monkeypatch.setattr(running, "resample", refused)
+
+
 def test_all_is_every_row_that_has_a_meaning(quick, tmp_path, monkeypatch):
     monkeypatch.setattr(comparing, "METHODS", {name: METHODS[name] for name in ("ce", "down_sampling")})
-
-    def refuses(config, dataset):
-        if config.resampling == "down_sampling":
-            raise ValueError("a class of one image")
-
-    monkeypatch.setattr(comparing, "check_data", refuses)
+    refusing(monkeypatch, lambda name, seed: name == "down_sampling")
     assert [r["method"] for r in compare(quick, "all", tmp_path / "all", export=False)] == ["ce"]
-    assert "left out: a class of one image" in (tmp_path / "all/report.md").read_text()
-    with pytest.raises(ValueError, match="down_sampling: a class of one image"):
+    assert "left out: down_sampling: a class of one image" in (tmp_path / "all/report.md").read_text()
+    with pytest.raises(MeaninglessForData, match="down_sampling: a class of one image"):
         compare(quick, ["ce", "down_sampling"], tmp_path / "named", export=False)
     assert not (tmp_path / "named").exists()
+
+
+def test_any_other_error_is_an_error_and_keeps_its_type(quick, tmp_path, monkeypatch):
+    """Not swallowed by --compare=all, and not turned into an error of another type."""
+    monkeypatch.setattr(comparing, "METHODS", {name: METHODS[name] for name in ("ce", "class_rel")})
+    quick.crl.unlock()
+    quick.crl.rho = 2.0
+    for methods in ("all", ["ce", "class_rel"]):
+        with pytest.raises(ValueError, match=r"crl\.rho must be a number in \(0, 1\], received 2\.0"):
+            compare(quick, methods, tmp_path / "rho", export=False)
+    quick.crl.rho = 0.5
+
+    def broken(*_, **__):
+        b"\xff".decode("utf-8")
+
+    monkeypatch.setattr(comparing, "load_data", broken)
+    for methods in ("all", ["ce", "class_rel"]):
+        with pytest.raises(UnicodeDecodeError):
+            compare(quick, methods, tmp_path / "broken", export=False)
+    monkeypatch.setattr(comparing, "check", broken)
+    for methods in ("all", ["ce", "class_rel"]):
+        with pytest.raises(UnicodeDecodeError):
+            compare(quick, methods, tmp_path / "broken", export=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_plan_is_pure_and_says_what_will_run_where(quick, tmp_path, monkeypatch):
+    quick.data.dir = "nowhere"  # nothing is read
+    quick.network.width = 1.0
+    quick.model = "anet"
+    quick.data.image_size = (32, 32)
+    planned = plan(quick, "all", tmp_path / "run", seeds=[3, 4])
+    assert not list(tmp_path.iterdir())
+    # Cosine logits cannot become an SVM; every other method has a meaning as far as the configuration tells.
+    assert planned.left_out == {"ldam": "left out: network.cosine_scale must be none for anet, which ends in a linear SVM"}
+    assert [run.method for run in planned.runs] == 2 * [name for name in METHODS if name != "ldam"]
+    assert planned.runs[0].folder == tmp_path / "run/seed3/ce" and planned.runs[0].config.seed == 3
+    assert {run.config.crl.rho for run in planned.runs if run.method == "class_rel_rho_10"} == {0.1}
+    alone = plan(quick, ["logit_adjustment+ce"], tmp_path / "run")
+    assert [(run.method, run.folder) for run in alone.runs] == [("logit_adjustment", tmp_path / "run/logit_adjustment")]
+    later = plan(quick, ["ce"], tmp_path / "run", [4], previous={"methods": ["focal"], "seeds": [3], "failed": {}})
+    assert (later.methods, later.seeds, len(later.runs), len(later.folders)) == (("focal", "ce"), (3, 4), 1, 4)
 
 
 @pytest.mark.parametrize(
@@ -97,8 +150,8 @@ def test_all_is_every_row_that_has_a_meaning(quick, tmp_path, monkeypatch):
         (["ce", "smote"], {}, "method must be one of .*received 'smote'"),
         (["ce"], {"seeds": [1, 1]}, r"seeds must name each seed once, and one or more, received \[1, 1\]"),
         (["ce"], {"seeds": []}, "seeds must name each seed once"),
-        (["ce"], {"seeds": [0, 2**32]}, r"seed must lie in \[0, 2\^32 - 1\], received 4294967296"),
-        (["class_rel", "class_rel_all"], {"scope": "all"}, "class_rel_all: with this recipe it is class_rel_all, which another"),
+        (["ce"], {"seeds": [0, 2**32]}, r"seed must be an int in \[0, 4294967295\], received 4294967296"),
+        (["class_rel", "class_rel_all"], {"scope": "all"}, "class_rel_all: with this configuration it is the same as class_rel"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_is_read(quick, tmp_path, methods, given, complaint):
@@ -131,17 +184,11 @@ def test_another_recipe_does_not_mix_in(quick, tmp_path):
 
 
 def test_a_seed_that_gives_a_method_no_meaning_is_told_and_left(quick, tmp_path, monkeypatch):
-    check = comparing.check_data
-
-    def refuses(config, dataset):
-        if config.seed == 1:
-            raise comparing.MeaninglessData("a class of one image")
-        check(config, dataset)
-
-    monkeypatch.setattr(comparing, "check_data", refuses)
-    results = compare(quick, ["ce"], tmp_path / "run", seeds=[0, 1], export=False)
+    refusing(monkeypatch, lambda name, seed: seed == 1)
+    results = compare(quick, ["class_balanced_sampling"], tmp_path / "run", seeds=[0, 1], export=False)
     assert [r["seed"] for r in results] == [0]
-    assert read_json(tmp_path / "run/comparison.json")["failed"] == {"ce · seed 1": "a class of one image"}
+    failed = read_json(tmp_path / "run/comparison.json")["failed"]
+    assert failed == {"class_balanced_sampling · seed 1": "a class of one image"}
 
 
 def test_a_training_of_its_own_that_diverges_is_one_of_them(quick, tmp_path):

@@ -6,20 +6,22 @@ import pytest
 import tensorflow as tf
 
 from crl_tf import CRLModel
-from crl_tf.callbacks import TrainingProgress
 from crl_tf.datasets.source import Dataset, Split
 from crl_tf.experiment import run as experiment
-from crl_tf.experiment.config import base_recipe, override
-from crl_tf.experiment.methods import METHODS, settings_of
-from crl_tf.losses.table import STAGES, make_loss
+from crl_tf.experiment.config import base_config, loss_sections, override, resolved
+from crl_tf.experiment.data import Data, load_data
+from crl_tf.experiment.methods import METHODS, combined
+from crl_tf.imbalance import class_counts
+from crl_tf.losses.table import Problem, make_loss
 from crl_tf.schema import Attribute, AttributeSchema
 
 SCHEMAS = {"one label": (4,), "binary": (2, 2, 2), "mixed": (2, 3, 6)}
-TRAINED = [name for name in METHODS if METHODS[name].settings.get("loss") not in STAGES]
+OTHER_TRAINERS = [name for name, row in METHODS.items() if row.trainer]
+TRAINED = [name for name in METHODS if name not in OTHER_TRAINERS]
 
 
 def recipe_of(method):
-    return override(base_recipe(), settings_of(method))
+    return resolved(override(base_config(), {"method": method}))
 
 
 def samples(sizes, count=24, seed=0):
@@ -38,12 +40,12 @@ def model_of(method, sizes):
     features = keras.layers.Dense(6, "relu")(inputs)
     logits = keras.layers.Dense(sum(sizes))(features)
     model = CRLModel(keras.Model(inputs, {"features": features, "logits": logits}))
-    loss = make_loss(recipe, num_classes=sizes, class_counts=counts)
+    loss = make_loss(combined(method).loss, loss_sections(recipe), Problem(sizes, counts, recipe.network.cosine_scale))
     # Eagerly: tracing would take longer than all else.
     model.compile(keras.optimizers.SGD(0.1), loss=loss, run_eagerly=True)
-    if getattr(loss, "progress", None) is not None:
+    for callback in loss.callbacks(10):
         # Late, where a deferred weight counts.
-        TrainingProgress(loss, 10).on_epoch_begin(9)
+        callback.on_epoch_begin(9)
     return model
 
 
@@ -93,16 +95,16 @@ def test_loss_and_gradient_are_finite_on_degenerate_batches(method, kind):
 def test_a_run_saves_exports_and_its_export_decides_as_evaluate_does(method, tiny_recipe, tmp_path):
     tiny_recipe.train.epochs = 1
     tiny_recipe.network.width = 0.25
-    recipe = override(tiny_recipe, {**settings_of(method), "embedding.cluster_size": 5, "embedding.neighbours": 3})
+    recipe = override(tiny_recipe, {"method": method, "embedding.cluster_size": 5, "embedding.neighbours": 3})
     result = experiment.run(recipe, tmp_path / "run")
-    assert result["method"] == method and result["rule"] == recipe.rule and result["seconds"] > 0
+    assert result["method"] == method and result["rule"] == combined(method).rule and result["seconds"] > 0
     assert experiment.evaluate(tmp_path / "run") == [result]
     served = tf.saved_model.load(tmp_path / "run" / "export").signatures["serving_default"]
-    dataset = experiment.load(recipe)
+    data = load_data(recipe)
     counted = {name: np.zeros_like(label["confusion"]) for name, label in result["labels"].items()}
-    for images, labels in experiment.pipeline_of(recipe, dataset, "test"):
+    for images, labels in data.batches("test"):
         found = served(images=tf.cast(images, tf.float32))
-        for j, name in enumerate(dataset.schema.names):
+        for j, name in enumerate(data.dataset.schema.names):
             for truth, p in zip(labels.numpy()[:, j], found[name].numpy(), strict=True):
                 if truth >= 0:
                     counted[name][truth, p.argmax()] += 1
@@ -111,7 +113,7 @@ def test_a_run_saves_exports_and_its_export_decides_as_evaluate_does(method, tin
 
 
 @pytest.mark.parametrize("sizes", SCHEMAS.values(), ids=SCHEMAS)
-@pytest.mark.parametrize("method", STAGES)
+@pytest.mark.parametrize("method", OTHER_TRAINERS)
 def test_a_training_of_its_own_on_every_kind_of_schema(method, sizes, tiny_recipe, tmp_path):
     rng = np.random.default_rng(0)
     schema = AttributeSchema(tuple(Attribute(f"a{j}", tuple(f"c{k}" for k in range(c))) for j, c in enumerate(sizes)))
@@ -124,8 +126,9 @@ def test_a_training_of_its_own_on_every_kind_of_schema(method, sizes, tiny_recip
     train[train == sizes[-1] - 1] = 0
     train[0, -1] = min(2, sizes[-1] - 1)
     tiny_recipe.train.epochs, tiny_recipe.network.width = 1, 0.25
-    settings = {**settings_of(method), "embedding.cluster_size": 5, "embedding.neighbours": 3, "embedding.cluster_every": 2}
+    settings = {"method": method, "embedding.cluster_size": 5, "embedding.neighbours": 3, "embedding.cluster_every": 2}
     recipe = override(tiny_recipe, settings)
-    dataset = Dataset("drawn", schema, splits)
-    result = experiment.run(recipe, tmp_path / "run", dataset=dataset, export=False)
+    counts = class_counts(splits["train"].labels, schema.num_classes)
+    data = Data(Dataset("drawn", schema, splits), counts, (16, 16), recipe.train.batch_size, recipe.seed)
+    result = experiment.run(recipe, tmp_path / "run", data=data, export=False)
     assert 0 <= result["balanced_accuracy"] <= 1 and set(result["labels"]) == set(schema.names)

@@ -13,8 +13,9 @@ import tensorflow as tf
 from crl_tf.experiment import compare as comparing
 from crl_tf.experiment import run as experiment
 from crl_tf.experiment.config import from_json
+from crl_tf.experiment.data import load_data
+from crl_tf.experiment.methods import combined
 from crl_tf.files import read_json
-from crl_tf.imbalance import class_counts
 
 
 @pytest.fixture(scope="module")
@@ -171,10 +172,9 @@ def test_a_diverged_loss_stops_with_a_reason_and_keeps_no_result(tiny_recipe, tm
     assert not (tmp_path / "run" / "result.json").exists() and not (tmp_path / "run" / "model.keras").exists()
 
 
-def test_class_counts_of_the_loss_are_the_training_split(tiny_recipe):
-    dataset = experiment.load(tiny_recipe)
-    counts = class_counts(dataset.splits["train"].labels, dataset.schema.num_classes)
-    _, loss, _ = experiment.assemble(tiny_recipe, dataset, counts)
+def test_class_counts_of_the_loss_are_the_training_split(tiny_recipe, tmp_path):
+    data = load_data(tiny_recipe)
+    loss = experiment.prepare(tiny_recipe, combined("class_rel"), data, tmp_path).make_loss()
     # colour: h = (6, 6, 24), Omega = (18 + 18 + 0) / (3 * 24) = 0.5; size, where i % 10 = 3 is empty: large at i % 5 = 0.
     large = sum(1 for i in range(36) if i % 5 == 0)
     small = 36 - large - sum(1 for i in range(36) if i % 10 == 3)
@@ -199,7 +199,7 @@ def test_labels_nobody_annotated_are_named_before_training(tiny_recipe, tmp_path
     assert not (tmp_path / "run").exists()
 
 
-BAD = {"train.epochs": 0, "train.batch_size": 0, "loss": "nonsense", "rule": "median", "resampling": "smote", "model": "vgg"}
+BAD = {"train.epochs": 0, "train.batch_size": 0, "method": "nonsense", "train.schedule": "median", "model": "vgg"}
 
 
 @pytest.mark.parametrize("name, value", BAD.items())

@@ -11,6 +11,8 @@ from crl_tf.datasets.records.prepare import prepare
 from crl_tf.experiment import compare as comparing
 from crl_tf.experiment import run as experiment
 from crl_tf.experiment.config import from_json
+from crl_tf.experiment.data import load_data
+from crl_tf.experiment.inspect import inspect
 from crl_tf.files import read_json
 from crl_tf.models import build_network
 from crl_tf.schema import Attribute, AttributeSchema
@@ -25,14 +27,15 @@ def shrinking_recipe(tiny_recipe):
     return tiny_recipe
 
 
-def test_a_cache_changes_no_result(shrinking_recipe, tmp_path, capsys):
+def test_a_cache_changes_no_result(shrinking_recipe, tmp_path, log):
     weights, folder = {}, tmp_path / "cache"
     for place, cache in enumerate(("none", "memory", str(folder), str(folder))):
         shrinking_recipe.data.cache = cache
         experiment.run(shrinking_recipe, tmp_path / str(place), export=False)
         weights[place] = keras.saving.load_model(tmp_path / str(place) / "model.keras").get_weights()
         assert read_json(tmp_path / str(place) / "config.json")["recipe"]["data"]["cache"] == cache
-        said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("cache: ")]
+        said = [line for line in log.messages if line.startswith("cache: ")]
+        log.clear()
         # 60 images of 12 * 12 * 3 bytes.
         assert said == ([] if place == 0 else [f"cache: train, validation, test at 12 x 12, 0.03 MB in {cache}"])
     for other in (1, 2, 3):
@@ -41,18 +44,18 @@ def test_a_cache_changes_no_result(shrinking_recipe, tmp_path, capsys):
     assert len(list(folder.iterdir())) == 3
 
 
-def test_a_comparison_decodes_once(shrinking_recipe, tmp_path, capsys):
+def test_a_comparison_decodes_once(shrinking_recipe, tmp_path, log):
     shrinking_recipe.data.cache = "memory"
     shrinking_recipe.train.epochs = 1
     comparing.compare(shrinking_recipe, ["ce", "class_rel"], tmp_path / "both", export=False)
-    assert capsys.readouterr().out.count("cache: ") == 1
+    assert sum(line.startswith("cache: ") for line in log.messages) == 1
 
 
-def test_images_in_memory_need_none_and_it_says_so(tmp_path, capsys):
+def test_images_in_memory_need_none_and_it_says_so(tmp_path, log):
     recipe = from_json({"data": {"cache": "memory"}})
-    dataset = experiment.load(recipe)
-    assert experiment.with_cache(recipe, dataset) is dataset
-    assert "cache: nothing to keep, the images are in memory at 32 x 32 already" in capsys.readouterr().out
+    images = load_data(recipe).dataset.splits["train"].images
+    assert isinstance(images, np.ndarray) and images.dtype == np.uint8
+    assert "cache: nothing to keep, the images are in memory at 32 x 32 already" in log.messages
 
 
 def test_resume_may_change_the_cache_and_evaluate_writes_none(shrinking_recipe, tmp_path):
@@ -69,25 +72,26 @@ def test_resume_may_change_the_cache_and_evaluate_writes_none(shrinking_recipe, 
 def test_records_train_to_the_same_result_as_files(shrinking_recipe, tmp_path):
     shrinking_recipe.train.epochs = 1
     experiment.run(shrinking_recipe, tmp_path / "files", export=False)
-    folder = prepare(experiment.load(shrinking_recipe), tmp_path / "prepared", shard_bytes=5000)
+    folder = prepare(load_data(shrinking_recipe).dataset, tmp_path / "prepared", shard_bytes=5000)
     shrinking_recipe.dataset, shrinking_recipe.data.dir = "records", str(folder)
     experiment.run(shrinking_recipe, tmp_path / "records", export=False)
     weights = [keras.saving.load_model(tmp_path / run / "model.keras").get_weights() for run in ("files", "records")]
     for a, b in zip(*weights, strict=True):
         np.testing.assert_array_equal(a, b)
     shrinking_recipe.data.open_shards = 1
-    data = experiment.assemble(shrinking_recipe, dataset := experiment.load(shrinking_recipe), [np.ones(3), np.ones(2)])[2]
-    labels = np.concatenate([batch.numpy() for _, batch in data["train"]])
-    assert len(labels) == len(dataset.splits["train"]) and len(dataset.splits["train"].images.shards) > 1
+    data = load_data(shrinking_recipe)
+    labels = np.concatenate([batch.numpy() for _, batch in data.batches("train", training=True)])
+    train = data.dataset.splits["train"]
+    assert len(labels) == len(train) and len(train.images.shards) > 1
 
 
 def test_shards_are_refused_where_there_are_none(tiny_recipe):
     tiny_recipe.data.open_shards = 2
-    with pytest.raises(ValueError, match=r"data\.open_shards must be none for attribute_csv: only records have shards"):
-        experiment.load(tiny_recipe)
+    with pytest.raises(ValueError, match=r"data\.open_shards must be none for attribute_csv, since only records have shards"):
+        load_data(tiny_recipe)
 
 
-def test_unreadable_images_are_left_out_and_named(tiny_recipe, shop, tmp_path, capsys):
+def test_unreadable_images_are_left_out_and_named(tiny_recipe, shop, tmp_path, log):
     """Of 101 images one is broken: 0.99 %, which is just not more than 1."""
     rows = (shop / "attributes.csv").read_text().splitlines()
     for i in range(41):
@@ -97,12 +101,13 @@ def test_unreadable_images_are_left_out_and_named(tiny_recipe, shop, tmp_path, c
     (tmp_path / "more7.png").write_bytes(b"hello")
     tiny_recipe.data.dir, tiny_recipe.data.skip_unreadable, tiny_recipe.train.epochs = str(tmp_path), True, 1
     result = experiment.run(tiny_recipe, tmp_path / "run", export=False)
-    assert "left out 1 unreadable image: " in (out := capsys.readouterr().out) and "more7.png" in out
+    (line,) = [line for line in log.messages if line.startswith("left out 1 unreadable image: ")]
+    assert "more7.png" in line
     assert read_json(tmp_path / "run/config.json")["images"]["train"] == 36 + 40
     assert result["epochs"] == 1
     (tmp_path / "more8.png").unlink()
     with pytest.raises(ValueError, match=r"2 of 101 .*more7\.png.*more8\.png \(missing\)"):
-        experiment.load(tiny_recipe)
+        load_data(tiny_recipe)
 
 
 def test_a_broken_test_image_is_met_before_the_first_epoch(tiny_recipe, shop, tmp_path):
@@ -118,12 +123,12 @@ def test_a_broken_test_image_is_met_before_the_first_epoch(tiny_recipe, shop, tm
 
 
 def test_an_inspection_is_written_over_its_own_and_nothing_else(tiny_recipe, tmp_path):
-    first = experiment.inspect(tiny_recipe, tmp_path / "seen", check_images=False)
-    assert experiment.inspect(tiny_recipe, tmp_path / "seen", check_images=False) == first
+    first = inspect(tiny_recipe, tmp_path / "seen", check_images=False)
+    assert inspect(tiny_recipe, tmp_path / "seen", check_images=False) == first
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("...")
     with pytest.raises(ValueError, match=r"mine is not empty and holds no inspection: pass another --workdir"):
-        experiment.inspect(tiny_recipe, tmp_path / "mine")
+        inspect(tiny_recipe, tmp_path / "mine")
 
 
 def test_a_config_from_before_there_was_a_cache_loads():

@@ -12,6 +12,8 @@ from sklearn.svm import LinearSVC
 
 from crl_tf.datasets.source import SPLITS, Dataset, Split
 from crl_tf.experiment import run as experiment
+from crl_tf.experiment.data import Data, load_data
+from crl_tf.experiment.methods import combined
 from crl_tf.imbalance import class_counts
 from crl_tf.schema import Attribute, AttributeSchema
 
@@ -26,7 +28,7 @@ def test_anet_ends_in_the_svm_that_scikit_learn_fits_on_its_features(tiny_recipe
     result = experiment.run(tiny_recipe, tmp_path / "run")
     assert json.loads(json.dumps(experiment.evaluate(tmp_path / "run"))) == [json.loads(json.dumps(result))]
     model = keras.saving.load_model(tmp_path / "run" / "model.keras")
-    dataset = experiment.load(tiny_recipe)
+    dataset = load_data(tiny_recipe).dataset
     images = np.stack([keras.utils.img_to_array(keras.utils.load_img(path)) for path in dataset.splits["train"].images])
     images = tf.image.resize(images, (32, 32), antialias=True).numpy().round()
     colours = dataset.splits["train"].labels[:, 0]
@@ -47,7 +49,7 @@ def test_anet_ends_in_the_svm_that_scikit_learn_fits_on_its_features(tiny_recipe
     )
 
 
-def test_panda_finds_its_parts_by_the_mean_landmarks(tiny_recipe, capsys):
+def test_panda_finds_its_parts_by_the_mean_landmarks(tiny_recipe, tmp_path, log):
     # Five landmarks in pixels of CelebA's aligned images, 218 high and 178 wide, around the same five points in each image.
     rng = np.random.default_rng(0)
     means = np.array([[69, 111], [108, 111], [88, 135], [72, 152], [106, 152]])
@@ -58,8 +60,9 @@ def test_panda_finds_its_parts_by_the_mean_landmarks(tiny_recipe, capsys):
         splits[name] = Split(images, rng.integers(0, 2, (20, 1)).astype(np.int8), {"landmarks": landmarks})
     dataset = Dataset("faces", AttributeSchema((Attribute("smiling", ("absent", "present")),)), splits)
     tiny_recipe.model, tiny_recipe.network.width, tiny_recipe.data.image_size = "panda", 0.1, (48, 40)
-    model, _, _ = experiment.assemble(tiny_recipe, dataset, class_counts(splits["train"].labels, [2]))
-    assert "parts around the mean landmarks of 20 training images" in capsys.readouterr().out
+    data = Data(dataset, class_counts(splits["train"].labels, [2]), (48, 40), 16, 0)
+    model = experiment.prepare(tiny_recipe, combined("class_rel"), data, tmp_path).make_model()
+    assert "panda: parts around the mean landmarks of 20 training images" in log.messages
     crops = [layer for layer in model.network.get_layer("backbone").layers if isinstance(layer, keras.layers.Cropping2D)]
     assert len(crops) == 5
     for crop, (x, y) in zip(crops, means, strict=True):
@@ -94,8 +97,8 @@ def test_a_run_starts_from_the_backbone_of_another(command):
     for a, b in zip(first, frozen, strict=True):
         np.testing.assert_array_equal(a, b)
     recorded = json.loads((folder / "frozen/config.json").read_text())["recipe"]["network"]
-    expected = {"width": 1.0, "pretrained": str(folder / "first/model.keras"), "freeze": -1, "backbone_rate": 1.0}
-    assert recorded == {**expected, "cosine_scale": 0.0}
+    expected = {"width": 1.0, "pretrained": str(folder / "first/model.keras"), "freeze": "all", "backbone_rate": 1.0}
+    assert recorded == {**expected, "cosine_scale": None}
     ran = run("--workdir=slow", "--pretrained=first/model.keras", "--freeze=1", "--backbone_rate=0.01", "--loss=ce")
     assert ran.returncode == 0, ran.stderr
     assert "backbone from " in ran.stdout and "1 of its 3 layers frozen; it learns at 0.01 of the rate" in ran.stdout
@@ -111,7 +114,7 @@ def test_what_cannot_be_started_from_gets_one_clear_line(command):
         (["--pretrained=nowhere.h5"], "nowhere.h5"),
         (["--pretrained=first"], "did you mean"),
         (["--pretrained=imagenet"], "pretrained"),
-        (["--freeze=some"], "freeze must be an integer >= 0, or all, received 'some'"),
+        (["--freeze=some"], "network.freeze must be none, all, or an int >= 0, received 'some'"),
         (["--freeze=4"], "received 4"),
         (["--model=resnet23"], "did you mean resnet32"),
         (["--model=keras:ResNet50", "--width=0.5", "--config.data.image_size=(32, 32)"], "width must be 1 for keras:ResNet50"),
