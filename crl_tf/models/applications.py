@@ -1,4 +1,4 @@
-"""Every network of keras.applications as a row like the others: keras:NAME."""
+"""The networks of keras.applications as rows like the others: keras:NAME."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from keras import layers
 
 from crl_tf.models.backbones import Network
 from crl_tf.models.heads import linear
-from crl_tf.models.preprocessing import as_application
+from crl_tf.models.preprocessing import ApplicationInput
 
 PREFIX = "keras:"
-IMAGENET = (1000,)
+IMAGENET_CLASSES = (1000,)
 
 MOST_MOMENTUM = 0.9
-"""Of batch normalisation's averages. Keras's networks have 0.99 and more, MobileNets 0.999: in the few hundred steps of a small
-data set their averages lag far behind the weights, and inference, so all that is measured, stays near chance for long."""
+"""The most momentum of the averages of batch normalisation. Keras's networks have 0.99 and more, MobileNets 0.999: in the few
+hundred steps of a small dataset their averages lag far behind the weights, and inference stays near chance for long."""
 
 STDDEV_RGB = (0.229, 0.224, 0.225)
-"""Of ImageNet's pixels. Keras divides by their square root behind EfficientNet's Normalization, in `published` below."""
+"""Standard deviations of ImageNet's pixels, for `_as_published`."""
 
 
 def application_names() -> list[str]:
-    """keras:NAME for every network that the installed Keras has.
+    """keras:NAME for every network of the installed Keras.
 
     >>> "keras:ResNet50" in application_names()
     True
@@ -37,23 +37,27 @@ def application_names() -> list[str]:
 
 
 def application(name: str) -> Network:
-    """The row of keras:NAME: the network without its classifier, averaged over positions, and the logits of all labels on it.
+    """The row of keras:NAME: the network without its classifier, averaged over positions, with a linear head.
 
-    The head is one layer, as on the ResNet50 of the paper's DeepFashion experiment (Sec. 4.2), of which no layer per attribute is
-    told: 1,000 labels with 64 features each on 2,048 would be 131 million parameters, against 4 million of the logits alone.
+    The head is the one of the paper's ResNet50 for DeepFashion (Sec. 4.2), which has no layers per attribute.
 
     >>> row = application("keras:InceptionV3")
     >>> row.image_size, row.smallest_side
     ((299, 299), 75)
     """
     build = constructor(name)
+    module = _module(build)
+    # Keras names the sizes that it takes in its errors, before it builds or downloads anything.
+    smallest = re.search(r"at least (\d+)x\d+", _error_for_one_pixel(build, include_top=False, weights=None))
+    # MobileNetV3's classifier takes any size, and was published with 224 x 224.
+    published = re.search(r"should be \((\d+), (\d+), 3\)", _error_for_one_pixel(build, include_top=True, weights="imagenet"))
     return Network(
         functools.partial(_features, build),
         linear,
-        _published_size(build),
-        IMAGENET,
-        _smallest_side(build),
-        preprocess=as_application(_module(build)),
+        (int(published[1]), int(published[2])) if published else (224, 224),
+        IMAGENET_CLASSES,
+        int(smallest[1]) if smallest else 1,
+        preprocess=lambda images: ApplicationInput(module)(images),
         widths=False,
     )
 
@@ -76,9 +80,10 @@ def _features(build: Callable[..., keras.Model], images: keras.KerasTensor, widt
 
 
 def _as_published(model: keras.Model, images: keras.KerasTensor) -> keras.Model:
-    """EfficientNet as Keras builds it by weights="imagenet" only: divided by sqrt(stddev) once more after its Normalization.
+    """EfficientNet with the layer that its published weights need: a division by sqrt(stddev) after its Normalization.
 
-    The published weights want it. Always there, so that weights mean the same whichever way they came.
+    Keras adds it with weights="imagenet" only. Here it is always there, so that the same weights give the same features whether
+    Keras downloads them or a file holds them.
     """
 
     def call(layer: layers.Layer, *args: Any, **kwargs: Any) -> Any:
@@ -92,25 +97,13 @@ def _as_published(model: keras.Model, images: keras.KerasTensor) -> keras.Model:
 
 
 def _module(build: Callable[..., keras.Model]) -> str:
-    """The module of keras.applications that a network is of: not all of them are also attributes of theirs."""
+    """The name of the module of keras.applications that defines a network."""
     return build.__module__.rpartition(".")[2]
 
 
-def _smallest_side(build: Callable[..., keras.Model]) -> int:
-    found = re.search(r"at least (\d+)x\d+", _refusal(build, include_top=False, weights=None))
-    return int(found[1]) if found else 1
-
-
-def _published_size(build: Callable[..., keras.Model]) -> tuple[int, int]:
-    """(height, width) that the published classifier takes; MobileNetV3's takes any, and was published with 224 x 224."""
-    found = re.search(r"should be \((\d+), (\d+), 3\)", _refusal(build, include_top=True, weights="imagenet"))
-    return (int(found[1]), int(found[2])) if found else (224, 224)
-
-
-def _refusal(build: Callable[..., keras.Model], **settings: Any) -> str:
-    """What Keras says to images of one pixel: it looks at their size before it builds or fetches anything."""
+def _error_for_one_pixel(build: Callable[..., keras.Model], **arguments: Any) -> str:
     try:
-        build(input_shape=(1, 1, 3), **settings)
+        build(input_shape=(1, 1, 3), **arguments)
     except ValueError as error:
         return str(error)
     return ""

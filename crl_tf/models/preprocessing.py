@@ -1,31 +1,27 @@
-"""From images in [0, 255] to what a backbone wants to see."""
+"""Preprocessing: from images in [0, 255] to the input of a backbone."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 from keras import layers
 
+from crl_tf.serialization import registered
+
 
 def to_unit_range(images: keras.KerasTensor) -> keras.KerasTensor:
-    """Images in [0, 255] to [-1, 1], what most networks of the paper start from here."""
+    """Images in [0, 255] to [-1, 1], the input of most networks of the paper here."""
     return layers.Rescaling(1 / 127.5, offset=-1.0)(images)
 
 
-def as_application(module: str) -> Callable[[keras.KerasTensor], keras.KerasTensor]:
-    """What makes of images in [0, 255] what the networks of a module of keras.applications were trained on."""
-    return lambda images: ApplicationInput(module)(images)
-
-
-@keras.saving.register_keras_serializable(package="crl_tf")
+@registered
 class ApplicationInput(layers.Layer):
-    """Images in [0, 255] as a network of keras.applications wants them: the `preprocess_input` of its module.
+    """Applies the `preprocess_input` of a module of keras.applications to images in [0, 255].
 
-    float32 under every dtype policy; a network whose own first layers do it is given the images as they are.
+    float32 under every dtype policy. A network whose own first layers preprocess gets the images unchanged.
 
     Args:
         module: of keras.applications: "resnet", "mobilenet_v2", ...
@@ -36,11 +32,11 @@ class ApplicationInput(layers.Layer):
 
     def __init__(self, module: str, **kwargs: Any) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
-        found = getattr(keras.applications, module, None)
-        if not inspect.ismodule(found) or not hasattr(found, "preprocess_input"):
+        functions = getattr(keras.applications, module, None)
+        if not inspect.ismodule(functions) or not hasattr(functions, "preprocess_input"):
             raise ValueError(f"module must be one of keras.applications, received {module!r}")
         self.module = module
-        self._preprocess = found.preprocess_input
+        self._preprocess = functions.preprocess_input
 
     def call(self, images: tf.Tensor) -> tf.Tensor:
         return self._preprocess(keras.ops.cast(images, "float32"))

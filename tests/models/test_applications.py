@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from crl_tf.crl_model import CRLModel
-from crl_tf.experiment.trainers.gradient import precision
 from crl_tf.models import build_network, find_network, network_names
+from crl_tf.models.build import dtype_policy
 from crl_tf.models.preprocessing import ApplicationInput
 from crl_tf.schema import Attribute, AttributeSchema
 from crl_tf.serving.export import export_saved_model
@@ -77,7 +77,7 @@ def test_all_of_keras_is_there_with_its_sizes_and_its_module():
 
 @pytest.mark.parametrize("module", PUBLISHED)
 def test_preprocessing_is_that_of_the_module_in_float32(module):
-    with precision("mixed_bfloat16"):
+    with dtype_policy("mixed_bfloat16"):
         layer = ApplicationInput(module)
     seen = layer(PIXEL)
     assert seen.dtype == tf.float32
@@ -114,8 +114,8 @@ def test_outputs_are_those_of_the_application_called_by_hand(name, images):
 
 
 def test_under_a_mixed_policy_and_through_a_file(images, tmp_path):
-    with precision("mixed_bfloat16"):
-        model = CRLModel(build_network("keras:MobileNet", image_size=(32, 40), num_classes=[2, 3]))
+    network = build_network("keras:MobileNet", image_size=(32, 40), num_classes=[2, 3], precision="mixed_bfloat16")
+    model = CRLModel(network, dtype="mixed_bfloat16")
     conv = model.network.get_layer("backbone").get_layer("conv1")
     assert (conv.compute_dtype, conv.kernel.dtype) == ("bfloat16", "float32")
     assert {output.dtype for output in model.network.output.values()} == {"float32"}

@@ -97,5 +97,7 @@ def test_a_network_with_a_cosine_head():
     network = build_network("cifarnet", image_size=(16, 16), num_classes=[2, 3], width=0.1, cosine_scale=30.0)
     logits = network(np.random.default_rng(0).uniform(0, 255, (4, 16, 16, 3)))["logits"].numpy()
     assert logits.shape == (4, 5) and np.abs(logits).max() <= 30.0
-    with pytest.raises(ValueError, match=r"cosine_scale must be 0 for a network that ends in a linear SVM, received 30\.0"):
+    with pytest.raises(ValueError, match=r"cosine_scale must be none for a network that ends in a linear SVM, received 30\.0"):
         build_network("anet", image_size=(55, 47), num_classes=[2], cosine_scale=30.0)
+    with pytest.raises(ValueError, match=r"cosine_scale must be > 0 or none, received 0\.0 for cifarnet"):
+        build_network("cifarnet", image_size=(16, 16), num_classes=[2], cosine_scale=0.0)

@@ -1,4 +1,4 @@
-"""The table of networks: one file per backbone, one row each that says what stands on it."""
+"""The table of networks: one file per backbone, one row each."""
 
 from __future__ import annotations
 
@@ -20,26 +20,23 @@ from crl_tf.models.backbones import (
     resnet32,
     resnet50,
 )
-from crl_tf.models.heads import branches, linear
-from crl_tf.models.preprocessing import as_application, to_unit_range
-
-Head = Callable[..., dict[str, keras.KerasTensor]]
-"""(features [B, F], classes per label, width) to {"features": [B, D] or [B, L, D], "logits": [B, sum(num_classes)]}, float32."""
+from crl_tf.models.heads import Head, branches, linear
+from crl_tf.models.preprocessing import ApplicationInput, to_unit_range
 
 
 class Network(NamedTuple):
     """A row of the table.
 
-    backbone: (images as `preprocess` gives them, width) to features [B, F], in the policy's precision. width multiplies the
-        filters of every layer: 1 is the published network.
-    head: what stands on it, with the width too.
+    backbone: (preprocessed images, width) to features [B, F], in the precision of the policy. width multiplies the filters and
+        units of every layer; 1 is the published network. Weights start by He's rule where the paper does not say how.
+    head: from these features to the features and logits of every label.
     image_size: (height, width) of its images as published.
-    published_classes: classes per label of the data that the paper trained it on; for counting its parameters and FLOPs.
-    smallest_side: of an image, what is left of which after the last pooling is no less than a pixel.
-    preprocess: images in [0, 255] to what the backbone wants.
-    widths: whether width can be anything but 1.
-    parts: whether the backbone takes `regions`, too (`crl_tf.models.backbones.panda`).
-    linear_svm: whether, after training, a linear SVM per label takes the place of the last layer (`crl_tf.experiment.trainers.linear_svm`).
+    published_classes: classes per label of the data that the paper trained it on, for counting its parameters.
+    smallest_side: the least height and width of an image, of which a pixel is left after the last pooling.
+    preprocess: from images in [0, 255] to what the backbone takes.
+    widths: whether width can differ from 1.
+    parts: whether the backbone also takes `regions` (`crl_tf.models.backbones.panda`).
+    linear_svm: whether a linear SVM per label replaces the last layer after training.
     """
 
     backbone: Callable[..., keras.KerasTensor]
@@ -55,7 +52,7 @@ class Network(NamedTuple):
 
 CELEBA = (2,) * 40
 XDOMAIN = (6, 6, 7, 9, 14, 18, 25, 38, 55)
-"""Nine labels of 6 to 55 classes, 178 in all (Table 2); how many each of the others has is not told there."""
+"""Nine labels of 6 to 55 classes, 178 in all (Table 2). The sizes of the other seven are not published; these add up."""
 DEEPFASHION = (2,) * 1000
 CIFAR = (100,)
 
@@ -66,7 +63,12 @@ NETWORKS: dict[str, Network] = {
     "resnet32": Network(resnet32.resnet32, linear, (32, 32), CIFAR, resnet32.SMALLEST_SIDE),
     "densenet": Network(densenet.densenet, linear, (32, 32), CIFAR, densenet.SMALLEST_SIDE),
     "resnet50": Network(
-        resnet50.resnet50, linear, (224, 224), DEEPFASHION, resnet50.SMALLEST_SIDE, preprocess=as_application("resnet")
+        resnet50.resnet50,
+        linear,
+        (224, 224),
+        DEEPFASHION,
+        resnet50.SMALLEST_SIDE,
+        preprocess=lambda images: ApplicationInput("resnet")(images),
     ),
     "anet": Network(anet.anet, linear, (55, 47), CELEBA, anet.SMALLEST_SIDE, linear_svm=True),
     "panda": Network(panda.panda, linear, (112, 92), CELEBA, panda.SMALLEST_SIDE, parts=True),

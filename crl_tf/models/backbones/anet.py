@@ -1,4 +1,4 @@
-"""ANet (Liu et al., ICCV 2015), a face network which the paper compares with on CelebA (Sec. 4.1)."""
+"""ANet (Liu et al., ICCV 2015), a face network that the paper compares with on CelebA (Sec. 4.1)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ SMALLEST_SIDE = 16
 def anet(images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor:
     """Four convolutions, the first three pooled, and one fully connected layer: features for a linear SVM per label.
 
-    Published: LNet finds the face; ANet is trained on identities, then on attributes, and its features go to an SVM for each
-    attribute (`crl_tf.experiment.trainers.linear_svm`). Its third and fourth convolutions have filters of their own for each cell of a grid. Here:
-    no LNet, since CelebA's images are aligned faces; no training on identities, for which the single-domain form has no labels;
-    every filter for the whole image. Filters and units are ours: those of the DeepID networks, faces' too and of the same
-    group, where the published ones could not be confirmed.
+    Differs from the paper: no LNet, which finds the face, since CelebA's images are aligned faces; no training on identities;
+    convolutions share their filters over the whole image, where the paper's third and fourth have filters for each cell of a
+    grid. The numbers of filters and units are those of the DeepID networks, since the published ones could not be confirmed.
 
     Args:
-        images: [B, H, W, 3] in [-1, 1]; height and width are free from 16 on (55 x 47 is ours: what DeepID2 sees).
+        images: [B, H, W, 3] in [-1, 1], of any size from 16 x 16 on (55 x 47 as DeepID2; not published).
         width: multiplies the filters and units.
     Returns:
         features [B, 160], non-negative.

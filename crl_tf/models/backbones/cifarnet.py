@@ -14,7 +14,7 @@ def cifarnet(images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor
     """Three 5x5 convolutions, each pooled 3x3 with stride 2.
 
     Args:
-        images: [B, H, W, 3] in [-1, 1]; height and width are free from 8 on (published with 32 x 32).
+        images: [B, H, W, 3] in [-1, 1], of any size from 8 x 8 on (published with 32 x 32).
         width: multiplies the filters.
     Returns:
         features [B, 64 H/8 W/8].

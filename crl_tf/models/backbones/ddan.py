@@ -11,20 +11,19 @@ from crl_tf.models.heads import scaled
 SMALLEST_SIDE = nin.SMALLEST_SIDE
 
 BRANCH = (64,)
-"""Units of the layer that every label has to itself, before its logits."""
+"""Units of the layer of each label before its logits."""
 
 
 def ddan(images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor:
-    """NIN units and one fully connected layer for all labels, what is left of two columns when there is one domain.
+    """NIN units and one fully connected layer for all labels; each label has a branch (`BRANCH`) on it.
 
-    Published: a column for the shop's images and one for the street's; alignment cost layers between them draw the features of
-    the two domains together, and the attributes are predicted from what the columns are merged into. Here: one column. With
-    nothing to align, the costs are gone, and the layer that merges is an ordinary one; that makes one shared layer where DARN
-    has two. How many there were, and how wide, could not be confirmed. Ours: the trunk that MTCT has (`nin`), 4,096 units as
-    in DARN, and one layer of 64 for each label, what the paper gives an attribute's features in Sec. 4.1.
+    Differs from the paper: one column for one domain, where the paper has one for the shop's and one for the street's images
+    with alignment costs between their layers, and a layer that merges them. That layer is the fully connected one. Not
+    published, as far as could be confirmed: the numbers of layers and units. The trunk is `nin`, as MTCT's; the layers have
+    4,096 and 64 units, as DARN's.
 
     Args:
-        images: [B, H, W, 3] in [-1, 1]; height and width are free from 32 on (227 x 227 is ours, as for MTCT).
+        images: [B, H, W, 3] in [-1, 1], of any size from 32 x 32 on (227 x 227 as MTCT; not published).
         width: multiplies the filters and units.
     Returns:
         features [B, 4096].

@@ -11,11 +11,11 @@ SMALLEST_SIDE = 32
 
 
 def deepid2(images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor:
-    """Four convolutions, then 160 features that see the last two of them.
+    """Four convolutions, the first three pooled, and 160 features of a layer on the last two of them.
 
     Args:
-        images: [B, H, W, 3] in [-1, 1]; height and width are free from 32 on (published with 55 x 47).
-        width: multiplies the filters.
+        images: [B, H, W, 3] in [-1, 1], of any size from 32 x 32 on (published with 55 x 47).
+        width: multiplies the filters and units.
     Returns:
         features [B, 160].
     """

@@ -11,15 +11,15 @@ SMALLEST_SIDE = 8
 
 
 def densenet(images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor:
-    """3 blocks of 12 convolutions, each of which sees all before it in its block and adds 12 filters: L = 40, k = 12.
+    """3 blocks of 12 convolutions; each takes the outputs of all before it in its block and adds 12 filters: L = 40, k = 12.
 
-    The paper does not say which DenseNet it means. Its 74.0 % on CIFAR-100 (Table 8) is nearer the 75.6 % published for this
-    one, without bottlenecks, than the 77.7 % of the one with 100 layers and bottlenecks. With 10 classes it has 1,019,722
-    trainable parameters. No dropout, as published for training with augmentation.
+    The paper does not say which DenseNet it used. Its 74.0 % on CIFAR-100 (Table 8) is nearer the 75.6 % published for this one,
+    without bottlenecks, than the 77.7 % of the one with 100 layers and bottlenecks. With 10 classes it has 1,019,722 trainable
+    parameters, as published. No dropout, as published for training with augmentation.
 
     Args:
-        images: [B, H, W, 3] in [-1, 1]; height and width are free from 8 on (published with 32 x 32).
-        width: multiplies the first layer's 16 filters and the 12 that each adds.
+        images: [B, H, W, 3] in [-1, 1], of any size from 8 x 8 on (published with 32 x 32).
+        width: multiplies the 16 filters of the first layer and the 12 that each adds.
     Returns:
         features [B, 448]: 16 + 3 * 12 * 12.
     """

@@ -10,22 +10,22 @@ from crl_tf.models.heads import scaled
 SMALLEST_SIDE = 32
 
 STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
-"""Filters and 3x3 convolutions of each stage of VGG-16."""
+"""Filters and number of 3x3 convolutions of each stage of VGG-16."""
 
 
 def fashionnet(images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor:
     """VGG-16 (Simonyan and Zisserman, 2015) up to its last layer but one.
 
-    Published: VGG-16 whose last convolutions and fully connected layers are threefold, for landmarks, for what lies around them
-    and for the whole image. X-Domain has no landmarks, which leaves the branch of the whole image: VGG-16 itself. Its heads for
-    categories and for triplets are gone, too; the paper predicts attributes only. It does not say which weights it started
-    from. From scratch, 16 layers without batch normalisation need He's initialisation, which they have here.
+    Differs from FashionNet, whose last convolutions and fully connected layers have three branches, for landmarks, for the
+    regions around them and for the whole image: X-Domain has no landmarks, so only the last is here, which is VGG-16. No heads
+    for categories and triplets; the paper predicts attributes only. It does not say from which weights it started. Trained from
+    scratch, 16 layers without batch normalisation need He's initialisation.
 
     Args:
-        images: [B, H, W, 3] in [-1, 1]; height and width are free from 32 on (published with 224 x 224).
+        images: [B, H, W, 3] in [-1, 1], of any size from 32 x 32 on (published with 224 x 224).
         width: multiplies the filters and units.
     Returns:
-        features [B, 4096] after ReLU; in training half of them are dropped, as after the layer before.
+        features [B, 4096] after ReLU; in training, dropout of a half follows both fully connected layers.
     """
     x = images
     for filters, convolutions in STAGES:

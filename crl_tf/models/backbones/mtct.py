@@ -9,20 +9,19 @@ from crl_tf.models.backbones import nin
 SMALLEST_SIDE = nin.SMALLEST_SIDE
 
 BRANCH = (256, 64)
-"""Units of the layers that every label has to itself, before its logits."""
+"""Units of the layers of each label before its logits."""
 
 
 def mtct(images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor:
-    """Five stacked NIN units; each label's branch on them (`BRANCH`) is its own down to the convolutions.
+    """Five stacked NIN units (`nin`); each label has a branch (`BRANCH`) on them.
 
     The paper: "five stacked NIN conv units and n_attr parallel branches with each a 3-FC-layers sub-network for modelling a
-    distinct attribute". Nothing is named after these three, so the last of them is taken to be the attribute's classifier, as
-    AlexNet counts its three: two layers and the logits. Their widths are not told; 64 is what Sec. 4.1 gives an attribute's
-    features, and 256 is half-way, in the logarithm, from the trunk's 1,024. No curriculum: one domain has no second stage.
+    distinct attribute". The last of the three layers is taken to be the classifier: two layers and the logits. Not published:
+    their units. 64 is what Sec. 4.1 gives an attribute's features; 256 is the geometric mean of 64 and the trunk's 1,024. No
+    curriculum, whose second stage needs a second domain.
 
     Args:
-        images: [B, H, W, 3] in [-1, 1]; height and width are free from 32 on. The paper names no size; 227 x 227 is usual for
-            networks with this first layer.
+        images: [B, H, W, 3] in [-1, 1], of any size from 32 x 32 on (227 x 227, usual with this first layer; not published).
         width: multiplies the filters.
     Returns:
         features [B, 1024].

@@ -16,14 +16,14 @@ UNITS = ((96, 11, 4), (256, 5, 1), (384, 3, 1), (384, 3, 1), (1024, 3, 1))
 def nin_units(images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor:
     """Five units of a k x k convolution and two 1x1, each with ReLU; 3x3 max pooling with stride 2 after the 1st, 2nd and 4th.
 
-    Lin et al.'s ImageNet network has four units of 96, 256, 384 and 1,024 filters. The paper has five and does not say of what
-    width: the fifth is here a second one of 384, where AlexNet too has two layers of 384 in a row. As in their network, dropout
-    of a half stands before the last unit and the mean over positions after it, so that any image size gives as many features.
-    Ours: every layer pads ("same"), which keeps small images possible, and He's initialisation, which a stack of 15 layers
-    without batch normalisation needs when it is trained from scratch; the paper trained it on ImageNet first.
+    Lin et al.'s ImageNet network has four units of 96, 256, 384 and 1,024 filters. The paper has five and does not publish their
+    filters: here there is a second unit of 384, as AlexNet has two layers of 384 in a row. As in Lin et al., dropout of a half
+    precedes the last unit and the mean over positions follows it. Differs from the paper, which pretrained on ImageNet: padding
+    in every layer ("same"), so that small images are possible, and He's initialisation, which 15 layers without batch
+    normalisation need when they are trained from scratch.
 
     Args:
-        images: [B, H, W, 3] in [-1, 1]; height and width are free from 32 on, where one position is left of them.
+        images: [B, H, W, 3] in [-1, 1], of any size from 32 x 32 on, of which one position is left.
         width: multiplies the filters.
     Returns:
         features [B, 1024], non-negative.

@@ -1,4 +1,4 @@
-"""PANDA (Zhang et al., CVPR 2014), a network of parts which the paper compares with on CelebA (Sec. 4.1)."""
+"""PANDA (Zhang et al., CVPR 2014), a network of parts that the paper compares with on CelebA (Sec. 4.1)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from crl_tf.models.heads import scaled
 SMALLEST_SIDE = 32
 
 SMALLEST_PART = 8
-"""Pixels that a part must have each way."""
+"""The least height and width of a part, in pixels."""
 
 Region = tuple[float, float, float, float]
 """(top, left, bottom, right) in shares of the image's height and width."""
@@ -26,32 +26,30 @@ FIXED_REGIONS: tuple[Region, ...] = (
     (0.4, 0.4, 1.0, 1.0),
     (0.2, 0.2, 0.8, 0.8),
 )
-"""Where nothing is annotated: four quadrants that overlap, and the centre."""
+"""The parts where no landmarks are annotated: four overlapping quadrants, and the centre."""
 
 
 def panda(images: keras.KerasTensor, width: float = 1.0, regions: Sequence[Region] = FIXED_REGIONS) -> keras.KerasTensor:
-    """A network for every part and one for the whole image, none sharing weights, their features joined.
+    """A network for every part and one for the whole image, without shared weights; their features are joined.
 
-    Published: parts are poselets, patches of 56 x 56 that a detector finds in each image; a network is trained on each kind on
-    its own, and a linear SVM decides on the features of all and of a network for the whole image. Here: there is no detector,
-    and a part is the same region of every image; all networks are trained at once, under one linear layer. CelebA's faces are
-    aligned, so that a landmark is at nearly the same place in each, and what a trained network is asked about is an image
-    without landmarks: regions belong to a data set (`regions_of_landmarks`), not to an image.
+    Differs from the paper, where parts are poselets, patches of 56 x 56 that a detector finds in each image, each kind has a
+    network trained on its own, and a linear SVM decides on all features. Here a part is the same region of every image, since
+    CelebA's faces are aligned, and since the images that a trained network predicts have no landmarks; regions belong to a
+    dataset (`regions_of_landmarks`). All networks are trained at once, under one linear layer.
 
-    A part's network is that of the authors' published definition: 5x5, 5x5, 3x3 and 3x3 convolutions of 64 filters, each
-    followed by 3x3 max pooling with stride 2, and a last layer of 576 units. Theirs is connected locally, 3 x 3 positions of 64
-    filters; this one is connected fully, for parts of any size. Ours too: no local response normalisation, which He's
-    initialisation makes up for, and for the whole image a network like those of the parts, where theirs was trained on ImageNet.
+    A part's network is the authors' published one: 5x5, 5x5, 3x3 and 3x3 convolutions of 64 filters, each followed by 3x3 max
+    pooling with stride 2, and a layer of 576 units. Differs from it: that layer is fully connected, for parts of any size; no
+    local response normalisation; the network of the whole image is like those of the parts, not pretrained on ImageNet.
 
     Args:
-        images: [B, H, W, 3] in [-1, 1]; height and width are free from 32 on (112 x 92 is ours: CelebA's proportions, and
-            parts near the published 56 x 56).
+        images: [B, H, W, 3] in [-1, 1], of any size from 32 x 32 on (112 x 92: CelebA's proportions, parts near 56 x 56; not
+            published).
         width: multiplies the filters and units.
         regions: of the parts, rounded outward to whole pixels.
     Returns:
         features [B, 576 (1 + parts)], those of the whole image first.
     Raises:
-        ValueError: for regions that are none, outside the image, empty, or of fewer than 8 pixels either way.
+        ValueError: no regions, or regions that are outside the image, empty, or smaller than 8 pixels either way.
     """
     if not regions:
         raise ValueError(f"regions must be one or more of (top, left, bottom, right), received {regions!r}")
@@ -60,7 +58,7 @@ def panda(images: keras.KerasTensor, width: float = 1.0, regions: Sequence[Regio
 
 
 def regions_of_landmarks(landmarks: np.ndarray, image_size: Sequence[int]) -> tuple[Region, ...]:
-    """A region around the mean position of every landmark: half of the image's height and width, less what lies outside.
+    """Regions of half the image's height and width around the mean position of every landmark, cut off at the image's edge.
 
     Args:
         landmarks: [n, P, 2], (x, y) in pixels of the images they were annotated on; CelebA has P = 5.
@@ -68,7 +66,7 @@ def regions_of_landmarks(landmarks: np.ndarray, image_size: Sequence[int]) -> tu
     Returns:
         P regions, for `panda`.
     Raises:
-        ValueError: for landmarks of another shape, none at all, or whose mean is outside the image.
+        ValueError: landmarks of another shape, none at all, or with a mean outside the image.
 
     >>> regions_of_landmarks(np.array([[[50.0, 20.0], [10.0, 40.0]]]), (80, 100))
     ((0.0, 0.25, 0.5, 0.75), (0.25, 0.0, 0.75, 0.35))

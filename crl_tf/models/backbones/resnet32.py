@@ -13,11 +13,11 @@ SMALLEST_SIDE = 8
 def resnet32(images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor:
     """3 stages of 5 blocks of two 3x3 convolutions, 16, 32 and 64 filters: 6 * 5 + 2 weighted layers with the classifier.
 
-    Shortcuts have no parameters (option A): where a stage halves the image and doubles the filters, every second pixel is taken
-    and the new filters begin at 0. With 10 classes that makes the published 464,154 trainable parameters.
+    Shortcuts have no parameters (option A): where a stage halves the image and doubles the filters, they take every second pixel
+    and add filters of zeros. With 10 classes it has 464,154 trainable parameters, as published.
 
     Args:
-        images: [B, H, W, 3] in [-1, 1]; height and width are free from 8 on (published with 32 x 32).
+        images: [B, H, W, 3] in [-1, 1], of any size from 8 x 8 on (published with 32 x 32).
         width: multiplies the filters.
     Returns:
         features [B, 64].
@@ -36,7 +36,7 @@ def _block(x: keras.KerasTensor, filters: int, stride: int) -> keras.KerasTensor
     if stride > 1:
         x = layers.AveragePooling2D(1, strides=stride)(x)  # a window of one pixel: every second one
     if missing := filters - x.shape[-1]:
-        # The zeros are a padding of the channels, moved to where Keras pads.
+        # Pads the channels with zeros, in the place of rows, which Keras can pad.
         x = layers.Permute((3, 1, 2))(x)
         x = layers.ZeroPadding2D(((missing // 2, missing - missing // 2), (0, 0)), data_format="channels_last")(x)
         x = layers.Permute((2, 3, 1))(x)

@@ -11,15 +11,15 @@ SMALLEST_SIDE = 32
 
 
 def resnet50(images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor:
-    """A 7x7 convolution, then 3, 4, 6 and 3 bottleneck blocks of 64, 128, 256 and 512 filters, of which four times come out.
+    """A 7x7 convolution, then 3, 4, 6 and 3 bottleneck blocks of 64, 128, 256 and 512 filters, with four times as many outputs.
 
-    The first version: a stage halves the image in the first 1x1 convolution of its first block. Convolution biases, padding and
-    the epsilon of batch normalisation are those of keras.applications.ResNet50, and so are the images that it sees: weights of
-    that one fit, in order, and mean the same; its width is not free.
+    The first version of ResNet: the first 1x1 convolution of a stage halves the image. Preprocessing, convolution biases, padding
+    and the epsilon of batch normalisation are those of keras.applications.ResNet50, so that its weights fit, in order, and give
+    the same features; but that network has no width.
 
     Args:
-        images: [B, H, W, 3], blue, green, red, each less its mean on ImageNet (`preprocess_input` of keras.applications.resnet);
-            height and width are free from 32 on (published with 224 x 224).
+        images: [B, H, W, 3], blue, green, red, each minus its mean on ImageNet (`preprocess_input` of keras.applications.resnet),
+            of any size from 32 x 32 on (published with 224 x 224).
         width: multiplies the filters.
     Returns:
         features [B, 2048].
