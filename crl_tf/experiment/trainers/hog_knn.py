@@ -1,40 +1,21 @@
-"""HOG features and k nearest neighbours: nothing is learned but which images are remembered."""
+"""Trains nothing: HOG features, decided by k nearest neighbours (Dalal & Triggs, CVPR 2005)."""
 
 from __future__ import annotations
 
 import time
 
 import keras
-import numpy as np
-from rich.progress import track
 
-from crl_tf.experiment.trainers.base import StageInput, check_settings
-from crl_tf.layers.hog import HOG, check_size, hog_of_images
-from crl_tf.layers.nearest_neighbours import NearestNeighbours, choose_references
+from crl_tf.experiment.trainers.base import Task, Trained
+from crl_tf.experiment.trainers.neighbours import choose_references, decide_by_neighbours
+from crl_tf.layers.hog import HOG
 
 
-def learn_hog_knn(given: StageInput) -> tuple[keras.Model, float]:
-    """The `references` training images by their HOG, which scikit-image computes here and the layer `HOG` of an image to decide.
-
-    Args:
-        given: of its settings, `references` and `neighbours` are looked at.
-    Returns:
-        a `Stage`'s model, and seconds.
-    """
-    check_settings(given.settings)
-    check_size(given.image_size)
+def train(task: Task) -> Trained:
+    """Keeps the HOG features of `embedding.references` training images, whose nearest `embedding.neighbours` decide."""
     began = time.perf_counter()
-    labels = given.dataset.splits["train"].labels
-    kept = choose_references(labels, given.settings.references, given.seed)
-    data = given.pipeline("train", False, kept)
-    batches = track(data, "HOG of training images", total=int(data.cardinality()), transient=True)
-    features = np.concatenate([hog_of_images(images.numpy()) for images, _ in batches])
-    decision = NearestNeighbours.of(
-        features,
-        labels[kept],
-        num_classes=given.dataset.schema.num_classes,
-        neighbours=given.settings.neighbours,
-        name="neighbours",
-    )
-    images = keras.Input((*given.image_size, 3), dtype="float32", name="images")
-    return keras.Model(images, decision(HOG(name="hog")(images)), name="hog_knn"), time.perf_counter() - began
+    references = choose_references(task.data.dataset.splits["train"].labels, task.embedding["references"], task.seed)
+    images = keras.Input((*task.data.image_size, 3), dtype="float32", name="images")
+    features = keras.Model(images, HOG(name="hog")(images))
+    task.begin()
+    return Trained(decide_by_neighbours(task, features, references, "hog_knn"), time.perf_counter() - began)

@@ -1,4 +1,4 @@
-"""Triplet-kNN: features learned by the triplet loss, decided by k nearest neighbours (Schroff et al., CVPR 2015)."""
+"""Trains features by the triplet loss and decides by k nearest neighbours (Schroff et al., CVPR 2015)."""
 
 from __future__ import annotations
 
@@ -7,36 +7,30 @@ import time
 import keras
 
 from crl_tf.callbacks import StopAtNaN
-from crl_tf.experiment.trainers.base import StageInput, check_settings
-from crl_tf.experiment.trainers.features import extract_features, feature_model, freeze_beside, inference, warn_if_collapsed
-from crl_tf.layers.nearest_neighbours import NearestNeighbours, choose_references
+from crl_tf.experiment.trainers.base import Task, Trained
+from crl_tf.experiment.trainers.features import feature_model, freeze_beside, warn_if_collapsed
+from crl_tf.experiment.trainers.neighbours import choose_references, decide_by_neighbours
 from crl_tf.losses.triplet import TripletLoss
 
 
-def learn_triplet_knn(given: StageInput) -> tuple[keras.Model, float]:
-    """All labels at once on one network, for `epochs`; then the features of `references` training images are remembered.
+def train(task: Task) -> Trained:
+    """Trains one network for all labels by the triplet loss with `embedding.margin`.
 
-    A run that was stopped begins again.
-
-    Args:
-        given: of its settings, `margin`, `references` and `neighbours` are looked at.
-    Returns:
-        a `Stage`'s model, and seconds.
+    Then it keeps the features of `embedding.references` training images, whose nearest `embedding.neighbours` decide. A run that
+    was stopped starts again.
     """
-    check_settings(given.settings)
     began = time.perf_counter()
-    labels, num_classes = given.dataset.splits["train"].labels, list(given.dataset.schema.num_classes)
-    kept = choose_references(labels, given.settings.references, given.seed)
-    keras.utils.set_random_seed(given.seed)
-    model = given.make_model()
+    dataset = task.data.dataset
+    references = choose_references(dataset.splits["train"].labels, task.embedding["references"], task.seed)
+    keras.utils.set_random_seed(task.seed)
+    model = task.make_model()
     features = feature_model(model)
     freeze_beside(model, features)
-    model.compile(given.make_optimizer(model, given.steps_per_epoch), loss=TripletLoss(num_classes, margin=given.settings.margin))
-    model.fit(given.pipeline("train", True, None), epochs=given.epochs, shuffle=False, verbose=2, callbacks=[StopAtNaN()])
-
-    known = extract_features(inference(features), given.pipeline("train", False, kept))
-    warn_if_collapsed(known, "triplet_knn")
-    decision = NearestNeighbours.of(
-        known, labels[kept], num_classes=num_classes, neighbours=given.settings.neighbours, name="neighbours"
-    )
-    return keras.Model(features.input, decision(features.output), name="triplet_knn"), time.perf_counter() - began
+    loss = TripletLoss(list(dataset.schema.num_classes), margin=task.embedding["margin"])
+    model.compile(task.make_optimizer(model, task.steps_per_epoch), loss=loss)
+    task.begin(model)
+    callbacks = [StopAtNaN(), *task.progress.callbacks()]
+    model.fit(task.data.batches("train", training=True), epochs=task.epochs, shuffle=False, verbose=0, callbacks=callbacks)
+    decided = decide_by_neighbours(task, features, references, "triplet_knn")
+    warn_if_collapsed(decided.get_layer("neighbours").known.numpy(), "triplet_knn")
+    return Trained(decided, time.perf_counter() - began)

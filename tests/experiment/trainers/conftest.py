@@ -1,13 +1,13 @@
 import keras
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from crl_tf.crl_model import CRLModel
-from crl_tf.datasets.pipeline import make_pipeline
 from crl_tf.datasets.source import Dataset, Split
-from crl_tf.experiment.trainers.base import StageInput
+from crl_tf.experiment.data import Data
+from crl_tf.experiment.trainers.base import Task
 from crl_tf.imbalance import class_counts
+from crl_tf.losses.cross_entropy import MultiLabelCrossEntropy
 from crl_tf.models import build_network
 from crl_tf.schema import Attribute, AttributeSchema
 
@@ -30,49 +30,38 @@ def toy():
 
 @pytest.fixture
 def settings():
-    return ConfigDict(
-        {
-            "cluster_every": 4,
-            "cluster_size": 6,
-            "neighbours": 5,
-            "references": 50,
-            "margin": 0.2,
-            "margins": (0.1, 0.2, 0.3),
-            "pretraining_epochs": 1,
-        }
-    )
+    """The section "embedding", which the tasks of `task_in` share."""
+    return {
+        "cluster_every": 4,
+        "cluster_size": 6,
+        "neighbours": 5,
+        "references": 50,
+        "margin": 0.2,
+        "margins": (0.1, 0.2, 0.3),
+        "pretraining_epochs": 1,
+    }
 
 
 @pytest.fixture
-def given_for(toy, settings):
-    """Makes the input of a stage: of a folder, and what else differs from the toy's."""
+def task_in(toy, settings):
+    """Makes the task of a trainer: its folder, and what else differs from two epochs of a small network on the toy."""
 
-    def make(workdir, **changes):
-        dataset = changes.pop("dataset", toy)
-        seed = changes.get("seed", 0)
-
-        def make_model():
-            sizes = dataset.schema.num_classes
-            return CRLModel(build_network("cifarnet", image_size=SIZE, num_classes=sizes, width=0.1))
-
-        def pipeline(split, training, indices):
-            return make_pipeline(
-                dataset.splits[split], image_size=SIZE, batch_size=16, training=training, seed=seed, indices=indices
-            )
-
+    def make(workdir, *, dataset=toy, augment=(), **changes):
+        num_classes, seed = list(dataset.schema.num_classes), changes.get("seed", 0)
+        counts = class_counts(dataset.splits["train"].labels, num_classes)
         content = {
-            "settings": settings,
-            "dataset": dataset,
-            "counts": class_counts(dataset.splits["train"].labels, dataset.schema.num_classes),
-            "seed": 0,
-            "batch_size": 16,
-            "epochs": 2,
+            "data": Data(dataset, counts, SIZE, batch_size=16, seed=seed, augment=augment),
             "workdir": workdir,
-            "image_size": SIZE,
-            "make_model": make_model,
+            "seed": seed,
+            "epochs": 2,
+            "make_model": lambda: CRLModel(build_network("cifarnet", image_size=SIZE, num_classes=num_classes, width=0.1)),
             "make_optimizer": lambda model, steps: keras.optimizers.SGD(0.01, momentum=0.9),
-            "pipeline": pipeline,
+            "make_loss": lambda: MultiLabelCrossEntropy(num_classes),
+            "indices": None,
+            "compile_options": {},
+            "linear_svm": False,
+            "embedding": settings,
         }
-        return StageInput(**{**content, **changes})
+        return Task(**{**content, **changes})
 
     return make

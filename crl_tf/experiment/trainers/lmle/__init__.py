@@ -1,1 +1,0 @@
-"""Large Margin Local Embedding."""

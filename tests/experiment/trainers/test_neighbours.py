@@ -1,0 +1,27 @@
+"""Which training images become references."""
+
+import numpy as np
+import pytest
+
+from crl_tf.experiment.trainers.neighbours import choose_references
+
+
+def test_references_hold_every_class_that_occurs():
+    rng = np.random.default_rng(0)
+    labels = np.where(rng.random((1000, 2)) < 0.5, -1, 0)
+    labels[17, 0], labels[500, 1], labels[501, 1] = 1, 3, 2
+    unknown = (labels < 0).all(axis=1)
+    for seed in range(5):
+        kept = choose_references(labels, 30, seed)
+        assert len(kept) == len(set(kept)) == 30 and (np.diff(kept) > 0).all()
+        assert {17, 500, 501} <= set(kept) and not unknown[kept].any()
+    assert set(choose_references(labels, 30, 0)) != set(choose_references(labels, 30, 1))
+    np.testing.assert_array_equal(choose_references(labels, 30, 0), choose_references(labels, 30, 0))
+    np.testing.assert_array_equal(choose_references(labels, 5000, 0), np.flatnonzero(~unknown))
+
+
+def test_too_few_references_are_refused():
+    with pytest.raises(ValueError, match=r"embedding\.references must be 3 or more to keep one image of each class, received 2"):
+        choose_references(np.array([[0], [1], [2], [0]]), 2, 0)
+    with pytest.raises(ValueError, match="no training image has an annotation"):
+        choose_references(np.full((3, 2), -1), 2, 0)

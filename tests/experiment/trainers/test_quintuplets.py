@@ -1,0 +1,155 @@
+"""Clusters of every class, quintuplets against a loop over all samples, and the anchors that a batch draws."""
+
+import numpy as np
+import pytest
+
+from crl_tf.experiment.trainers import quintuplets
+from crl_tf.experiment.trainers.quintuplets import (
+    Clusters,
+    Quintuplets,
+    class_costs,
+    cluster_classes,
+    draw_anchors,
+    find_quintuplets,
+)
+
+
+@pytest.fixture
+def blobs():
+    """Class 0 in four heaps of 25, class 1 in one of 10, class 4 a single point."""
+    rng = np.random.default_rng(0)
+    corners = np.array([[0, 0], [9, 0], [0, 9], [9, 9]])
+    points = np.concatenate([np.repeat(corners, 25, axis=0), np.full((10, 2), 20), [[30, 30]]])
+    return (points + rng.normal(scale=0.1, size=points.shape)).astype(np.float32), np.repeat([0, 1, 4], [100, 10, 1])
+
+
+@pytest.mark.parametrize("full", [10_000, 50], ids=["kmeans", "mini-batches"])
+def test_heaps_are_found_class_by_class(blobs, monkeypatch, full):
+    monkeypatch.setattr(quintuplets, "FULL_KMEANS", full)
+    points, classes = blobs
+    clusters = cluster_classes(points, classes, size=25, seed=0)
+    assert clusters.classes.tolist() == [0, 0, 0, 0, 1, 4]
+    for heap in range(4):
+        assert len(set(clusters.cluster[25 * heap : 25 * heap + 25])) == 1
+    for number, of_class in enumerate(clusters.classes):
+        members = clusters.cluster == number
+        assert set(classes[members]) == {of_class}
+        np.testing.assert_allclose(clusters.centres[number], points[members].mean(axis=0), rtol=1e-5)
+
+
+def test_so_many_clusters_as_the_rule_says():
+    points = np.random.default_rng(1).normal(size=(36, 3)).astype(np.float32)
+    counts = np.unique(cluster_classes(points, np.repeat([0, 1, 2], [29, 4, 3]), size=10, seed=0).classes, return_counts=True)
+    assert counts[1].tolist() == [3, 1, 1]  # round(2.9), round(0.4) and round(0.3) are at least 1
+
+
+def test_points_that_coincide_make_fewer_clusters_and_no_warning(recwarn):
+    clusters = cluster_classes(np.ones((10, 2), np.float32), np.zeros(10, int), size=2, seed=0)
+    assert clusters.centres.tolist() == [[1, 1]] and not clusters.cluster.any()
+    assert not recwarn.list
+
+
+def test_a_seed_gives_the_same_clusters_again():
+    points, classes = np.random.default_rng(2).normal(size=(400, 4)).astype(np.float32), np.zeros(400, int)
+    first, again, other = (cluster_classes(points, classes, size=10, seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.cluster, again.cluster)
+    np.testing.assert_array_equal(first.centres, again.centres)
+    assert (first.cluster != other.cluster).any()
+
+
+def test_what_cannot_be_clustered_is_refused():
+    with pytest.raises(ValueError, match="size must be >= 1, received 0"):
+        cluster_classes(np.ones((2, 2)), np.zeros(2, int), size=0, seed=0)
+    with pytest.raises(ValueError, match=r"features must be \[n, D\] and classes \[n\]"):
+        cluster_classes(np.ones((2, 2)), np.zeros(3, int), size=1, seed=0)
+
+
+def by_hand(points, cluster, of_cluster):
+    index, valid = [], []
+    classes = of_cluster[cluster]
+    for a in range(len(points)):
+        far = lambda i: ((points[a] - points[i]) ** 2).sum()  # noqa: B023, E731
+        others = [i for i in range(len(points)) if i != a]
+        sets = [
+            (max, [i for i in others if cluster[i] == cluster[a]]),
+            (min, [i for i in others if classes[i] == classes[a] and cluster[i] != cluster[a]]),
+            (max, [i for i in others if classes[i] == classes[a]]),
+            (min, [i for i in others if classes[i] != classes[a]]),
+        ]
+        index.append([a, *(best(members, key=far) if members else a for best, members in sets)])
+        valid.append([bool(members) for _, members in sets])
+    return np.array(index), np.array(valid)
+
+
+def sample(seed, of_cluster, n=40):
+    rng = np.random.default_rng(seed)
+    of_cluster = np.array(of_cluster)
+    cluster = rng.permutation(np.concatenate([np.arange(len(of_cluster)), rng.integers(0, len(of_cluster), n - len(of_cluster))]))
+    return rng.normal(size=(n, 3)).astype(np.float32), cluster, of_cluster
+
+
+@pytest.mark.parametrize("of_cluster", [[0, 0, 0, 1, 1, 5], [0, 2], [3], [1, 1], [0, 1, 2, 3, 3]])
+@pytest.mark.parametrize("at_once", [1 << 25, 50])  # 50: a row at a time
+def test_quintuplets_are_what_a_search_of_everything_finds(monkeypatch, of_cluster, at_once):
+    monkeypatch.setattr(quintuplets, "DISTANCES_AT_ONCE", at_once)
+    points, cluster, of_cluster = sample(0, of_cluster)
+    fives = find_quintuplets(points, Clusters(cluster, points[: len(of_cluster)], of_cluster))
+    index, valid = by_hand(points, cluster, of_cluster)
+    np.testing.assert_array_equal(fives.index, index)
+    np.testing.assert_array_equal(fives.valid, valid)
+
+
+def test_clusters_and_classes_of_one_sample():
+    of_cluster = np.array([0, 0, 1])
+    points, cluster = np.random.default_rng(1).normal(size=(5, 2)).astype(np.float32), np.array([0, 0, 0, 1, 2])
+    fives = find_quintuplets(points, Clusters(cluster, points[:3], of_cluster))
+    index, valid = by_hand(points, cluster, of_cluster)
+    np.testing.assert_array_equal(fives.index, index)
+    np.testing.assert_array_equal(fives.valid, valid)
+    assert fives.usable.tolist() == [True, True, True, True, False]
+
+
+def test_points_that_coincide_are_still_someone_else():
+    fives = find_quintuplets(np.ones((4, 2), np.float32), Clusters(np.array([0, 0, 1, 1]), np.ones((2, 2)), np.array([0, 1])))
+    assert (fives.index[:, 1] != fives.index[:, 0]).all() and (fives.index[:, 3] != fives.index[:, 0]).all()
+
+
+def test_usable_takes_two_neighbouring_samples():
+    valid = np.array([[1, 0, 1, 0], [0, 1, 0, 1], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]], bool)
+    assert Quintuplets(np.zeros((5, 5), int), valid).usable.tolist() == [False, False, True, True, True]
+
+
+def test_classes_are_drawn_equally_within_a_batch_and_over_all():
+    classes = np.repeat([0, 1, 2, 7], [500, 40, 3, 1])
+    usable = classes != 7
+    usable[0] = False
+    drawn = draw_anchors(classes, usable, batches=30, size=7, rng=np.random.default_rng(0))
+    assert drawn.shape == (30, 7) and usable[drawn].all()
+    for batch in classes[drawn]:
+        counts = np.bincount(batch, minlength=3)
+        assert counts.min() >= 1 and counts.max() <= 4  # 7 anchors of 3 classes, a turn cut at either end
+    assert np.bincount(classes[drawn].ravel()).tolist() == [70, 70, 70]
+    assert set(drawn[classes[drawn] == 2]) == {540, 541, 542}
+
+
+def test_more_classes_than_anchors_take_turns_across_batches():
+    classes = np.arange(6)
+    drawn = draw_anchors(classes, np.ones(6, bool), batches=3, size=2, rng=np.random.default_rng(0))
+    assert sorted(drawn.ravel()) == list(range(6))
+
+
+def test_anchors_follow_from_the_generator():
+    classes, usable = np.repeat([0, 1], [50, 5]), np.ones(55, bool)
+    draws = [draw_anchors(classes, usable, batches=4, size=5, rng=np.random.default_rng(s)) for s in (0, 0, 1)]
+    assert (draws[0] == draws[1]).all() and (draws[0] != draws[2]).any()
+
+
+def test_nothing_to_draw_is_refused():
+    with pytest.raises(ValueError, match="usable must hold at least one sample, received none"):
+        draw_anchors(np.zeros(3, int), np.zeros(3, bool), batches=1, size=1, rng=np.random.default_rng(0))
+
+
+def test_costs_make_the_classes_of_a_batch_weigh_the_same():
+    costs = class_costs(np.array([[0, 0, 0, 4], [1, 1, 1, 1], [2, 2, 0, 0]]))
+    np.testing.assert_allclose(costs, [[4 / 6, 4 / 6, 4 / 6, 4 / 2], [1] * 4, [1] * 4], rtol=1e-6)
+    assert costs.dtype == np.float32
