@@ -5,6 +5,7 @@ python tools/settings_table.py
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from crl_tf.experiment.settings import SETTINGS
@@ -26,7 +27,7 @@ def settings_table() -> str:
     tables: dict[str, list[str]] = {}
     for key, setting in SETTINGS.items():
         title = SECTIONS.get(key.rpartition(".")[0], "Parameters of other losses")
-        rule = setting.rule.words.replace("|", "\\|")
+        rule = re.sub(r"\[('.*')\]", r"\1", setting.rule.words).replace("'", "`").replace("|", "\\|")
         flag = f"`--{setting.flag}`" if setting.flag else ""
         rows = tables.setdefault(title, ["| setting | default | must be | flag | meaning |", "|---|---|---|---|---|"])
         rows.append(f"| `{key}` | {_shown(setting.default)} | {rule} | {flag} | {setting.what} |")
