@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import FieldReference
 
 from crl_tf.datasets.resampling import MeaninglessForData
-from crl_tf.experiment.methods import METHODS, combined
+from crl_tf.experiment.methods import METHODS, Method, canonical, combined
 from crl_tf.experiment.settings import SETTINGS, check_key, check_setting
 from crl_tf.experiment.trainers import TRAINERS
 from crl_tf.experiment.trainers.optimizer import check_schedule
@@ -155,17 +155,17 @@ def from_json(settings: Mapping[str, Any] | None) -> ConfigDict:
 def _from_0_1(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of version 0.1, which had loss, resampling and rule in place of the method, and numbers for "off" and "all"."""
     settings = {key: value for key, value in flat.items() if key not in ("loss", "resampling", "rule")}
-    parts = {"loss": flat.get("loss", "class_rel"), "resampling": flat.get("resampling"), "rule": flat.get("rule")}
+
+    def fits(row: Method, part: str) -> bool:
+        names = (row.loss, row.trainer) if part == "loss" else (getattr(row, part),)
+        return flat[part] in names and all(flat.get(key, SETTINGS[key].default) == v for key, v in row.settings.items())
+
     rows = []
-    for part, name in parts.items():
-        fitting = [
-            (len(row.settings), row_name)
-            for row_name, row in METHODS.items()
-            if (row.sets.get(part) == name or (part == "loss" and row.trainer == name))
-            and all(flat.get(key, SETTINGS[key].default) == value for key, value in row.settings.items())
-        ]
-        rows += [max(fitting, key=lambda row: row[0])[1]] if fitting else []
-    settings["method"] = "+".join(row for row in rows if row != "ce" or len(rows) == 1)
+    for part in ("loss", "resampling", "rule"):
+        # The row that says most: class_rel with rho = 0.1 is class_rel_rho_10.
+        fitting = [name for name, row in METHODS.items() if part in flat and fits(row, part)]
+        rows += [max(fitting, key=lambda name: len(METHODS[name].settings))] if fitting else []
+    settings["method"] = canonical("+".join(rows)) if rows else "class_rel"
     for key, old, new in (("network.freeze", -1, "all"), ("network.freeze", 0, "none"), ("network.cosine_scale", 0.0, None)):
         if key in settings and settings[key] == old and not isinstance(settings[key], bool):
             settings[key] = new

@@ -85,9 +85,9 @@ def combined(name: str) -> Method:
         if row_name not in METHODS:
             raise ValueError(f"method must be one of {list(METHODS)}, or several joined by +, received {name!r}")
         row_sets = METHODS[row_name].sets
-        # A trainer of its own has a loss of its own.
-        exclusive = {"loss", "trainer"} if row_sets.keys() & {"loss", "trainer"} and sets.keys() & {"loss", "trainer"} else set()
-        twice = (sets.keys() & row_sets.keys()) | exclusive
+        twice = sets.keys() & row_sets.keys()
+        if "loss" in {*sets, *row_sets} and "trainer" in {*sets, *row_sets}:
+            twice |= {"loss", "trainer"}  # a trainer other than gradient has a loss of its own
         if twice:
             raise ValueError(f"method {name!r} gives {', '.join(sorted(twice))} twice: join what sets different things")
         sets |= row_sets
