@@ -33,7 +33,7 @@ def test_a_step_of_sgd_follows_the_gradient_of_the_objective(level, jit):
     before = [v.numpy() for v in model.trainable_variables]
     with tf.GradientTape() as tape:
         outputs = model.network(x)
-        expected = tf.reduce_mean(loss.objective(y, outputs["logits"], outputs["features"]).per_sample)
+        expected = tf.reduce_mean(loss.batch_terms(y, outputs["logits"], outputs["features"]).per_sample)
     gradients = tape.gradient(expected, model.trainable_variables)
     model.compile(keras.optimizers.SGD(0.1), loss=loss, jit_compile=jit)
     logs = model.train_on_batch(x, y, return_dict=True)

@@ -41,7 +41,7 @@ for name, loss in (("class", CRL([2, 3], alpha=0.4)), ("instance", CRL([2, 3], l
             if name == "ce":
                 shares.append(loss(y[part], outputs["logits"]))
             else:
-                shares.append(tf.reduce_mean(loss.objective(y[part], outputs["logits"], outputs["features"]).per_sample))
+                shares.append(tf.reduce_mean(loss.batch_terms(y[part], outputs["logits"], outputs["features"]).per_sample))
         total = tf.add_n(shares) / 2 + tf.add_n(single.losses)
     gradients = tape.gradient(total, single.trainable_variables)
     expected = [v - 0.1 * g for v, g in zip(single.trainable_variables, gradients)]

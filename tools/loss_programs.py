@@ -114,7 +114,7 @@ def objective(setting: Setting, level: str, comparison: str, **parameters: objec
     loss = CRL(setting.num_classes, level=level, comparison=comparison, alpha=0.5, **parameters)
 
     def of(labels: tf.Tensor, logits: tf.Tensor, features: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_mean(loss.objective(labels, logits, features).per_sample)
+        return tf.reduce_mean(loss.batch_terms(labels, logits, features).per_sample)
 
     return of
 

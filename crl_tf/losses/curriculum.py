@@ -14,11 +14,11 @@ import numpy as np
 import tensorflow as tf
 
 from crl_tf.callbacks import TrainingProgress
-from crl_tf.layout import Layout, checked_feature_shape, class_members, compiled_by_xla, length, log_probabilities, pick
+from crl_tf.layout import Layout, checked_feature_shape, class_members, length, log_probabilities, pick
 from crl_tf.losses.base import ClassCountsLoss, Terms, progress_variable
-from crl_tf.losses.crl.fast.distances import Pairing, pair_distances, squares_of_differences
-from crl_tf.losses.crl.fast.rows import Cells, columns_of, hardest, profile, true_cells
-from crl_tf.losses.crl.mining import at_most, safe_root
+from crl_tf.losses.crl.fast.distances import GroupAnchors, groups_of, nearness_to_all, pair_distances
+from crl_tf.losses.crl.fast.rows import Rows, columns_of, hardest, profile, true_cells
+from crl_tf.losses.crl.mining import at_most
 from crl_tf.losses.crl.profiling import check_rho, class_histogram, minority_mask
 from crl_tf.losses.cross_entropy import cross_entropy_by_sample
 from crl_tf.serialization import registered
@@ -103,38 +103,26 @@ def easy_anchor_triplets(
 
     cell = tf.constant(layout.column_label)[:, None] * batch + anchor
     mask = tf.math.unsorted_segment_sum(tf.cast(is_anchor, tf.int32), cell, len(layout) * batch) > 0
-    anchors = true_cells(tf.reshape(mask, [len(layout), batch]), profiled.most)
-    cell = anchors.row * batch + anchors.column
+    rows = Rows(*true_cells(tf.reshape(mask, [len(layout), batch]), profiled.most))
+    cell = rows.label * batch + rows.sample
     column = pick(columns_of(labels, layout), cell)
     paired = tf.gather(tf.concat([positive, negative], axis=1), column)
-    valid = tf.gather(tf.concat([is_positive, is_negative], axis=1), column) & anchors.real[:, None]
+    valid = tf.gather(tf.concat([is_positive, is_negative], axis=1), column) & rows.real[:, None]
+    groups = groups_of(features)
+    group = tf.zeros_like(rows.label) if features.shape.rank == 2 else rows.label
+    # Every sample of the batch is a candidate.
+    candidates = tf.tile(tf.range(batch)[None], [length(groups, 0), 1])
+    anchors = GroupAnchors(group, rows.sample, candidates, group * batch + rows.sample)
+    distance = pair_distances(groups, anchors, paired, valid, nearness_to_all(groups, anchors))
     split = [length(positive, 1), length(negative, 1)]
-    near, far = tf.split(_distances(features, anchors, paired, valid), split, axis=1)
-    near_valid, far_valid = tf.split(valid, split, axis=1)
+    (near, far), (near_valid, far_valid) = (tf.split(t, split, axis=1) for t in (distance, valid))
 
-    hinge = tf.nn.relu(tf.gather(margin, anchors.row)[:, None, None] + near[:, :, None] - far[:, None, :])
+    hinge = tf.nn.relu(tf.gather(margin, rows.label)[:, None, None] + near[:, :, None] - far[:, None, :])
     triplet = near_valid[:, :, None] & far_valid[:, None, :]
     total, triplets = (tf.reduce_sum(x, axis=[1, 2]) for x in (tf.where(triplet, hinge, 0.0), tf.cast(triplet, tf.float32)))
-    triplets = tf.math.unsorted_segment_sum(triplets, anchors.row, len(layout))
+    triplets = tf.math.unsorted_segment_sum(triplets, rows.label, len(layout))
     total = tf.reshape(tf.math.unsorted_segment_sum(total, cell, len(layout) * batch), [len(layout), batch])
     return total / tf.maximum(triplets, 1.0)[:, None]
-
-
-def _distances(features: tf.Tensor, anchors: Cells, paired: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
-    """Euclidean, float32 [R, K], of anchors (label, place in the batch) and places in the batch int32 [R, K]."""
-    groups = features[None] if features.shape.rank == 2 else tf.transpose(features, [1, 0, 2])
-    groups -= tf.stop_gradient(tf.reduce_mean(groups, axis=1, keepdims=True))
-    batch = length(groups, 1)
-    row = anchors.column if features.shape.rank == 2 else anchors.row * batch + anchors.column
-    if compiled_by_xla() or tf.config.list_logical_devices("GPU"):  # as in fast_instance_level
-        flat = tf.reshape(groups, [-1, groups.shape[-1]])
-        squared = squares_of_differences(flat, row, (row - anchors.column)[:, None] + paired)
-        return safe_root(tf.where(valid, squared, 0.0))
-    fixed = tf.stop_gradient(groups)
-    nearness = tf.matmul(2.0 * fixed, fixed, transpose_b=True) - tf.reduce_sum(tf.square(fixed), axis=-1)[:, None, :]
-    nearness = tf.gather(tf.reshape(nearness, [-1, batch]), row)
-    table = tf.tile(tf.range(batch)[None], [length(groups, 0), 1])
-    return pair_distances(groups, fixed, table, Pairing(row, anchors.column, row, paired, valid), nearness)
 
 
 @registered

@@ -32,7 +32,7 @@ def ldam_margins(counts: Sequence[int] | np.ndarray, max_margin: float) -> np.nd
 
 @registered
 class LDAMLoss(ClassCountsLoss):
-    """Sum over the labels of the mean cross-entropy with scale * Delta_a taken off the true class's logit (Cao et al. 2019, eq. 12).
+    """Sum over the labels of the mean cross-entropy, the true class's logit lowered by scale * Delta_a (Cao et al. 2019, eq. 12).
 
     Cao, Wei, Gaidon, Arechiga & Ma, *Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss*. Logits are
     expected to be scale * cosine, of normalised features and weights; margins are as in `ldam_margins`. When

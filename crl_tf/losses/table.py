@@ -67,7 +67,7 @@ CRL_PARAMETERS: Mapping[str, Any] = {
     "alpha_warmup_epochs": 0,
     "base": "ce",
 }
-"""The section "crl". alpha: None for eta * Omega. margin: None for the paper's. base: a row of `LOSSES` that needs no features."""
+"""The section "crl". alpha None: eta * Omega. margin None: the paper's. base: a row of `LOSSES` that needs no features."""
 
 SAME_COST, CLASS_COST, INSTANCE_COST = "as ce", "a step ~1 % more", "a step ~12 % more"
 
@@ -169,7 +169,7 @@ def make_loss(name: str, sections: Sections, problem: Problem) -> Loss:
     if name not in LOSSES:
         raise ValueError(f"loss must be one of {list(LOSSES)}, received {name!r}")
     row = LOSSES[name]
-    parameters = {**row.parameters, **sections.get(row.section, {})}
+    parameters = {**row.parameters, **(sections.get(row.section, {}) if row.section else {})}
     parameters |= {key: {**CRL_PARAMETERS, **sections.get("crl", {})}[key] for key in row.shared}
     if row.section == "crl":
         parameters["base"] = None if parameters["base"] == "ce" else _base(parameters["base"], sections, problem)
@@ -182,8 +182,3 @@ def _base(name: str, sections: Sections, problem: Problem) -> Loss:
     if loss is None or loss.needs_features:
         raise ValueError(f"crl.base must be a loss of logits alone, such as 'focal', received {name!r}")
     return loss
-
-
-def check_loss(name: str, sections: Sections, cosine_scale: float | None = None) -> None:
-    """Raises what `make_loss` would raise for these settings, before there are any data: makes the loss of a stand-in label."""
-    make_loss(name, sections, Problem([2], [[2, 1]], cosine_scale))

@@ -66,7 +66,7 @@ def run(loss, labels, logits, features):
     with tf.GradientTape() as tape:
         x, z = tf.constant(logits), tf.constant(features)
         tape.watch([x, z])
-        value = tf.reduce_mean(loss.per_sample(labels, x, z))
+        value = tf.reduce_mean(loss.batch_terms(labels, x, z).per_sample)
     slopes = tape.gradient(value, [x, z])
     return float(value), [slope.numpy() for slope in slopes]
 
@@ -119,7 +119,7 @@ def test_triplets_by_hand():
     logits = np.zeros((5, 2), np.float32)
     logits[4, 1] = 1.0
     loss = CurriculumLoss(2, [30, 20], margin=1.5, loss_share=1.0, epsilon=0.0)
-    per_sample = loss.per_sample(np.array([0, 0, 0, 1, 1]), tf.constant(logits), tf.constant(features)).numpy()
+    per_sample = loss.batch_terms(np.array([0, 0, 0, 1, 1]), tf.constant(logits), tf.constant(features)).per_sample.numpy()
     # 1.5 + 3 - 4 = 0.5 and twice nothing: a mean of 1/6, all of it with the anchor (times B = 5), beside its cross-entropy.
     right = math.log(1 + math.exp(-1))
     np.testing.assert_allclose(per_sample, [math.log(2)] * 4 + [right + 5 / 6], rtol=1e-5)
@@ -163,7 +163,7 @@ def test_what_is_kept_at_random():
     loss = CurriculumLoss(2, [50, 10], epsilon=0.0)
     loss.progress.assign(1.0)
     labels, logits, features = np.repeat([0, 1], [300, 60]), tf.zeros([360, 2]), tf.zeros([360, 1])
-    draw = tf.function(lambda: loss.per_sample(labels, logits, features))
+    draw = tf.function(lambda: loss.batch_terms(labels, logits, features).per_sample)
     kept = np.stack([draw().numpy() for _ in range(100)]) / math.log(2)
     assert set(np.unique(kept.round(5))) == {0.0, 1.0}
     assert kept[:, 300:].all()
@@ -175,7 +175,7 @@ def test_what_is_kept_at_random():
 
     def values():
         keras.utils.set_random_seed(7)
-        return [loss.per_sample(labels, logits, features).numpy().tolist() for _ in range(2)]
+        return [loss.batch_terms(labels, logits, features).per_sample.numpy().tolist() for _ in range(2)]
 
     first, second = values()
     assert first != second and values() == [first, second]
@@ -206,7 +206,7 @@ def test_degenerate_batches(schema):
     ):
         value, slopes = run(loss, y, x, z)
         assert np.isfinite(value) and all(np.isfinite(slope).all() for slope in slopes)
-    assert loss.per_sample(labels[:0], tf.constant(logits[:0]), tf.constant(features[:0])).shape == (0,)
+    assert loss.batch_terms(labels[:0], tf.constant(logits[:0]), tf.constant(features[:0])).per_sample.shape == (0,)
     nothing = CurriculumLoss(sizes, [[0] * size for size in sizes])
     assert np.isfinite(run(nothing, labels, logits, features)[0])
 
@@ -223,7 +223,7 @@ def test_graph_and_xla_equal_eager(schema, draws):
         def step(y, x, z):
             with tf.GradientTape() as tape:
                 tape.watch([x, z])
-                value = tf.reduce_mean(loss.per_sample(y, x, z))
+                value = tf.reduce_mean(loss.batch_terms(y, x, z).per_sample)
             return value, tape.gradient(value, [x, z])
 
         value, slopes = step(tf.constant(labels), tf.constant(logits), tf.constant(features))
@@ -241,7 +241,7 @@ def test_xla_draws_anew():
     loss = CurriculumLoss(2, [50, 10])
     loss.progress.assign(1.0)
     labels, logits = tf.repeat([0, 1], [30, 6]), tf.zeros([36, 2])
-    step = tf.function(lambda: loss.per_sample(labels, logits, tf.zeros([36, 1])), jit_compile=True)
+    step = tf.function(lambda: loss.batch_terms(labels, logits, tf.zeros([36, 1])).per_sample, jit_compile=True)
     seen = np.stack([step().numpy()[:30] for _ in range(20)])
     assert len(np.unique(seen, axis=0)) > 10
 
@@ -250,7 +250,9 @@ def test_a_graph_does_not_grow_with_the_classes():
     def operations(sizes):
         loss = CurriculumLoss(sizes, [[10] * size for size in sizes])
         specs = [tf.TensorSpec(shape) for shape in ([32, sum(sizes)], [32, len(sizes), 4])]
-        step = tf.function(loss.per_sample).get_concrete_function(tf.TensorSpec([32, len(sizes)], tf.int32), *specs)
+        step = tf.function(lambda *batch: loss.batch_terms(*batch).per_sample).get_concrete_function(
+            tf.TensorSpec([32, len(sizes)], tf.int32), *specs
+        )
         return len(step.graph.get_operations())
 
     assert operations([6, 7, 8, 9, 55, 15, 13, 20, 45]) < operations([2, 3]) + 30
@@ -303,7 +305,7 @@ def test_refused_arguments(given, message):
 def test_refused_features():
     loss = CurriculumLoss([2, 3], [[3, 1], [3, 2, 1]])
     with pytest.raises(ValueError, match=r"features must be \[B, D\] or \[B, 2, D\], received shape \(4, 3, 5\)"):
-        loss.per_sample(np.zeros((4, 2), np.int32), tf.zeros([4, 5]), tf.zeros([4, 3, 5]))
+        loss.batch_terms(np.zeros((4, 2), np.int32), tf.zeros([4, 5]), tf.zeros([4, 3, 5]))
     with pytest.raises(ValueError, match="CurriculumLoss needs features beside the logits"):
         loss(np.zeros((4, 2), np.int32), tf.zeros([4, 5]))
     with pytest.raises(ValueError, match="class_counts must be 2 sequences"):

@@ -240,7 +240,9 @@ def test_crl_beside_another_loss(term, kind, settings, alpha):
     assert rectification > 0.1
     expected = alpha * rectification + (1 - alpha) * by_hand(term, labels, logits, schema)
     np.testing.assert_allclose(loss(labels, logits), expected, **TOLERANCE)
-    np.testing.assert_allclose(loss.objective(labels, logits).cross_entropy, by_hand(term, labels, logits, schema), rtol=2e-5)
+    np.testing.assert_allclose(
+        loss.batch_terms(labels, logits).logs["L_ce"].value, by_hand(term, labels, logits, schema), rtol=2e-5
+    )
 
 
 def test_counts_by_label():

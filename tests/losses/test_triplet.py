@@ -43,7 +43,7 @@ def test_it_is_the_mean_over_all_pairs(sizes, shared, margin):
     expected = sum(by_hand(labels[:, j], of_label[j], margin) for j in range(len(sizes)))
     loss = TripletLoss(sizes, margin=margin)
     given = features[:, 0] if shared else features
-    computed = tf.reduce_mean(loss.per_sample(labels, tf.zeros([17, sum(sizes)]), given))
+    computed = tf.reduce_mean(loss.batch_terms(labels, tf.zeros([17, sum(sizes)]), given).per_sample)
     assert expected > 0 or margin == 0
     np.testing.assert_allclose(computed, expected, rtol=2e-5, atol=1e-6)
 
@@ -55,7 +55,7 @@ def test_of_negatives_that_are_all_nearer_the_farthest_is_taken():
     # at 2 - 2 cos 30, of the negatives (1, 3) and (2, 2) the nearest is farther.
     near = 2 - 2 * np.cos(np.radians(30))
     hinges = [0.2 + 4 - 2, 0.2 + 4 - 3, max(0, 0.2 + near - 1), max(0, 0.2 + near - 2)]
-    loss = TripletLoss(2).per_sample([[0], [0], [1], [1]], tf.zeros([4, 2]), points)
+    loss = TripletLoss(2).batch_terms([[0], [0], [1], [1]], tf.zeros([4, 2]), points).per_sample
     np.testing.assert_allclose(tf.reduce_mean(loss), sum(hinges) / 4, rtol=1e-5)
 
 
@@ -64,7 +64,7 @@ def test_a_batch_without_a_triplet_is_zero_and_pulls_on_nothing(labels):
     features = tf.random.stateless_normal([len(labels), 3, 4], [1, 2])
     with tf.GradientTape() as tape:
         tape.watch(features)
-        loss = TripletLoss([2, 3, 5]).per_sample(labels, tf.zeros([len(labels), 10]), features)
+        loss = TripletLoss([2, 3, 5]).batch_terms(labels, tf.zeros([len(labels), 10]), features).per_sample
     assert not loss.numpy().any()
     assert not tape.gradient(loss, features).numpy().any()
 
@@ -77,7 +77,7 @@ def test_alike_under_xla_and_in_a_graph_of_unknown_batch(batch):
     def terms(labels, features):
         with tf.GradientTape() as tape:
             tape.watch(features)
-            value = tf.reduce_mean(loss.per_sample(labels, tf.zeros([tf.shape(labels)[0], 10]), features))
+            value = tf.reduce_mean(loss.batch_terms(labels, tf.zeros([tf.shape(labels)[0], 10]), features).per_sample)
         return value, tape.gradient(value, features)
 
     plain = terms(tf.constant(labels), tf.constant(features))
@@ -93,7 +93,7 @@ def test_the_gradient_is_that_of_the_formula():
     loss = TripletLoss(3, margin=1.0)
     variable = tf.Variable(features[:, 0])
     with tf.GradientTape() as tape:
-        value = tf.reduce_mean(loss.per_sample(labels, tf.zeros([8, 3]), variable))
+        value = tf.reduce_mean(loss.batch_terms(labels, tf.zeros([8, 3]), variable).per_sample)
     gradient = tape.gradient(value, variable).numpy()
     step = np.random.default_rng(1).normal(size=features[:, 0].shape)
     wide = features[:, 0].astype(np.float64)
@@ -104,7 +104,7 @@ def test_the_gradient_is_that_of_the_formula():
 def test_gradients_of_features_that_are_zero_or_alike_are_finite():
     features = tf.Variable(tf.constant([[0.0, 0.0], [0.0, 0.0], [1.0, 1.0], [1.0, 1.0]]))
     with tf.GradientTape() as tape:
-        loss = TripletLoss(2).per_sample([[0], [1], [0], [1]], tf.zeros([4, 2]), features)
+        loss = TripletLoss(2).batch_terms([[0], [1], [0], [1]], tf.zeros([4, 2]), features).per_sample
     assert np.isfinite(loss).all() and np.isfinite(tape.gradient(loss, features)).all()
 
 
@@ -116,7 +116,7 @@ def test_it_comes_back_from_its_config_and_refuses_what_it_cannot_use():
         with pytest.raises(ValueError, match="margin must be a number >= 0, received"):
             TripletLoss(2, margin=margin)
     with pytest.raises(ValueError, match=r"features must be \[B, D\] or \[B, 2, D\], received shape \(3, 4, 5\)"):
-        TripletLoss([2, 3]).per_sample([[0, 0]] * 3, tf.zeros([3, 5]), tf.zeros([3, 4, 5]))
+        TripletLoss([2, 3]).batch_terms([[0, 0]] * 3, tf.zeros([3, 5]), tf.zeros([3, 4, 5]))
 
 
 def test_training_on_it_brings_a_class_together():

@@ -24,9 +24,11 @@ from crl_tf.serialization import registered
 class CRL(Loss):
     """Sum over labels j of alpha_j L_crl,j + (1 - alpha_j) L_ce,j (eq. 8 of Dong, Gong & Zhu).
 
-    *Imbalanced Deep Learning by Minority Class Incremental Rectification*. Targets and outputs are as for every loss here
-    (`crl_tf.losses.base.Loss`): integers [B, L], -1 = not annotated, or one-hot; concatenated logits [B, sum(num_classes)], or one
-    sigmoid logit per binary label [B, L]. Labels and loss are computed in float32 whatever the policy.
+    *Imbalanced Deep Learning by Minority Class Incremental Rectification*.
+
+    Targets: integers [B, L] (or [B], [B, 1] for one label), -1 = not annotated; or one-hot [B, sum(num_classes)].
+    Outputs: concatenated logits [B, sum(num_classes)], label after label; where all labels are binary also one sigmoid logit
+    per label [B, L]. Labels and loss are computed in float32 whatever the policy.
 
     Each replica of a `tf.distribute` strategy profiles and mines its own share of the batch. `sample_weight` weighs a sample's
     cross-entropy and the terms whose anchor it is.
@@ -42,8 +44,8 @@ class CRL(Loss):
             imbalanced CIFAR-100.
         kappa, rho, margin, scope, num_bins: as in `class_rectification_loss`.
         alpha_warmup_epochs: epochs over which `AlphaWarmup`, one of `callbacks`, leads alpha up from 0; 0 for none.
-        base: a loss that needs no features (`FocalLoss`, `LDAMLoss`, ...), made for the same num_classes, in place of L_ce; None for
-            the cross-entropy. CRL shares its `progress`, if it has one. Its from_logits and reduction are not used.
+        base: a loss that needs no features (`FocalLoss`, `LDAMLoss`, ...), made for the same num_classes, in place of L_ce; None
+            for the cross-entropy. CRL shares its `progress`, if it has one. Its from_logits and reduction are not used.
         from_logits: False when the model ends in probabilities.
         feature_shape: D or (L, D), where the first columns of the output are features and the rest are logits.
         reduction, name: as in Keras.

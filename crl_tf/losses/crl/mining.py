@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from crl_tf.distances import squared_distances
 from crl_tf.layout import Layout, class_members, length
 
 # Below (above) every hardness there is, yet finite.
@@ -113,7 +114,7 @@ def mine_instance_level(labels: tf.Tensor, anchors: Anchors, features: tf.Tensor
     # Far from the origin the squares below would lose the digits that tell distances apart.
     features -= tf.stop_gradient(tf.reduce_mean(features, axis=1, keepdims=True))
     anchor_features = tf.gather(features, anchors.index, batch_dims=1)
-    squared = tf.stop_gradient(_squared_distances(anchor_features, features))
+    squared = tf.stop_gradient(squared_distances(anchor_features, features))
     same = labels[:, None, :] == anchors.label[..., None]
     itself = tf.range(batch) == anchors.index[..., None]
     positive, positive_valid = _hardest(squared, same & ~itself, at_most(kappa, batch))
@@ -131,12 +132,6 @@ def _hardest(hardness: tf.Tensor, candidate: tf.Tensor, count: int | tf.Tensor) 
     """The `count` hardest candidates of each row, ties by lower index: their indices, and which of them exist."""
     index = tf.math.top_k(tf.stop_gradient(tf.where(candidate, hardness, NEVER)), count).indices
     return index, tf.gather(candidate, index, batch_dims=len(candidate.shape) - 1)
-
-
-def _squared_distances(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-    """[L, A, D] and [L, B, D] to [L, A, B]."""
-    norms = tf.reduce_sum(a * a, -1)[:, :, None] + tf.reduce_sum(b * b, -1)[:, None, :]
-    return norms - 2.0 * tf.matmul(a, b, transpose_b=True)
 
 
 def safe_root(squared: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""The six class rectification losses: two levels x three comparisons, composed here and nowhere else."""
+"""The six class rectification losses: two levels x three comparisons, each in a readable and a fast form."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from crl_tf.layout import Layout, compiled_by_xla, integer_labels, log_probabilities, rows_of_labels
+from crl_tf.layout import Layout, check_feature_rank, integer_labels, log_probabilities, rows_of_labels
 from crl_tf.losses.crl.comparison import COMPARISONS, Scale, triplet_count
-from crl_tf.losses.crl.fast.class_level import anchors_of, anchors_that_differ, mine_class_sets, pairs_of, shares_of_samples
-from crl_tf.losses.crl.fast.comparison import FAST_COMPARISONS, fast_absolute_of_classes
+from crl_tf.losses.crl.fast.class_level import mine_class_rows
+from crl_tf.losses.crl.fast.comparison import FAST_COMPARISONS
 from crl_tf.losses.crl.fast.instance_level import mine_instance_rows
 from crl_tf.losses.crl.fast.rows import profile
 from crl_tf.losses.crl.mining import mine_class_level, mine_instance_level, select_anchors
@@ -37,7 +37,10 @@ class Rectification(NamedTuple):
 
 @dataclass(frozen=True)
 class Rectifier:
-    """One of the six variants with its parameters, checked once; parameters as in `class_rectification_loss`."""
+    """One of the six variants with its parameters, which are checked here; they are as in `class_rectification_loss`.
+
+    readable: builds every triplet; the reference for the fast form, which gives the same numbers.
+    """
 
     layout: Layout
     level: str
@@ -81,21 +84,20 @@ class Rectifier:
         return np.broadcast_to(margin.astype(np.float32), [len(self.layout)])
 
     def __call__(self, labels: tf.Tensor, inputs: tf.Tensor) -> Rectification:
-        """Profile, mine, compare. labels: int32 [L, B]; inputs: log-probabilities [sum(num_classes), B], or features."""
-        if self.level == "instance":
-            inputs = self.checked_features(inputs)
-            if COMPARISONS[self.comparison].unit_features:
-                inputs = tf.math.l2_normalize(inputs, axis=-1)
+        """Profiles, mines and compares.
+
+        Args:
+            labels: int32 [L, B].
+            inputs: log-probabilities float32 [sum(num_classes), B]; at the instance level features float32 [B, L, D] or [B, D].
+        """
+        if self.level == "instance" and COMPARISONS[self.comparison].unit_features:
+            inputs = tf.math.l2_normalize(inputs, axis=-1)
         rectified = minority_mask(class_histogram(labels, self.layout), self.layout, rho=self.rho, scope=self.scope)
         low, high = LEVELS[self.level]
         scale = Scale(tf.constant(self.margins()), low, high, self.num_bins)
-        form = self._readable if self.readable else self._fast
-        by_sample, triplets, active = form(labels, rectified, inputs, scale)
-        return Rectification(by_sample, tf.reduce_sum(tf.cast(rectified, tf.float32), axis=-1), triplets, active)
+        return (self._readable if self.readable else self._fast)(labels, rectified, inputs, scale)
 
-    def _readable(
-        self, labels: tf.Tensor, rectified: tf.Tensor, inputs: tf.Tensor, scale: Scale
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def _readable(self, labels: tf.Tensor, rectified: tf.Tensor, inputs: tf.Tensor, scale: Scale) -> Rectification:
         """Every triplet, one by one, as the equations have them."""
         anchors = select_anchors(labels, rectified, rho=self.rho, scope=self.scope)
         if self.level == "class":
@@ -103,41 +105,22 @@ class Rectifier:
         else:
             mined = mine_instance_level(labels, anchors, inputs, kappa=self.kappa)
         compared = COMPARISONS[self.comparison].compare(mined, scale)
-        by_sample = _to_samples(compared.by_anchor, tf.range(len(self.layout))[:, None], anchors.index, labels)
-        return by_sample, triplet_count(mined.positive.valid, mined.negative.valid), compared.active
+        by_label = _to_samples(compared.by_anchor, tf.range(len(self.layout))[:, None], anchors.index, labels)
+        triplets = triplet_count(mined.positive.valid, mined.negative.valid)
+        return Rectification(by_label, _count(rectified), triplets, compared.active)
 
-    def _fast(
-        self, labels: tf.Tensor, rectified: tf.Tensor, inputs: tf.Tensor, scale: Scale
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def _fast(self, labels: tf.Tensor, rectified: tf.Tensor, inputs: tf.Tensor, scale: Scale) -> Rectification:
         """The same from sorted prefix sums, on as few anchors as there are."""
         profiled = profile(labels, rectified, self.layout, rho=self.rho, scope=self.scope)
-        if self.level == "instance":
+        if self.level == "class":
+            mined = mine_class_rows(profiled, inputs, self.layout, kappa=self.kappa)
+        else:
             in_order = self.comparison == "relative"
             mined = mine_instance_rows(profiled, inputs, self.layout, kappa=self.kappa, in_order=in_order)
-            compared = FAST_COMPARISONS[self.comparison](mined, scale)
-            shares = tf.where(mined.rows.weight > 0, compared.by_row, 0.0)
-            return _to_samples(shares, mined.rows.label, mined.rows.sample, labels), compared.triplets, compared.active
-        alike = self.comparison == "relative"
-        sets = mine_class_sets(profiled, inputs, self.layout, kappa=self.kappa, one_more=alike)
-        anchors = (anchors_that_differ if alike else anchors_of)(profiled, sets, inputs, self.layout)
-        # XLA searches a sorted list by comparing with all of it; there, the pairs themselves are cheaper.
-        if self.comparison == "absolute" and not compiled_by_xla():
-            compared = fast_absolute_of_classes(sets, anchors, scale)
-        else:
-            compared = FAST_COMPARISONS[self.comparison](pairs_of(sets, anchors), scale)
-        shares = tf.where(anchors.rows.weight > 0, compared.by_row, 0.0)
-        return shares_of_samples(sets, anchors, shares, labels), compared.triplets, compared.active
-
-    def checked_features(self, features: tf.Tensor) -> tf.Tensor:
-        """float32 [B, L, D] or [B, D], or one clear error."""
-        features = tf.cast(tf.convert_to_tensor(features), tf.float32)
-        rank = features.shape.rank
-        if rank not in (2, 3) or (rank == 3 and features.shape[1] != len(self.layout)):
-            raise ValueError(
-                f"inputs must be features [B, {len(self.layout)}, D], or [B, D] shared by all labels, for level='instance';"
-                f" received shape {features.shape}"
-            )
-        return features
+        compared = FAST_COMPARISONS[self.comparison](mined, scale)
+        shares = tf.where(mined.rows.real, compared.by_row, 0.0)
+        by_label = _to_samples(shares, mined.rows.label, mined.rows.sample, labels)
+        return Rectification(by_label, _count(rectified), compared.triplets, compared.active)
 
 
 def class_rectification_loss(
@@ -214,7 +197,15 @@ def class_rectification_loss(
                 f" shape {inputs.shape}"
             )
         inputs = log_probabilities(inputs, layout)
+    else:
+        check_feature_rank(inputs.shape, layout, "inputs for level='instance'")
+        inputs = tf.cast(inputs, tf.float32)
     return tf.reduce_sum(rectifier(rows_of_labels(labels), inputs).by_label, axis=1)
+
+
+def _count(rectified: tf.Tensor) -> tf.Tensor:
+    """Rectified classes of each label: bool [L, largest] to float32 [L]."""
+    return tf.reduce_sum(tf.cast(rectified, tf.float32), axis=-1)
 
 
 def _is_int_from(value: object, least: int) -> bool:

@@ -7,53 +7,75 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from crl_tf.layout import length, pick
+from crl_tf.layout import compiled_by_xla, length, pick
+from crl_tf.losses.crl.mining import safe_root
 
 # A squared distance from a matmul is off by a few float32 roundings, 1e-7 each, of the squared lengths. Where it is below this
 # share of them, more than a few 1e-6 of it could be lost, and the pair is computed again from its difference.
 CLOSE = 0.1
 
 
-class Pairing(NamedTuple):
-    """Anchors [R] and what each is paired with [R, K].
+class GroupAnchors(NamedTuple):
+    """Anchors [R], each in a group of features [G, B, D].
 
-    first: int32 [R], anchors as rows of the flat features [G B, D]. place: int32 [R], their places in the batch.
-    row: int32 [R], where their products are in [G A, B]. second: int32 [R, K], places in the batch. valid: bool [R, K].
+    group, sample: int32 [R], its group and its place in the batch.
+    candidates: int32 [G, A], places in the batch of the samples that may be anchors.
+    place: int32 [R], its place among the candidates, as a row of [G A].
     """
 
-    first: tf.Tensor
+    group: tf.Tensor
+    sample: tf.Tensor
+    candidates: tf.Tensor
     place: tf.Tensor
-    row: tf.Tensor
-    second: tf.Tensor
-    valid: tf.Tensor
 
 
-def squares_of_differences(flat: tf.Tensor, first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
-    """|a - b|^2 of rows of flat features, [R] and [R, K]: float32 [R, K]."""
-    difference = tf.gather(flat, first)[:, None, :] - tf.gather(flat, second)
-    return tf.reduce_sum(tf.square(difference), axis=-1)
+def groups_of(features: tf.Tensor) -> tf.Tensor:
+    """Features [B, D], which all labels share, to one group [1, B, D]; features [B, L, D] to one per label, [L, B, D].
+
+    Moved to their mean: distances stay the same, and their squares round less.
+    """
+    groups = features[None] if features.shape.rank == 2 else tf.transpose(features, [1, 0, 2])
+    return groups - tf.stop_gradient(tf.reduce_mean(groups, axis=1, keepdims=True))
 
 
-def pair_distances(groups: tf.Tensor, left: tf.Tensor, table: tf.Tensor, pairing: Pairing, nearness: tf.Tensor) -> tf.Tensor:
+def nearness_to_all(groups: tf.Tensor, anchors: GroupAnchors) -> tf.Tensor:
+    """2 a b - |b|^2 of every anchor a with every b of its group: float32 [R, B], without a gradient.
+
+    The square |a|^2 + |b|^2 - 2 a b without its first term, which is the same for all that an anchor is compared with.
+    """
+    groups = tf.stop_gradient(groups)
+    of_candidates = tf.gather(groups, anchors.candidates, batch_dims=1)
+    products = tf.reshape(tf.matmul(2.0 * of_candidates, groups, transpose_b=True), [-1, length(groups, 1)])
+    return tf.gather(products, anchors.place) - tf.gather(tf.reduce_sum(tf.square(groups), axis=-1), anchors.group)
+
+
+def pair_distances(
+    groups: tf.Tensor, anchors: GroupAnchors, second: tf.Tensor, valid: tf.Tensor, nearness: tf.Tensor
+) -> tf.Tensor:
     """Euclidean distances [R, K], 0 where not valid; the gradient at distance 0 is 0.
 
     Args:
         groups: float32 [G, B, D], features.
-        left: float32 [G, A, D], those of the anchors, no gradient.
-        table: int32 [G, A], places in the batch of those that may be anchors.
-        nearness: float32 [R, B], 2 a b - |b|^2 of every anchor a with every b of its group.
+        second: int32 [R, K], the places in the batch of what each anchor is paired with. valid: bool [R, K].
+        nearness: float32 [R, B], from `nearness_to_all`.
     """
     batch = length(groups, 1)
-    first, place, row, second, valid = pairing
-    second_row = (first - place)[:, None] + second
+    first_row = anchors.group * batch + anchors.sample
+    second_row = (anchors.group * batch)[:, None] + second
+    if compiled_by_xla() or tf.config.list_logical_devices("GPU"):
+        # XLA fuses the differences into their sum. On a GPU a matmul may round to TensorFloat-32: enough to mine, not to measure.
+        flat = tf.reshape(groups, [-1, groups.shape[-1]])
+        difference = tf.gather(flat, first_row)[:, None, :] - tf.gather(flat, second_row)
+        return safe_root(tf.where(valid, tf.reduce_sum(tf.square(difference), axis=-1), 0.0))
+    of_candidates = tf.gather(tf.stop_gradient(groups), anchors.candidates, batch_dims=1)
 
     @tf.custom_gradient
     def distances(groups: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
         flat = tf.reshape(groups, [-1, groups.shape[-1]])
-        own = tf.reduce_sum(tf.square(tf.gather(flat, first)), axis=-1)[:, None]
+        own = tf.reduce_sum(tf.square(tf.gather(flat, first_row)), axis=-1)[:, None]
         squared = own - pick(nearness, tf.range(length(second, 0))[:, None] * batch + second)
         close = tf.cast(tf.where(valid & (squared < CLOSE * own)), tf.int32)
-        ends = tf.gather(first, close[:, 0]), tf.gather_nd(second_row, close)
+        ends = tf.gather(first_row, close[:, 0]), tf.gather_nd(second_row, close)
         difference = tf.gather(flat, ends[0]) - tf.gather(flat, ends[1])
         squared = tf.tensor_scatter_nd_update(squared, close, tf.reduce_sum(tf.square(difference), axis=-1))
         distance = tf.sqrt(tf.where(valid, squared, 0.0))
@@ -63,14 +85,15 @@ def pair_distances(groups: tf.Tensor, left: tf.Tensor, table: tf.Tensor, pairing
             pull = tf.math.divide_no_nan(upstream, distance)
             apart = tf.gather_nd(pull, close)[:, None] * difference
             pull = tf.tensor_scatter_nd_update(pull, close, tf.zeros_like(close[:, 0], pull.dtype))
-            samples, ends_of_table = tf.shape(flat)[0], tf.reshape(table + tf.range(length(table, 0))[:, None] * batch, [-1])
-            weights = tf.math.unsorted_segment_sum(pull, row[:, None] * batch + second, tf.size(table) * batch)
-            weights = tf.reshape(weights, [-1, length(table, 1), batch])
+            samples, candidates = tf.shape(flat)[0], anchors.candidates
+            weights = tf.math.unsorted_segment_sum(pull, anchors.place[:, None] * batch + second, tf.size(candidates) * batch)
+            weights = tf.reshape(weights, [-1, length(candidates, 1), batch])
             pulled = tf.reshape(tf.matmul(weights, groups), [-1, groups.shape[-1]])
             degree = tf.math.unsorted_segment_sum(pull, second_row, samples)
-            degree += tf.math.unsorted_segment_sum(tf.reduce_sum(pull, axis=1), first, samples)
-            total = degree[:, None] * flat - tf.reshape(tf.matmul(weights, left, transpose_a=True), tf.shape(flat))
-            total -= tf.math.unsorted_segment_sum(pulled, ends_of_table, samples)
+            degree += tf.math.unsorted_segment_sum(tf.reduce_sum(pull, axis=1), first_row, samples)
+            total = degree[:, None] * flat - tf.reshape(tf.matmul(weights, of_candidates, transpose_a=True), tf.shape(flat))
+            candidate_row = tf.reshape(candidates + tf.range(length(candidates, 0))[:, None] * batch, [-1])
+            total -= tf.math.unsorted_segment_sum(pulled, candidate_row, samples)
             near = tf.concat([apart, -apart], axis=0), tf.concat(ends, axis=0)
             total = tf.cond(tf.size(close) > 0, lambda: total + tf.math.unsorted_segment_sum(*near, samples), lambda: total)
             message = "the instance level has no second derivatives in its fast form: use form='readable'"

@@ -5,19 +5,9 @@ from __future__ import annotations
 import tensorflow as tf
 
 from crl_tf.layout import Layout, compiled_by_xla, length, pick
-from crl_tf.losses.crl.fast.distances import Pairing, pair_distances, squares_of_differences
-from crl_tf.losses.crl.fast.rows import (
-    FAR,
-    Cells,
-    MinedRows,
-    Profile,
-    Rows,
-    anchor_mask,
-    hardest,
-    true_cells,
-    weight_of,
-)
-from crl_tf.losses.crl.mining import Pairs, at_most, safe_root
+from crl_tf.losses.crl.fast.distances import GroupAnchors, groups_of, nearness_to_all, pair_distances
+from crl_tf.losses.crl.fast.rows import FAR, MinedRows, Profile, Rows, anchor_mask, columns_of, hardest, true_cells
+from crl_tf.losses.crl.mining import Pairs, at_most
 
 
 def mine_instance_rows(profiled: Profile, features: tf.Tensor, layout: Layout, *, kappa: int | None, in_order: bool) -> MinedRows:
@@ -27,46 +17,30 @@ def mine_instance_rows(profiled: Profile, features: tf.Tensor, layout: Layout, *
         features: float32 [B, L, D], or [B, D] shared by all labels.
         in_order: whether the negatives must come nearest first.
     """
-    labels = profiled.labels
+    labels, groups, shared = profiled.labels, groups_of(features), features.shape.rank == 2
     batch = length(labels, 1)
-    groups = features[None] if features.shape.rank == 2 else tf.transpose(features, [1, 0, 2])
-    shared = groups.shape[0] < len(layout)
-    groups -= tf.stop_gradient(tf.reduce_mean(groups, axis=1, keepdims=True))  # distances stay, their squares round less
-    fixed = tf.stop_gradient(groups)
-    anchors, group, table, row = _anchors_of_groups(profiled, layout, shared)
-    label, sample = anchors.row, anchors.column
-    left = fixed if shared else tf.gather(fixed, table, batch_dims=1)
+    rows, anchors = _anchors_of_groups(profiled, layout, shared)
+    nearness = nearness_to_all(groups, anchors)
 
-    # Of the square |a|^2 + |b|^2 - 2 a b, the first term is the same for all that an anchor is compared with.
-    products = tf.gather(tf.reshape(tf.matmul(2.0 * left, fixed, transpose_b=True), [-1, batch]), row)
-    nearness = products - tf.gather(tf.reduce_sum(tf.square(fixed), axis=-1), group)
-    row_class = pick(labels, label * batch + sample)
-    row_column = tf.maximum(row_class, 0) + tf.gather(layout.offsets, label)
-    enemies = tf.gather(~profiled.members & tf.gather(profiled.annotated, layout.column_label), row_column)
+    cell = rows.label * batch + rows.sample
+    other_classes = ~profiled.members & tf.gather(profiled.annotated, layout.column_label)
+    enemies = tf.gather(other_classes, pick(columns_of(labels, layout), cell))
     negative, negative_valid = hardest(nearness, enemies, at_most(kappa, batch), in_order)
-    # All samples of a rectified class are anchors: its positives are among them.
-    candidates = tf.gather(table, group)
-    friends = tf.gather(labels if shared else tf.gather(labels, table, batch_dims=1), label) == row_class[:, None]
-    friends &= candidates != sample[:, None]
-    of_candidates = -pick(nearness, tf.range(length(candidates, 0))[:, None] * batch + candidates)
-    at, positive_valid = hardest(of_candidates, friends, at_most(kappa, length(table, 1)), in_order=False)
-    positive = pick(table, group[:, None] * length(table, 1) + at)
-    valid = tf.concat([positive_valid, negative_valid], axis=1) & anchors.real[:, None]
-    pairing = Pairing(group * batch + sample, sample, row, tf.concat([positive, negative], axis=1), valid)
-    if compiled_by_xla() or tf.config.list_logical_devices("GPU"):
-        # XLA fuses the differences into their sum. On a GPU a matmul may round to TensorFloat-32: enough to mine, not to measure.
-        flat = tf.reshape(groups, [-1, groups.shape[-1]])
-        distance = safe_root(squares_of_differences(flat, pairing.first, (group * batch)[:, None] + pairing.second))
-    else:
-        distance = pair_distances(groups, left, table, pairing, nearness)
+    # All samples of a rectified class are anchors: its positives are among the candidates.
+    candidates = tf.gather(anchors.candidates, anchors.group)
+    classes = tf.gather(labels if shared else tf.gather(labels, anchors.candidates, batch_dims=1), rows.label)
+    friends = (classes == pick(labels, cell)[:, None]) & (candidates != rows.sample[:, None])
+    farness = -pick(nearness, tf.range(length(candidates, 0))[:, None] * batch + candidates)
+    width = length(anchors.candidates, 1)
+    index, positive_valid = hardest(farness, friends, at_most(kappa, width), in_order=False)
+    positive = pick(anchors.candidates, anchors.group[:, None] * width + index)
+
+    valid = tf.concat([positive_valid, negative_valid], axis=1) & rows.real[:, None]
+    distance = pair_distances(groups, anchors, tf.concat([positive, negative], axis=1), valid, nearness)
     split = [length(positive, 1), length(negative, 1)]
     (near, far), (near_valid, far_valid) = (tf.split(t, split, axis=1) for t in (distance, valid))
     far = tf.where(far_valid, far, FAR)
-    if in_order:
-        far = _nearest_first(far)
-    rows = Rows(label, sample, row_column, weight_of(anchors.real, 1))
-    counts = (tf.reduce_sum(tf.cast(mask, tf.float32), axis=1) for mask in (near_valid, far_valid))
-    return MinedRows(rows, Pairs(near, near_valid), Pairs(far, far_valid), *counts)
+    return MinedRows(rows, Pairs(near, near_valid), Pairs(_nearest_first(far) if in_order else far, far_valid))
 
 
 def _nearest_first(distance: tf.Tensor) -> tf.Tensor:
@@ -78,20 +52,20 @@ def _nearest_first(distance: tf.Tensor) -> tf.Tensor:
         return pick(distance, tf.range(length(distance, 0))[:, None] * count + order)
 
     if compiled_by_xla():
-        return in_order()  # inside a condition, it would not know how many there are to sort
+        return in_order()  # inside a condition, XLA would not know how many there are to sort
     return tf.cond(tf.reduce_all(distance[:, 1:] >= distance[:, :-1]), lambda: distance, in_order)
 
 
-def _anchors_of_groups(profiled: Profile, layout: Layout, shared: bool) -> tuple[Cells, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The anchors (label and place in the batch); which group of features each looks into; per group the places of those
-    that may be anchors, int32 [G, A]; and where in that table each anchor is, as a row of [G A]."""
+def _anchors_of_groups(profiled: Profile, layout: Layout, shared: bool) -> tuple[Rows, GroupAnchors]:
+    """The anchors, and the groups of features that they look into: one that all labels share, or one per label."""
     mask = anchor_mask(profiled, layout)
     if shared:
-        anchors = true_cells(mask, profiled.most)
-        return anchors, tf.zeros_like(anchors.row), tf.range(length(mask, 1))[None], anchors.column
+        rows = Rows(*true_cells(mask, profiled.most))
+        return rows, GroupAnchors(tf.zeros_like(rows.label), rows.sample, tf.range(length(mask, 1))[None], rows.sample)
     counts = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
     width = profiled.most if compiled_by_xla() else at_most(tf.maximum(tf.reduce_max(counts), 1), length(mask, 1))
-    is_anchor, table = tf.math.top_k(tf.cast(mask, tf.float32), width)
+    is_anchor, candidates = tf.math.top_k(tf.cast(mask, tf.float32), width)
     cells = true_cells(is_anchor > 0, None)
-    row = cells.row * length(table, 1) + cells.column
-    return Cells(cells.row, pick(table, row), cells.real), cells.row, table, row
+    place = cells.row * length(candidates, 1) + cells.column
+    sample = pick(candidates, place)
+    return Rows(cells.row, sample, cells.real), GroupAnchors(cells.row, sample, candidates, place)

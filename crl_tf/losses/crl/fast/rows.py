@@ -1,7 +1,7 @@
-"""The fast form of the rectification works on one list of anchors over all labels; this is the list.
+"""The rows of the fast form: one list of the anchors of all labels.
 
 The readable form (`mining`, `comparison`) has a row for every sample that could be an anchor, and every triplet. The fast form
-(`fast_class_level`, `fast_instance_level`, `fast_comparison`) has as many rows as there are anchors, and no triplets.
+has as many rows as there are anchors, and no triplets. XLA needs static shapes: there the rows are filled up.
 """
 
 from __future__ import annotations
@@ -18,8 +18,12 @@ FAR = 1e30
 
 
 class Profile(NamedTuple):
-    """labels: int32 [L, B]. annotated: bool [L, B]. members: bool [sum(num_classes), B]. sizes: int32 [sum(num_classes)], samples
-    of each class. rectified: bool [sum(num_classes)]. most: how many anchors a label can have, int or scalar."""
+    """The classes of a batch.
+
+    labels: int32 [L, B]. annotated: bool [L, B]. members: bool [sum(num_classes), B].
+    sizes: int32 [sum(num_classes)], samples of each class. rectified: bool [sum(num_classes)].
+    most: the largest number of anchors that a label can have, int or scalar.
+    """
 
     labels: tf.Tensor
     annotated: tf.Tensor
@@ -30,28 +34,26 @@ class Profile(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """label, sample, column: int32 [R], where an anchor is and which class it has. weight: float32 [R], how many anchors of
-    that class the row stands for; 0 where it only fills up a static shape."""
+    """Anchors. label, sample: int32 [R], label and place in the batch. real: bool [R], False for a row that only fills up."""
 
     label: tf.Tensor
     sample: tf.Tensor
-    column: tf.Tensor
-    weight: tf.Tensor
+    real: tf.Tensor
 
 
 class MinedRows(NamedTuple):
-    """positive, negative: [R, P] and [R, N]; the negatives are sorted, nearest first, and those not valid lie `FAR` away.
-    positives, negatives: float32 [R], how many are valid."""
+    """Anchors with their mined pairs. positive, negative: distances and validity, [R, P] and [R, N].
+
+    Invalid negatives are `FAR` away. For the relative comparison the negatives are sorted, nearest first.
+    """
 
     rows: Rows
     positive: Pairs
     negative: Pairs
-    positives: tf.Tensor
-    negatives: tf.Tensor
 
 
 class Cells(NamedTuple):
-    """row, column: int32 [R], of the true cells of a mask. real: bool [R], False where a static shape is filled up."""
+    """True cells of a mask. row, column: int32 [R]. real: bool [R], False for an entry that only fills up."""
 
     row: tf.Tensor
     column: tf.Tensor
@@ -59,7 +61,7 @@ class Cells(NamedTuple):
 
 
 def profile(labels: tf.Tensor, rectified: tf.Tensor, layout: Layout, *, rho: float, scope: str) -> Profile:
-    """What both levels need to know of labels int32 [L, B] and the rectified classes, bool [L, largest]."""
+    """The profile of labels int32 [L, B] whose rectified classes are bool [L, largest]."""
     columns = pick(rectified, tf.constant(layout.column_label * layout.largest + layout.column_class))
     members = class_members(labels, layout)
     sizes = tf.reduce_sum(tf.cast(members, tf.int32), axis=1)
@@ -67,12 +69,15 @@ def profile(labels: tf.Tensor, rectified: tf.Tensor, layout: Layout, *, rho: flo
 
 
 def anchor_mask(profiled: Profile, layout: Layout) -> tf.Tensor:
-    """Who is an anchor, bool [L, B]: the samples of the rectified classes."""
+    """bool [L, B]: the anchors, which are all samples of the rectified classes."""
     return pick(profiled.rectified, columns_of(profiled.labels, layout)) & profiled.annotated
 
 
 def true_cells(mask: tf.Tensor, most_per_row: int | tf.Tensor | None) -> Cells:
-    """The true cells of [X, Y], row by row; with static shapes `most_per_row` of each row (None: all of them), true or not."""
+    """The true cells of a mask [X, Y], row by row.
+
+    Under XLA, `most_per_row` cells of each row (None: all), of which only some are real.
+    """
     if not compiled_by_xla():
         cells = tf.cast(tf.where(mask), tf.int32)
         return Cells(cells[:, 0], cells[:, 1], tf.ones([tf.shape(cells)[0]], tf.bool))
@@ -94,12 +99,7 @@ def hardest(
     return index, values != NEVER
 
 
-def weight_of(real: tf.Tensor, anchors: int | tf.Tensor) -> tf.Tensor:
-    """`Rows.weight` of rows that stand for so many anchors."""
-    return tf.where(real, tf.cast(anchors, tf.float32), 0.0)
-
-
 def columns_of(labels: tf.Tensor, layout: Layout) -> tf.Tensor:
-    """Column of every sample's class, int32 [L, B]; of one that is not annotated, some column of its label."""
+    """Column of every sample's class, int32 [L, B]; a sample that is not annotated has some column of its label."""
     largest = tf.constant(layout.sizes)[:, None] - 1
     return tf.clip_by_value(labels, 0, largest) + tf.constant(layout.offsets)[:, None]

@@ -86,7 +86,7 @@ def test_every_sample_gets_its_own_share(scope, level, comparison):
             tape.watch(inputs)
             result = rectifier(labels, inputs)
             # Unequal weights of the samples, as sample_weight gives them.
-            total = tf.reduce_sum(result.by_sample * tf.linspace(0.5, 2.0, 80))
+            total = tf.reduce_sum(result.by_label * tf.linspace(0.5, 2.0, 80))
         seen.append([*result, tape.gradient(total, inputs)])
     fast, readable = seen
     assert (np.count_nonzero(readable[0], axis=1) > 6).all()  # more anchors than the 5 + 1 that have a row
