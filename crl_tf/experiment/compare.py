@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from crl_tf.callbacks import Diverged
-from crl_tf.datasets.resampling import MeaninglessForData, resample
-from crl_tf.experiment.config import check, override, resolved
-from crl_tf.experiment.data import Data, load_data
-from crl_tf.experiment.methods import METHODS, PARTS, canonical, combined
+from crl_tf.datasets.resampling import MeaninglessForData
+from crl_tf.experiment.assemble import Parts, assemble
+from crl_tf.experiment.config import override
+from crl_tf.experiment.data import Data
+from crl_tf.experiment.methods import METHODS, canonical
 from crl_tf.experiment.report import write_report
-from crl_tf.experiment.run import run, save_figures
+from crl_tf.experiment.run import run_parts, save_figures
 from crl_tf.experiment.settings import check_setting
 from crl_tf.experiment.workdir import (
     COMPARISON,
@@ -41,35 +42,33 @@ ALL = "all"
 
 
 class PlannedRun(NamedTuple):
-    """One training of a comparison: its method and seed, its configuration, and its folder."""
+    """One run of a comparison."""
 
     method: str
     seed: int
-    config: ConfigDict
-    folder: Path
+    parts: Parts
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a comparison will run.
 
-    config: the configuration of all runs but for method and seed. runs: seed by seed, in the order of the methods.
-    methods, seeds: of this and of earlier sittings; seeds None: the configuration's. left_out: methods, each with the reason.
-    failed: runs of earlier sittings without a result, each with the reason.
+    runs: seed by seed, in the order of the methods. left_out: methods, each with the reason.
+    methods, seeds: of this and of earlier sittings; seeds None: the configuration's.
     """
 
-    config: ConfigDict
-    workdir: Path
     runs: tuple[PlannedRun, ...]
     methods: tuple[str, ...]
     seeds: tuple[int, ...] | None
     left_out: Mapping[str, str]
-    failed: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def folders(self) -> list[Path]:
-        """The folders of all runs, those of earlier sittings included, seed by seed, in the order of the methods."""
-        return [folder_of(self.workdir, method, seed) for seed in self.seeds or [None] for method in self.methods]
+
+class Previous(NamedTuple):
+    """What earlier sittings of a comparison left: their methods and seeds, and runs without a result, with the reason."""
+
+    methods: Sequence[str] = ()
+    seeds: Sequence[int] = ()
+    failed: Mapping[str, str] = {}
 
 
 def compare(
@@ -103,31 +102,31 @@ def compare(
         ValueError: a setting, a name or the folder is not what it should be, before anything is read.
         MeaninglessForData: the data give a method that was asked for by name no meaning, before anything is trained.
     """
-    workdir = Path(workdir)
-    planned = plan(config, methods, workdir, seeds)
-    previous = _previous(config, workdir, seeds, resume)
-    data = load_data(planned.runs[0].config, progress=progress)
-    planned = plan(config, methods, workdir, seeds, data=data, previous=previous)
+    recipe, workdir = config.to_dict(), Path(workdir)
+    first = plan(config, methods, seeds).runs[0]  # refuses what is wrong before anything is read
+    previous = _previous(recipe, workdir, seeds, resume)
+    data = first.parts.load(progress=progress)
+    planned = plan(config, methods, seeds, data=data, previous=previous)
     for method, reason in planned.left_out.items():
         _log.info("%s is %s", method, reason)
-    return execute(planned, data, resume=resume, export=export, progress=progress)
+    record = _Record(workdir, recipe, planned.methods, planned.seeds, {**previous.failed, **planned.left_out})
+    return execute(planned, record, data, resume=resume, export=export, progress=progress)
 
 
 def plan(
     config: ConfigDict,
     methods: Sequence[str] | str,
-    workdir: Path,
     seeds: Sequence[int] | None = None,
     *,
     data: Data | None = None,
-    previous: Mapping[str, Any] | None = None,
+    previous: Previous = Previous(),  # noqa: B008
 ) -> Plan:
     """Says what a comparison will run, and what it leaves out and why. Reads and writes nothing.
 
     Args:
-        config, methods, workdir, seeds: as for `compare`.
+        config, methods, seeds: as for `compare`.
         data: of the first seed; with them, methods that they give no meaning to are left out or refused.
-        previous: "methods", "seeds" and "failed" of earlier sittings.
+        previous: earlier sittings of the same comparison.
     """
     names = list(METHODS) if methods == ALL else [canonical(name) for name in methods]
     if len(set(names)) != len(names):
@@ -139,88 +138,120 @@ def plan(
     numbers = [config.seed] if seeds is None else list(seeds)
     for number in numbers:
         check_setting("seed", number)
-    first = override(config, {"seed": numbers[0]})
-    chosen: dict[str, ConfigDict] = {}
+    runs: list[PlannedRun] = []
     left_out: dict[str, str] = {}
     for name in names:
         try:
-            of_method = resolved(override(first, {"method": name}))
-            check(of_method)
-            _check_meaning(name, of_method, chosen, data)
-            chosen[name] = of_method
+            of_seeds = [
+                PlannedRun(name, number, assemble(override(config, {"method": name, "seed": number}))) for number in numbers
+            ]
+            _check_meaning(of_seeds[0], runs, data)
+            runs += of_seeds
         except MeaninglessForData as error:
             if methods != ALL:
                 raise
             left_out[name] = f"left out: {error}"
-    previous = previous or {}
-    all_methods = tuple(dict.fromkeys([*previous.get("methods", []), *chosen]))
-    all_seeds = None if seeds is None else tuple(dict.fromkeys([*previous.get("seeds", []), *numbers]))
-
-    def folder(name: str, seed: int) -> Path:
-        return folder_of(workdir, name, None if seeds is None else seed)
-
-    runs = tuple(
-        PlannedRun(
-            name, number, override(of_method, {"seed": number}), folder_of(workdir, name, None if seeds is None else number)
-        )
-        for number in numbers
-        for name, of_method in chosen.items()
+    chosen = list(dict.fromkeys(one.method for one in runs))
+    return Plan(
+        runs=tuple(sorted(runs, key=lambda one: numbers.index(one.seed))),
+        methods=tuple(dict.fromkeys([*previous.methods, *chosen])),
+        seeds=None if seeds is None else tuple(dict.fromkeys([*previous.seeds, *numbers])),
+        left_out=left_out,
     )
-    return Plan(config, workdir, runs, all_methods, all_seeds, left_out, previous.get("failed", {}))
 
 
-def _check_meaning(name: str, config: ConfigDict, others: Mapping[str, ConfigDict], data: Data | None) -> None:
+def _check_meaning(one: PlannedRun, others: Sequence[PlannedRun], data: Data | None) -> None:
     """Refuses a method that these data give no meaning to, or that comes to the same as another one."""
-    same = next((other for other, of_other in others.items() if not differences(of_other, config, free=["method"])), None)
-    if same is not None and _parts(same) == _parts(name):
-        raise MeaninglessForData(f"{name}: with this configuration it is the same as {same}")
-    resampling = combined(name).resampling
-    if data is not None and resampling != "none":
+    for other in others:
+        if one.parts.rule == other.parts.rule and one.parts.trains_as(other.parts):
+            raise MeaninglessForData(f"{one.method}: with this configuration it is the same as {other.method}")
+    if data is not None and one.parts.resample is not None:
         try:
-            resample(resampling, data.dataset.splits["train"].labels, data.dataset.schema, config.seed)
+            one.parts.resample(data.dataset.splits["train"].labels, data.dataset.schema)
         except MeaninglessForData as error:
-            raise MeaninglessForData(f"{name}: {error}") from error
-
-
-def _parts(name: str) -> list[str | None]:
-    return [getattr(combined(name), part) for part in PARTS]
+            raise MeaninglessForData(f"{one.method}: {error}") from error
 
 
 def execute(
-    planned: Plan, data: Data, *, resume: bool = False, export: bool = True, progress: Progress = SILENT
+    planned: Plan,
+    record: _Record,
+    data: Data,
+    *,
+    resume: bool = False,
+    export: bool = True,
+    progress: Progress = SILENT,
 ) -> list[dict[str, Any]]:
     """Runs what a plan says and is not finished yet; returns the results of all finished runs of the comparison.
 
     Args:
+        record: the folder of the comparison, and what is known of it.
         data: of the first seed of the plan.
         resume, export, progress: as for `compare`.
     """
     # Refusals of a folder come before hours of other runs.
-    missing = [one for one in planned.runs if open_run(one.config, one.folder, resume) is None]
-    failed = {**planned.failed, **planned.left_out}
-    _write_plan(planned, failed)
+    missing = [one for one in planned.runs if open_run(one.parts.recipe, record.folder(one.method, one.seed), resume) is None]
+    record.write()
     seed_of_data, clock = planned.runs[0].seed, _Clock(len(missing))
     for one in missing:
-        _log.info("\n%s", clock.next_line(f"{one.method} · seed {one.seed}"))
+        key = f"{one.method} · seed {one.seed}"
+        _log.info("\n%s", clock.next_line(key))
         if one.seed != seed_of_data:
             # One dataset at a time: its cache may be in memory.
             data = None
-            data, seed_of_data = load_data(one.config, progress=progress), one.seed
-        key = f"{one.method} · seed {one.seed}"
+            data, seed_of_data = one.parts.load(progress=progress), one.seed
         try:
-            trained = _same_but_for_the_rule(planned, one)
-            run(one.config, one.folder, resume=resume, export=export, data=data, trained=trained, progress=progress)
-            failed.pop(key, None)
+            trained = record.same_but_for_the_rule(one)
+            options = {"resume": resume, "export": export, "data": data, "trained": trained, "progress": progress}
+            run_parts(one.parts, record.folder(one.method, one.seed), **options)
+            record.failed.pop(key, None)
         except (Diverged, MeaninglessForData) as error:
-            failed[key] = str(error)
+            record.failed[key] = str(error)
             _log.warning("%s: %s", one.method, error)
-        _write_report(planned, failed)
-    results = _results(planned)
+        record.write(report=True)
+    results = record.results()
     if not results:
-        raise ValueError(f"compare: no run came to an end: {'; '.join(f'{name}: {why}' for name, why in failed.items())}")
-    _write_report(planned, failed)
-    save_figures([result for result in results if result["seed"] == results[0]["seed"]], planned.workdir)
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in record.failed.items())
+        raise ValueError(f"compare: no run came to an end: {reasons}")
+    record.write(report=True)
+    save_figures([result for result in results if result["seed"] == results[0]["seed"]], record.workdir)
     return results
+
+
+@dataclass
+class _Record:
+    """The folder of a comparison: comparison.json, the report, and the runs of all sittings."""
+
+    workdir: Path
+    recipe: Mapping[str, Any]
+    methods: Sequence[str]
+    seeds: Sequence[int] | None
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def folder(self, method: str, seed: int) -> Path:
+        return folder_of(self.workdir, method, None if self.seeds is None else seed)
+
+    def results(self) -> list[dict[str, Any]]:
+        """The results of all finished runs, seed by seed, in the order of the methods."""
+        folders = [folder_of(self.workdir, method, seed) for seed in self.seeds or [None] for method in self.methods]
+        return [read_json(folder / RESULT) for folder in folders if (folder / RESULT).is_file()]
+
+    def write(self, *, report: bool = False) -> None:
+        results = self.results()
+        if report and results:
+            write_report(results, self.workdir, failed=self.failed)
+        content = {"methods": list(self.methods), "seeds": self.seeds and list(self.seeds), "recipe": self.recipe}
+        write_json(self.workdir / COMPARISON, {**content, "results": results, "failed": self.failed})
+
+    def same_but_for_the_rule(self, one: PlannedRun) -> Path | None:
+        """The folder of a finished run of another method of this seed that differs in its decision rule alone."""
+        for other in self.methods:
+            folder = self.folder(other, one.seed)
+            if other != one.method and (folder / RESULT).is_file():
+                finished = assemble(config_in(folder, CONFIG))
+                same_length = finished.names["epochs"] == one.parts.names["epochs"]
+                if same_length and finished.trains_as(one.parts, free=FREE_ON_RESUME):
+                    return folder
+        return None
 
 
 class _Clock:
@@ -239,60 +270,20 @@ class _Clock:
         return f"{line} · about {left} left for all"
 
 
-def _results(planned: Plan) -> list[dict[str, Any]]:
-    return [read_json(folder / RESULT) for folder in planned.folders if (folder / RESULT).is_file()]
-
-
-def _write_plan(planned: Plan, failed: Mapping[str, str]) -> None:
-    content = {
-        "methods": list(planned.methods),
-        "seeds": None if planned.seeds is None else list(planned.seeds),
-        "recipe": planned.config.to_dict(),
-        "results": _results(planned),
-        "failed": dict(failed),
-    }
-    write_json(planned.workdir / COMPARISON, content)
-
-
-def _write_report(planned: Plan, failed: Mapping[str, str]) -> None:
-    results = _results(planned)
-    if results:
-        write_report(results, planned.workdir, failed=failed)
-    _write_plan(planned, failed)
-
-
-def _same_but_for_the_rule(planned: Plan, one: PlannedRun) -> Path | None:
-    """The folder of a finished run of another method that differs from this one in its decision rule alone."""
-    method = combined(one.method)
-    for other in planned.methods:
-        folder = folder_of(planned.workdir, other, None if planned.seeds is None else one.seed)
-        if other == one.method or not (folder / RESULT).is_file():
-            continue
-        theirs = combined(other)
-        if (theirs.loss, theirs.trainer, theirs.resampling) != (method.loss, method.trainer, method.resampling):
-            continue
-        finished = config_in(folder, CONFIG)
-        if not differences(finished, one.config, free=["method", *FREE_ON_RESUME]) and (
-            finished.train.epochs == one.config.train.epochs
-        ):
-            return folder
-    return None
-
-
-def _previous(config: ConfigDict, workdir: Path, seeds: Sequence[int] | None, resume: bool) -> dict[str, Any]:
-    """Methods, seeds and failures of the comparison in a folder; only one by the same configuration may be continued."""
+def _previous(recipe: Mapping[str, Any], workdir: Path, seeds: Sequence[int] | None, resume: bool) -> Previous:
+    """What earlier sittings left in a folder; only a comparison by the same configuration may be continued."""
     if not clean_folder(workdir, resume):
-        return {}
+        return Previous()
     if not (workdir / COMPARISON).is_file():
         raise ValueError(f"resume: {workdir} holds no comparison: pass another --workdir")
     # Settings that methods set are theirs.
     set_by_methods = {key for row in METHODS.values() for key in row.settings}
     free = (*FREE_ON_RESUME, *set_by_methods, "method", *(("seed",) if seeds is not None else ()))
-    different = differences(config_in(workdir, COMPARISON), config, free=free)
+    different = differences(config_in(workdir, COMPARISON).to_dict(), recipe, free=free)
     if different:
         raise ValueError(f"resume: {workdir} was started with another recipe ({'; '.join(different)}): pass another --workdir")
     content = methods_and_seeds(workdir)
     if (content["seeds"] is None) != (seeds is None):
         how = "without" if content["seeds"] is None else "with"
         raise ValueError(f"resume: {workdir} was started {how} --seeds: do the same")
-    return {**content, "seeds": content["seeds"] or [], "failed": read_json(workdir / COMPARISON).get("failed", {})}
+    return Previous(content["methods"], content["seeds"] or [], read_json(workdir / COMPARISON).get("failed", {}))

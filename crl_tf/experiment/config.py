@@ -69,23 +69,16 @@ def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def resolved(config: ConfigDict) -> ConfigDict:
-    """The configuration with what its method sets."""
-    return override(config, combined(config.method).settings)
-
-
-def check(config: ConfigDict) -> None:
-    """Refuses a configuration that cannot be run, as far as that can be told without its data.
+def checked(config: ConfigDict) -> tuple[ConfigDict, Method]:
+    """The configuration with what its method sets, and the method; refused if it cannot be run, before anything is read.
 
     Raises:
         ValueError: it names the setting, the rule and what was received.
         MeaninglessForData: image size or network give the method no meaning.
     """
-    for key, value in flattened(config.to_dict()).items():
-        check_key(key)
-        check_setting(key, value)
-    method, size = combined(config.method), config.data.image_size
-    trainer = TRAINERS[method.trainer]
+    method = combined(config.method)
+    config = override(config, {**flattened(config.to_dict()), **method.settings})
+    trainer, size = TRAINERS[method.trainer], config.data.image_size
     if method.resampling != "none" and not trainer.resampling:
         raise ValueError(f"method {config.method!r}: {method.trainer} draws its own samples, which cannot be resampled")
     if min(size) < trainer.smallest_side:
@@ -102,6 +95,7 @@ def check(config: ConfigDict) -> None:
             f"train.steps_per_execution must be 1 with crl.alpha_warmup_epochs = {config.crl.alpha_warmup_epochs}, which changes"
             f" alpha at every step, received {config.train.steps_per_execution}: --alpha_warmup_epochs=0 turns the warm-up off"
         )
+    return config, method
 
 
 def loss_sections(config: ConfigDict) -> dict[str, dict[str, Any]]:

@@ -60,17 +60,27 @@ class Data:
         )
 
 
-def load_data(config: ConfigDict, *, use_cache: bool = True, progress: Progress = SILENT) -> Data:
-    """Loads the dataset of a configuration, leaves out or refuses unreadable images, and decodes it into its cache.
+def load_data(
+    name: str,
+    settings: ConfigDict,
+    *,
+    seed: int,
+    batch_size: int,
+    use_cache: bool = True,
+    progress: Progress = SILENT,
+) -> Data:
+    """Loads a dataset, leaves out or refuses unreadable images, and decodes it into its cache.
 
     Args:
+        name: a row of `crl_tf.datasets.DATASETS`.
+        settings: the configuration's section "data".
         use_cache: False reads the images as they are: for a single pass, such as evaluating a finished run.
     Raises:
         ValueError: a label without an annotated training image, or no annotated test image.
     """
-    image_size = tuple(config.data.image_size)
-    dataset = load_unchecked(config, check_images=not config.data.skip_unreadable, progress=progress)
-    if config.data.skip_unreadable:
+    image_size = tuple(settings.image_size)
+    dataset = load_source(name, settings, seed=seed, check_images=not settings.skip_unreadable, progress=progress)
+    if settings.skip_unreadable:
         dataset, unreadable = without_unreadable(dataset, image_size=image_size, progress=progress)
         if unreadable:
             names = ", ".join(image.name for image in unreadable[:3])
@@ -80,30 +90,29 @@ def load_data(config: ConfigDict, *, use_cache: bool = True, progress: Progress 
     _check_annotated(dataset, counts)
     _log.info("%s", _summary(dataset, counts))
     if use_cache:
-        dataset = _with_cache(dataset, image_size, config.data, progress)
-    augment, open_shards = tuple(config.data.augment), config.data.open_shards
-    return Data(dataset, counts, image_size, config.train.batch_size, config.seed, augment, open_shards)
+        dataset = _with_cache(dataset, image_size, settings, progress)
+    return Data(dataset, counts, image_size, batch_size, seed, tuple(settings.augment), settings.open_shards)
 
 
-def load_unchecked(config: ConfigDict, *, check_images: bool, progress: Progress = SILENT) -> Dataset:
-    """The dataset of a configuration as its source gives it.
+def load_source(name: str, settings: ConfigDict, *, seed: int, check_images: bool, progress: Progress = SILENT) -> Dataset:
+    """Loads a dataset as its source gives it, without a look at its images.
 
     Args:
+        name, settings, seed: as for `load_data`.
         check_images: whether a listed image file that is missing is an error.
     """
-    data = config.data
     dataset = load_dataset(
-        config.dataset,
-        data_dir=data.dir,
-        seed=config.seed,
-        gamma=data.gamma,
-        download=data.download,
-        schema=data.schema,
+        name,
+        data_dir=settings.dir,
+        seed=seed,
+        gamma=settings.gamma,
+        download=settings.download,
+        schema=settings.schema,
         check_images=check_images,
         progress=progress,
     )
-    if data.open_shards is not None and not isinstance(dataset.splits["train"].images, Records):
-        raise ValueError(f"data.open_shards must be none for {config.dataset}, since only records have shards")
+    if settings.open_shards is not None and not isinstance(dataset.splits["train"].images, Records):
+        raise ValueError(f"data.open_shards must be none for {name}, since only records have shards")
     return dataset
 
 

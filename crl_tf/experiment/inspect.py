@@ -16,7 +16,7 @@ from scipy.stats import hypergeom
 
 from crl_tf.datasets.images.check import check_splits, duplicates, image_names
 from crl_tf.datasets.source import SPLITS, Dataset, Split
-from crl_tf.experiment.data import load_unchecked
+from crl_tf.experiment.data import load_source
 from crl_tf.experiment.report import save_association, save_class_distributions, save_class_sizes
 from crl_tf.experiment.workdir import refuse_file
 from crl_tf.files import write_json, write_whole
@@ -49,7 +49,7 @@ def inspect(config: ConfigDict, workdir: Path, *, check_images: bool = True, pro
     refuse_file(workdir)
     if workdir.is_dir() and any(workdir.iterdir()) and not (workdir / INSPECTION).is_file():
         raise ValueError(f"workdir {workdir} is not empty and holds no inspection: pass another --workdir")
-    dataset = load_unchecked(config, check_images=False, progress=progress)
+    dataset = load_source(config.dataset, config.data, seed=config.seed, check_images=False, progress=progress)
     facts = inspect_dataset(dataset, batch_size=config.train.batch_size, eta=config.crl.eta, rho=config.crl.rho, seed=config.seed)
     facts["images"] = inspect_images(dataset, tuple(config.data.image_size), progress=progress) if check_images else {}
     facts["findings"] += facts["images"].pop("findings", [])

@@ -1,44 +1,32 @@
-"""One run: prepare, train, measure, save."""
+"""One run: prepare, train, measure, save, over one context whose data are loaded once."""
 
 from __future__ import annotations
 
 import logging
 import math
 import platform
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
 from crl_tf.crl_model import CRLModel
-from crl_tf.datasets.resampling import resample
 from crl_tf.datasets.sources.celeba import ALIGNED_SIZE
 from crl_tf.decision import rule_offsets
-from crl_tf.experiment.config import check, flattened, loss_sections, resolved
-from crl_tf.experiment.data import Data, load_data
+from crl_tf.experiment.assemble import Parts, assemble
+from crl_tf.experiment.data import Data
 from crl_tf.experiment.measure import evaluate_model
-from crl_tf.experiment.methods import Method, combined
 from crl_tf.experiment.report import save_class_distributions, save_sensitivity_by_frequency
-from crl_tf.experiment.settings import XLA
-from crl_tf.experiment.trainers import TRAINERS
 from crl_tf.experiment.trainers.base import Task, Trained
-from crl_tf.experiment.trainers.optimizer import make_optimizer
-from crl_tf.experiment.workdir import (
-    COMPARISON,
-    CONFIG,
-    MODEL,
-    RESULT,
-    config_in,
-    folder_of,
-    methods_and_seeds,
-    open_run,
-)
+from crl_tf.experiment.workdir import COMPARISON, CONFIG, MODEL, RESULT, config_in, folder_of, methods_and_seeds, open_run
 from crl_tf.files import read_json, write_json, write_whole
 from crl_tf.losses.base import Loss
-from crl_tf.losses.table import Problem, make_loss
-from crl_tf.models import BACKBONE, build_network, find_network
+from crl_tf.losses.table import Problem
+from crl_tf.models import BACKBONE
 from crl_tf.models.backbones.panda import regions_of_landmarks
 from crl_tf.models.transfer import weighted_layers
 from crl_tf.progress import SILENT, Progress
@@ -47,8 +35,28 @@ from crl_tf.serving.export import export_saved_model
 _log = logging.getLogger(__name__)
 
 
-def run(
-    config: ConfigDict,
+@dataclass(frozen=True)
+class Context:
+    """What a run works on: the parts of its configuration, its data, its folder, and who sees its progress."""
+
+    parts: Parts
+    data: Data
+    workdir: Path
+    progress: Progress = SILENT
+
+
+def run(config: ConfigDict, workdir: Path, **options: Any) -> dict[str, Any]:
+    """Trains and measures one configuration, and leaves everything in `workdir`; returns the content of `result.json`.
+
+    Args:
+        config: as a recipe gives it (`crl_tf.experiment.config`).
+        workdir, options: as for `run_parts`.
+    """
+    return run_parts(assemble(config), workdir, **options)
+
+
+def run_parts(
+    parts: Parts,
     workdir: Path,
     *,
     resume: bool = False,
@@ -57,10 +65,9 @@ def run(
     trained: Path | None = None,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Trains and measures one configuration, and leaves everything in `workdir`; returns the content of `result.json`.
+    """Trains and measures the parts of a configuration, and leaves everything in `workdir`.
 
     Args:
-        config: as a recipe gives it (`crl_tf.experiment.config`).
         workdir: a new or empty folder; with `resume`, also one that an earlier run of the same configuration left.
         resume: continue from its last checkpoint. Only `crl_tf.experiment.workdir.FREE_ON_RESUME` may differ from the
             configuration that it was started with.
@@ -68,134 +75,132 @@ def run(
         data: the data of this configuration, where they are loaded already.
         trained: a finished run that differs in the decision rule alone: its model is taken, and nothing is trained.
         progress: receives the progress.
+    Returns:
+        the content of `result.json`.
     Raises:
-        ValueError: a setting, the folder or the data are not what they should be.
+        ValueError: the folder or the data are not what they should be.
         MeaninglessForData: the data give the method no meaning.
         Diverged: the loss is not finite any more.
     """
-    workdir, config = Path(workdir), resolved(config)
-    check(config)
-    finished = open_run(config, workdir, resume)
+    workdir = Path(workdir)
+    finished = open_run(parts.recipe, workdir, resume)
     if finished is not None:
         return finished
-    _log.info("\n%s · %s · %s · seed %d → %s", config.dataset, config.model, config.method, config.seed, workdir)
-    keras.utils.set_random_seed(config.seed)
-    data = data or load_data(config, progress=progress)
-    method = combined(config.method)
-    task = prepare(config, method, data, workdir, progress)
-    model, seconds = TRAINERS[method.trainer].train(task) if trained is None else _model_of(trained, task)
-    write_whole(workdir / MODEL, model.save)
-    measured = _measured(model, data, method.rule, progress)
+    _log.info("\n%s · %s · %s · seed %d → %s", *(parts.names[name] for name in ("dataset", "model", "method", "seed")), workdir)
+    keras.utils.set_random_seed(parts.names["seed"])
+    context = Context(parts, data or parts.load(progress=progress), workdir, progress)
+    model, seconds = train(context, prepare(context), trained)
+    measured = measure(context, model)
+    return save(context, model, {**parts.names, "seconds": round(seconds, 1), **measured}, export=export)
+
+
+def prepare(context: Context) -> Task:
+    """What the trainer is given: the samples of an epoch, and how network, loss and optimizer are made for these data."""
+    parts, data = context.parts, context.data
+    train, schema = data.dataset.splits["train"], data.dataset.schema
+    resampled = None if parts.resample is None else parts.resample(train.labels, schema)
+    if resampled is not None:
+        _log.info("%s", resampled.summary)
+    regions = _regions(parts, train.extras.get("landmarks"))
+
+    def make_model() -> CRLModel:
+        network = parts.build_network(image_size=data.image_size, num_classes=schema.num_classes, regions=regions)
+        return CRLModel(network, dtype=parts.precision)
+
+    def make_optimizer(model: CRLModel, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+        return parts.make_optimizer(steps_per_epoch=steps_per_epoch, backbone=model.network.get_layer(BACKBONE))
+
+    def make_loss() -> Loss:
+        return parts.make_loss(problem=Problem(schema.num_classes, data.counts, parts.cosine_scale))
+
+    def begin(model: CRLModel | None = None) -> None:
+        if model is not None:
+            _log.info("%s", _network_summary(context, model))
+        (context.workdir / RESULT).unlink(missing_ok=True)
+        write_json(context.workdir / CONFIG, _description(context))
+
+    return Task(
+        data=data,
+        workdir=context.workdir,
+        seed=parts.names["seed"],
+        epochs=parts.names["epochs"],
+        make_model=make_model,
+        make_optimizer=make_optimizer,
+        make_loss=make_loss,
+        indices=resampled and resampled.indices,
+        compile_options=parts.compile_options,
+        linear_svm=parts.linear_svm,
+        embedding=parts.embedding,
+        begin=begin,
+        progress=context.progress,
+    )
+
+
+def train(context: Context, task: Task, trained: Path | None = None) -> Trained:
+    """Trains the model, or takes that of a finished run, and saves it as model.keras."""
+    if trained is None:
+        result = context.parts.trainer.train(task)
+    else:
+        _log.info("the model of %s: only the decision rule is another", trained)
+        task.begin()
+        result = Trained(keras.saving.load_model(trained / MODEL), read_json(trained / RESULT)["seconds"])
+    write_whole(context.workdir / MODEL, result.model.save)
+    return result
+
+
+def measure(context: Context, model: keras.Model) -> dict[str, Any]:
+    """The measured part of `result.json`: the test split under every decision rule, chosen on the validation split."""
+    data = context.data
+    return evaluate_model(
+        model,
+        data.batches("test"),
+        data.dataset.schema,
+        data.counts,
+        validation=data.batches("validation"),
+        rule=context.parts.rule,
+        progress=context.progress,
+    )
+
+
+def save(context: Context, model: keras.Model, result: dict[str, Any], *, export: bool = True) -> dict[str, Any]:
+    """Writes export/, figures/ and result.json; returns the result."""
+    workdir, data, rule = context.workdir, context.data, context.parts.rule
     if export:
-        strengths = list(measured["rules"][method.rule]["strengths"].values())
-        offsets = rule_offsets(method.rule, data.counts, strengths)
+        strengths = list(result["rules"][rule]["strengths"].values())
+        offsets = rule_offsets(rule, data.counts, strengths)
         export_saved_model(model, data.dataset.schema, data.image_size, workdir / "export", offsets=offsets)
-    result = {
-        "dataset": config.dataset,
-        "model": config.model,
-        "method": config.method,
-        "loss": method.loss if method.trainer == "gradient" else method.trainer,
-        "seed": config.seed,
-        "epochs": config.train.epochs,
-        "seconds": round(seconds, 1),
-        **measured,
-    }
     save_figures([result], workdir)
     # Last: a folder with a result holds everything else as well.
     write_json(workdir / RESULT, result)
     return result
 
 
-def prepare(config: ConfigDict, method: Method, data: Data, workdir: Path, progress: Progress = SILENT) -> Task:
-    """What the trainer of a configuration is given."""
-    schema, network, settings = data.dataset.schema, find_network(config.model), config.network
-    resampled = None
-    if method.resampling != "none":
-        resampled = resample(method.resampling, data.dataset.splits["train"].labels, schema, config.seed)
-        _log.info("%s", resampled.summary)
-    landmarks, regions = data.dataset.splits["train"].extras.get("landmarks"), None
-    if network.parts and landmarks is not None:
-        regions = regions_of_landmarks(landmarks.reshape(len(landmarks), -1, 2), ALIGNED_SIZE)
-        _log.info("%s: parts around the mean landmarks of %s training images", config.model, f"{len(landmarks):,}")
-
-    def new_model() -> CRLModel:
-        return CRLModel(
-            build_network(
-                config.model,
-                image_size=data.image_size,
-                num_classes=schema.num_classes,
-                regions=regions,
-                width=settings.width,
-                pretrained=settings.pretrained,
-                freeze=0 if settings.freeze == "none" else settings.freeze,
-                cosine_scale=settings.cosine_scale,
-                precision=config.train.precision,
-            )
-        )
-
-    def new_optimizer(model: CRLModel, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-        backbone = model.network.get_layer(BACKBONE)
-        rate = settings.backbone_rate
-        return make_optimizer(config.train, steps_per_epoch=steps_per_epoch, backbone=backbone, backbone_rate=rate)
-
-    def new_loss() -> Loss:
-        return make_loss(method.loss, loss_sections(config), Problem(schema.num_classes, data.counts, settings.cosine_scale))
-
-    def begin(model: CRLModel | None = None) -> None:
-        if model is not None:
-            _log.info("%s", _network_summary(config, model))
-        (workdir / RESULT).unlink(missing_ok=True)
-        write_json(workdir / CONFIG, _description(config, data))
-
-    return Task(
-        data=data,
-        workdir=workdir,
-        seed=config.seed,
-        epochs=config.train.epochs,
-        make_model=new_model,
-        make_optimizer=new_optimizer,
-        make_loss=new_loss,
-        indices=resampled and resampled.indices,
-        compile_options={
-            "steps_per_execution": config.train.steps_per_execution,
-            "jit_compile": XLA[config.train.xla],
-        },
-        linear_svm=network.linear_svm,
-        embedding=config.embedding,
-        begin=begin,
-        progress=progress,
-    )
-
-
 def evaluate(workdir: Path, *, progress: Progress = SILENT) -> list[dict[str, Any]]:
     """Measures a finished run, or each run of a comparison, again from its config.json and model.keras; writes nothing.
 
-    The runs of a comparison that have the same data share them.
+    Runs of a comparison that have the same data share them.
     """
-    workdir = Path(workdir)
-    if not (workdir / COMPARISON).is_file():
-        missing = [name for name in (CONFIG, MODEL, RESULT) if not (workdir / name).is_file()]
-        if missing:
-            raise ValueError(f"workdir must hold a finished run; {workdir} lacks {', '.join(missing)}")
-        folders = [workdir]
-    else:
+    results, context = [], None
+    for folder in _finished_runs(Path(workdir)):
+        parts = assemble(config_in(folder, CONFIG))
+        same_data = context is not None and context.parts.data_settings == parts.data_settings
+        data = context.data if same_data else parts.load(use_cache=False, progress=progress)
+        context = Context(parts, data, folder, progress)
+        measured = measure(context, keras.saving.load_model(folder / MODEL))
+        results.append({**read_json(folder / RESULT), "method": parts.names["method"], **measured})
+    return results
+
+
+def _finished_runs(workdir: Path) -> list[Path]:
+    if (workdir / COMPARISON).is_file():
         plan = methods_and_seeds(workdir)
         folders = [folder_of(workdir, method, seed) for seed in plan["seeds"] or [None] for method in plan["methods"]]
-    results, data, loaded_for = [], None, None
-    # A run of a comparison that diverged, or has not started, has nothing to measure.
-    for folder in (folder for folder in folders if (folder / RESULT).is_file()):
-        config = config_in(folder, CONFIG)
-        data_settings = {
-            key: value
-            for key, value in flattened(config.to_dict()).items()
-            if key.startswith("data.") or key in ("dataset", "seed", "train.batch_size")
-        }
-        if data_settings != loaded_for:
-            data, loaded_for = load_data(config, use_cache=False, progress=progress), data_settings
-        model = keras.saving.load_model(folder / MODEL)
-        measured = _measured(model, data, combined(config.method).rule, progress)
-        results.append({**read_json(folder / RESULT), "method": config.method, **measured})
-    return results
+        # A run that diverged, or has not started, has nothing to measure.
+        return [folder for folder in folders if (folder / RESULT).is_file()]
+    missing = [name for name in (CONFIG, MODEL, RESULT) if not (workdir / name).is_file()]
+    if missing:
+        raise ValueError(f"workdir must hold a finished run; {workdir} lacks {', '.join(missing)}")
+    return [workdir]
 
 
 def save_figures(results: list[dict[str, Any]], workdir: Path) -> None:
@@ -205,43 +210,39 @@ def save_figures(results: list[dict[str, Any]], workdir: Path) -> None:
     save_sensitivity_by_frequency(results, figures / "sensitivity_by_frequency.png")
 
 
-def _measured(model: keras.Model, data: Data, rule: str, progress: Progress) -> dict[str, Any]:
-    test, validation = data.batches("test"), data.batches("validation")
-    schema = data.dataset.schema
-    return evaluate_model(model, test, schema, data.counts, validation=validation, rule=rule, progress=progress)
+def _regions(parts: Parts, landmarks: np.ndarray | None) -> list[Any] | None:
+    """Where the parts of an image are, for a network that looks at parts, by the mean landmarks of the training images."""
+    if not parts.takes_regions or landmarks is None:
+        return None
+    _log.info("%s: parts around the mean landmarks of %s training images", parts.names["model"], f"{len(landmarks):,}")
+    return regions_of_landmarks(landmarks.reshape(len(landmarks), -1, 2), ALIGNED_SIZE)
 
 
-def _model_of(finished: Path, task: Task) -> Trained:
-    _log.info("the model of %s: only the decision rule is another", finished)
-    task.begin()
-    return Trained(keras.saving.load_model(finished / MODEL), read_json(finished / RESULT)["seconds"])
-
-
-def _network_summary(config: ConfigDict, model: CRLModel) -> str:
+def _network_summary(context: Context, model: CRLModel) -> str:
     """One line, so that weights, frozen layers and sizes are seen to be what was meant."""
-    settings, (height, width) = config.network, config.data.image_size
+    network, (height, width) = context.parts.network, context.data.image_size
     layers = weighted_layers(model.network.get_layer(BACKBONE))
     frozen = sum(not layer.trainable for layer in layers)
     trained = sum(math.prod(weight.shape) for weight in model.trainable_weights)
-    parts = [
-        f"{config.model} at {height} x {width} (height, width): {trained:,} of {model.count_params():,} parameters are trained"
-    ]
-    if settings.pretrained:
-        parts.append(f"backbone from {settings.pretrained}")
+    size = f"{network['name']} at {height} x {width} (height, width)"
+    lines = [f"{size}: {trained:,} of {model.count_params():,} parameters are trained"]
+    if network["pretrained"]:
+        lines.append(f"backbone from {network['pretrained']}")
     if frozen:
-        parts.append(f"{frozen} of its {len(layers)} layers frozen")
-    if settings.backbone_rate != 1 and frozen < len(layers):
-        parts.append(f"it learns at {settings.backbone_rate:g} of the rate")
-    if frozen and not settings.pretrained:
-        parts.append("what is frozen keeps its random weights: no --pretrained is given")
-    return "; ".join(parts)
+        lines.append(f"{frozen} of its {len(layers)} layers frozen")
+    if network["backbone_rate"] != 1 and frozen < len(layers):
+        lines.append(f"it learns at {network['backbone_rate']:g} of the rate")
+    if frozen and not network["pretrained"]:
+        lines.append("what is frozen keeps its random weights: no --pretrained is given")
+    return "; ".join(lines)
 
 
-def _description(config: ConfigDict, data: Data) -> dict[str, Any]:
+def _description(context: Context) -> dict[str, Any]:
     """The content of config.json: everything needed to repeat the run, and the versions it ran with."""
+    dataset = context.data.dataset
     return {
-        "recipe": config.to_dict(),
-        "schema": data.dataset.schema.to_config(),
+        "recipe": dict(context.parts.recipe),
+        "schema": dataset.schema.to_config(),
         "versions": {"python": platform.python_version(), "tensorflow": tf.__version__, "keras": keras.__version__},
-        "images": {name: len(split) for name, split in data.dataset.splits.items()},
+        "images": {name: len(split) for name, split in dataset.splits.items()},
     }

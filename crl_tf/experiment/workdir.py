@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,11 @@ FREE_ON_RESUME = ("train.epochs", "data.cache", "train.steps_per_execution", "tr
 """Settings that a resumed run may change. Precision is not among them: it changes what is learned, not only the speed."""
 
 
-def open_run(config: ConfigDict, workdir: Path, resume: bool) -> dict[str, Any] | None:
+def open_run(recipe: Mapping[str, Any], workdir: Path, resume: bool) -> dict[str, Any] | None:
     """Checks that a run may write into a folder; returns its result if it is finished already.
+
+    Args:
+        recipe: all settings of the run.
 
     Raises:
         ValueError: the folder is not empty and `resume` is False, or it holds the run of another configuration.
@@ -29,20 +32,21 @@ def open_run(config: ConfigDict, workdir: Path, resume: bool) -> dict[str, Any] 
         return None
     if not (workdir / CONFIG).is_file():
         raise ValueError(f"workdir {workdir} holds no run to resume ({CONFIG} is missing): pass another --workdir")
-    previous = config_in(workdir, CONFIG)
-    different = differences(previous, config, free=FREE_ON_RESUME)
+    previous = config_in(workdir, CONFIG).to_dict()
+    different = differences(previous, recipe, free=FREE_ON_RESUME)
     if different:
         raise ValueError(f"resume: {workdir} was started with another recipe ({'; '.join(different)})")
-    if previous.train.epochs == config.train.epochs and (workdir / RESULT).is_file():
+    started, epochs = previous["train"]["epochs"], recipe["train"]["epochs"]
+    if started == epochs and (workdir / RESULT).is_file():
         return read_json(workdir / RESULT)
-    if config.train.epochs < previous.train.epochs:
-        raise ValueError(f"resume: epochs must be {previous.train.epochs} or more, as started, received {config.train.epochs}")
+    if epochs < started:
+        raise ValueError(f"resume: epochs must be {started} or more, as started, received {epochs}")
     return None
 
 
-def differences(previous: ConfigDict, current: ConfigDict, *, free: Iterable[str]) -> list[str]:
-    """What differs between two configurations, one text per setting; settings in `free` may differ."""
-    before, now, free = flattened(previous.to_dict()), flattened(current.to_dict()), set(free)
+def differences(previous: Mapping[str, Any], current: Mapping[str, Any], *, free: Iterable[str]) -> list[str]:
+    """What differs between the settings of two runs, one text per setting; settings in `free` may differ."""
+    before, now, free = flattened(previous), flattened(current), set(free)
     return [f"{key}: {before[key]!r} there, {now[key]!r} now" for key in now if key not in free and before[key] != now[key]]
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from crl_tf.callbacks import Diverged
 from crl_tf.datasets.resampling import MeaninglessForData
+from crl_tf.experiment import assemble as assembling
 from crl_tf.experiment import compare as comparing
-from crl_tf.experiment import run as running
-from crl_tf.experiment.compare import compare, plan
+from crl_tf.experiment.compare import Previous, compare, plan
 from crl_tf.experiment.methods import METHODS
 from crl_tf.experiment.run import evaluate
 from crl_tf.files import read_json
@@ -61,14 +61,14 @@ def test_a_decision_rule_costs_no_training(quick, tmp_path, log):
 
 
 def test_one_that_diverges_does_not_take_the_others_along(quick, tmp_path, monkeypatch):
-    run = comparing.run
+    run_parts = comparing.run_parts
 
-    def fails_for_focal(config, *rest, **given):
-        if config.method == "focal":
+    def fails_for_focal(parts, *rest, **options):
+        if parts.names["method"] == "focal":
             raise Diverged("the loss became nan in epoch 1")
-        return run(config, *rest, **given)
+        return run_parts(parts, *rest, **options)
 
-    monkeypatch.setattr(comparing, "run", fails_for_focal)
+    monkeypatch.setattr(comparing, "run_parts", fails_for_focal)
     results = compare(quick, ["focal", "ce"], tmp_path / "two", export=False)
     assert [r["method"] for r in results] == ["ce"]
     assert read_json(tmp_path / "two/comparison.json")["failed"] == {"focal · seed 0": "the loss became nan in epoch 1"}
@@ -79,15 +79,14 @@ def test_one_that_diverges_does_not_take_the_others_along(quick, tmp_path, monke
 
 def refusing(monkeypatch, refuse):
     """Resampling finds that the data give a method no meaning where `refuse` (name, seed) says so."""
-    resample = comparing.resample
+    resample = assembling.resample
 
     def refused(name, labels, schema, seed):
         if refuse(name, seed):
             raise MeaninglessForData("a class of one image")
         return resample(name, labels, schema, seed)
 
-    monkeypatch.setattr(comparing, "resample", refused)
-    monkeypatch.setattr(running, "resample", refused)
+    monkeypatch.setattr(assembling, "resample", refused)
 
 
 def test_all_is_every_row_that_has_a_meaning(quick, tmp_path, monkeypatch):
@@ -103,7 +102,6 @@ def test_all_is_every_row_that_has_a_meaning(quick, tmp_path, monkeypatch):
 def test_any_other_error_is_an_error_and_keeps_its_type(quick, tmp_path, monkeypatch):
     """Not swallowed by --compare=all, and not turned into an error of another type."""
     monkeypatch.setattr(comparing, "METHODS", {name: METHODS[name] for name in ("ce", "class_rel")})
-    quick.crl.unlock()
     quick.crl.rho = 2.0
     for methods in ("all", ["ce", "class_rel"]):
         with pytest.raises(ValueError, match=r"crl\.rho must be a number in \(0, 1\], received 2\.0"):
@@ -113,33 +111,33 @@ def test_any_other_error_is_an_error_and_keeps_its_type(quick, tmp_path, monkeyp
     def broken(*_, **__):
         b"\xff".decode("utf-8")
 
-    monkeypatch.setattr(comparing, "load_data", broken)
+    monkeypatch.setattr(assembling, "load_data", broken)
     for methods in ("all", ["ce", "class_rel"]):
         with pytest.raises(UnicodeDecodeError):
             compare(quick, methods, tmp_path / "broken", export=False)
-    monkeypatch.setattr(comparing, "check", broken)
+    monkeypatch.setattr(assembling, "checked", broken)
     for methods in ("all", ["ce", "class_rel"]):
         with pytest.raises(UnicodeDecodeError):
             compare(quick, methods, tmp_path / "broken", export=False)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_plan_is_pure_and_says_what_will_run_where(quick, tmp_path, monkeypatch):
+def test_a_plan_is_pure_and_says_what_will_run(quick, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     quick.data.dir = "nowhere"  # nothing is read
     quick.network.width = 1.0
     quick.model = "anet"
     quick.data.image_size = (32, 32)
-    planned = plan(quick, "all", tmp_path / "run", seeds=[3, 4])
+    planned = plan(quick, "all", seeds=[3, 4])
     assert not list(tmp_path.iterdir())
     # Cosine logits cannot become an SVM; every other method has a meaning as far as the configuration tells.
     assert planned.left_out == {"ldam": "left out: network.cosine_scale must be none for anet, which ends in a linear SVM"}
     assert [run.method for run in planned.runs] == 2 * [name for name in METHODS if name != "ldam"]
-    assert planned.runs[0].folder == tmp_path / "run/seed3/ce" and planned.runs[0].config.seed == 3
-    assert {run.config.crl.rho for run in planned.runs if run.method == "class_rel_rho_10"} == {0.1}
-    alone = plan(quick, ["logit_adjustment+ce"], tmp_path / "run")
-    assert [(run.method, run.folder) for run in alone.runs] == [("logit_adjustment", tmp_path / "run/logit_adjustment")]
-    later = plan(quick, ["ce"], tmp_path / "run", [4], previous={"methods": ["focal"], "seeds": [3], "failed": {}})
-    assert (later.methods, later.seeds, len(later.runs), len(later.folders)) == (("focal", "ce"), (3, 4), 1, 4)
+    assert [run.seed for run in planned.runs] == [3] * (len(METHODS) - 1) + [4] * (len(METHODS) - 1)
+    assert {run.parts.recipe["crl"]["rho"] for run in planned.runs if run.method == "class_rel_rho_10"} == {0.1}
+    assert [run.method for run in plan(quick, ["logit_adjustment+ce"]).runs] == ["logit_adjustment"]
+    later = plan(quick, ["ce"], [4], previous=Previous(["focal"], [3]))
+    assert (later.methods, later.seeds, len(later.runs)) == (("focal", "ce"), (3, 4), 1)
 
 
 @pytest.mark.parametrize(

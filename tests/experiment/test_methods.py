@@ -2,7 +2,7 @@
 
 import pytest
 
-from crl_tf.experiment.config import base_config, from_json, override, resolved
+from crl_tf.experiment.config import base_config, checked, from_json, override
 from crl_tf.experiment.methods import METHODS, PARTS, canonical, combined, with_loss
 from crl_tf.experiment.settings import SETTINGS
 
@@ -13,7 +13,7 @@ def test_a_row_says_what_settings_know_and_is_spelled_in_one_way(name):
     assert row.source and row.cost
     assert set(row.settings) <= set(SETTINGS)
     assert row.sets and canonical(name) == name
-    config = resolved(override(base_config(), {"method": name}))
+    config = checked(override(base_config(), {"method": name}))[0]
     assert config.method == name
     for key, value in row.settings.items():
         section, setting = key.split(".")

@@ -8,8 +8,9 @@ import tensorflow as tf
 from crl_tf import CRLModel
 from crl_tf.datasets.source import Dataset, Split
 from crl_tf.experiment import run as experiment
-from crl_tf.experiment.config import base_config, loss_sections, override, resolved
-from crl_tf.experiment.data import Data, load_data
+from crl_tf.experiment.assemble import assemble
+from crl_tf.experiment.config import base_config, checked, loss_sections, override
+from crl_tf.experiment.data import Data
 from crl_tf.experiment.methods import METHODS, combined
 from crl_tf.imbalance import class_counts
 from crl_tf.losses.table import Problem, make_loss
@@ -21,7 +22,7 @@ TRAINED = [name for name in METHODS if name not in OTHER_TRAINERS]
 
 
 def recipe_of(method):
-    return resolved(override(base_config(), {"method": method}))
+    return checked(override(base_config(), {"method": method}))[0]
 
 
 def samples(sizes, count=24, seed=0):
@@ -100,7 +101,7 @@ def test_a_run_saves_exports_and_its_export_decides_as_evaluate_does(method, tin
     assert result["method"] == method and result["rule"] == combined(method).rule and result["seconds"] > 0
     assert experiment.evaluate(tmp_path / "run") == [result]
     served = tf.saved_model.load(tmp_path / "run" / "export").signatures["serving_default"]
-    data = load_data(recipe)
+    data = assemble(recipe).load()
     counted = {name: np.zeros_like(label["confusion"]) for name, label in result["labels"].items()}
     for images, labels in data.batches("test"):
         found = served(images=tf.cast(images, tf.float32))

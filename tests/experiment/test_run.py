@@ -12,9 +12,8 @@ import tensorflow as tf
 
 from crl_tf.experiment import compare as comparing
 from crl_tf.experiment import run as experiment
+from crl_tf.experiment.assemble import assemble
 from crl_tf.experiment.config import from_json
-from crl_tf.experiment.data import load_data
-from crl_tf.experiment.methods import combined
 from crl_tf.files import read_json
 
 
@@ -173,8 +172,8 @@ def test_a_diverged_loss_stops_with_a_reason_and_keeps_no_result(tiny_recipe, tm
 
 
 def test_class_counts_of_the_loss_are_the_training_split(tiny_recipe, tmp_path):
-    data = load_data(tiny_recipe)
-    loss = experiment.prepare(tiny_recipe, combined("class_rel"), data, tmp_path).make_loss()
+    parts = assemble(tiny_recipe)
+    loss = experiment.prepare(experiment.Context(parts, parts.load(), tmp_path)).make_loss()
     # colour: h = (6, 6, 24), Omega = (18 + 18 + 0) / (3 * 24) = 0.5; size, where i % 10 = 3 is empty: large at i % 5 = 0.
     large = sum(1 for i in range(36) if i % 5 == 0)
     small = 36 - large - sum(1 for i in range(36) if i % 10 == 3)

@@ -10,8 +10,8 @@ from crl_tf.datasets.pipeline import make_pipeline
 from crl_tf.datasets.records.prepare import prepare
 from crl_tf.experiment import compare as comparing
 from crl_tf.experiment import run as experiment
+from crl_tf.experiment.assemble import assemble
 from crl_tf.experiment.config import from_json
-from crl_tf.experiment.data import load_data
 from crl_tf.experiment.inspect import inspect
 from crl_tf.files import read_json
 from crl_tf.models import build_network
@@ -53,7 +53,7 @@ def test_a_comparison_decodes_once(shrinking_recipe, tmp_path, log):
 
 def test_images_in_memory_need_none_and_it_says_so(tmp_path, log):
     recipe = from_json({"data": {"cache": "memory"}})
-    images = load_data(recipe).dataset.splits["train"].images
+    images = assemble(recipe).load().dataset.splits["train"].images
     assert isinstance(images, np.ndarray) and images.dtype == np.uint8
     assert "cache: nothing to keep, the images are in memory at 32 x 32 already" in log.messages
 
@@ -72,14 +72,14 @@ def test_resume_may_change_the_cache_and_evaluate_writes_none(shrinking_recipe, 
 def test_records_train_to_the_same_result_as_files(shrinking_recipe, tmp_path):
     shrinking_recipe.train.epochs = 1
     experiment.run(shrinking_recipe, tmp_path / "files", export=False)
-    folder = prepare(load_data(shrinking_recipe).dataset, tmp_path / "prepared", shard_bytes=5000)
+    folder = prepare(assemble(shrinking_recipe).load().dataset, tmp_path / "prepared", shard_bytes=5000)
     shrinking_recipe.dataset, shrinking_recipe.data.dir = "records", str(folder)
     experiment.run(shrinking_recipe, tmp_path / "records", export=False)
     weights = [keras.saving.load_model(tmp_path / run / "model.keras").get_weights() for run in ("files", "records")]
     for a, b in zip(*weights, strict=True):
         np.testing.assert_array_equal(a, b)
     shrinking_recipe.data.open_shards = 1
-    data = load_data(shrinking_recipe)
+    data = assemble(shrinking_recipe).load()
     labels = np.concatenate([batch.numpy() for _, batch in data.batches("train", training=True)])
     train = data.dataset.splits["train"]
     assert len(labels) == len(train) and len(train.images.shards) > 1
@@ -88,7 +88,7 @@ def test_records_train_to_the_same_result_as_files(shrinking_recipe, tmp_path):
 def test_shards_are_refused_where_there_are_none(tiny_recipe):
     tiny_recipe.data.open_shards = 2
     with pytest.raises(ValueError, match=r"data\.open_shards must be none for attribute_csv, since only records have shards"):
-        load_data(tiny_recipe)
+        assemble(tiny_recipe).load()
 
 
 def test_unreadable_images_are_left_out_and_named(tiny_recipe, shop, tmp_path, log):
@@ -107,7 +107,7 @@ def test_unreadable_images_are_left_out_and_named(tiny_recipe, shop, tmp_path, l
     assert result["epochs"] == 1
     (tmp_path / "more8.png").unlink()
     with pytest.raises(ValueError, match=r"2 of 101 .*more7\.png.*more8\.png \(missing\)"):
-        load_data(tiny_recipe)
+        assemble(tiny_recipe).load()
 
 
 def test_a_broken_test_image_is_met_before_the_first_epoch(tiny_recipe, shop, tmp_path):

@@ -12,8 +12,8 @@ from sklearn.svm import LinearSVC
 
 from crl_tf.datasets.source import SPLITS, Dataset, Split
 from crl_tf.experiment import run as experiment
-from crl_tf.experiment.data import Data, load_data
-from crl_tf.experiment.methods import combined
+from crl_tf.experiment.assemble import assemble
+from crl_tf.experiment.data import Data
 from crl_tf.imbalance import class_counts
 from crl_tf.schema import Attribute, AttributeSchema
 
@@ -28,7 +28,7 @@ def test_anet_ends_in_the_svm_that_scikit_learn_fits_on_its_features(tiny_recipe
     result = experiment.run(tiny_recipe, tmp_path / "run")
     assert json.loads(json.dumps(experiment.evaluate(tmp_path / "run"))) == [json.loads(json.dumps(result))]
     model = keras.saving.load_model(tmp_path / "run" / "model.keras")
-    dataset = load_data(tiny_recipe).dataset
+    dataset = assemble(tiny_recipe).load().dataset
     images = np.stack([keras.utils.img_to_array(keras.utils.load_img(path)) for path in dataset.splits["train"].images])
     images = tf.image.resize(images, (32, 32), antialias=True).numpy().round()
     colours = dataset.splits["train"].labels[:, 0]
@@ -61,7 +61,7 @@ def test_panda_finds_its_parts_by_the_mean_landmarks(tiny_recipe, tmp_path, log)
     dataset = Dataset("faces", AttributeSchema((Attribute("smiling", ("absent", "present")),)), splits)
     tiny_recipe.model, tiny_recipe.network.width, tiny_recipe.data.image_size = "panda", 0.1, (48, 40)
     data = Data(dataset, class_counts(splits["train"].labels, [2]), (48, 40), 16, 0)
-    model = experiment.prepare(tiny_recipe, combined("class_rel"), data, tmp_path).make_model()
+    model = experiment.prepare(experiment.Context(assemble(tiny_recipe), data, tmp_path)).make_model()
     assert "panda: parts around the mean landmarks of 20 training images" in log.messages
     crops = [layer for layer in model.network.get_layer("backbone").layers if isinstance(layer, keras.layers.Cropping2D)]
     assert len(crops) == 5
