@@ -1,4 +1,4 @@
-"""Measuring: confusion matrices of all labels, and what follows from them (eqs. 17, 18)."""
+"""Metrics: confusion matrices of all labels, and the numbers that follow from them (eqs. 17, 18 of Dong, Gong & Zhu)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from crl_tf.layout import PADDING_LOGIT, Layout, checked_feature_shape, class_logits, integer_labels, plain_sizes, split_features
+from crl_tf.serialization import registered
 
 
 def sensitivities(confusion: np.ndarray) -> np.ndarray:
@@ -37,8 +38,8 @@ def class_balanced_accuracy(confusion: np.ndarray) -> float:
 def macro_f1(confusion: np.ndarray) -> float:
     """Mean F1 = 2 TP / (2 TP + FP + FN) over the classes that occur as truth; NaN where none does.
 
-    confusion: [C, C], rows = truth. A class that is only ever predicted has no F1 of its own; what it takes from the others are
-    their false negatives.
+    confusion: [C, C], rows = truth. A class that is only predicted has no F1 of its own; its predictions are false negatives of
+    the true classes.
 
     >>> macro_f1(np.array([[8, 2], [1, 3]]))  # (16/19 + 6/9) / 2
     0.7543859649122806
@@ -46,7 +47,7 @@ def macro_f1(confusion: np.ndarray) -> float:
     confusion = np.asarray(confusion, np.float64)
     truth, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
     occurring = truth > 0
-    # 2 TP + FP + FN is what a class occurs plus what it is predicted.
+    # 2 TP + FP + FN: how often a class occurs plus how often it is predicted.
     of_class = 2 * np.diag(confusion)[occurring] / (truth + predicted)[occurring]
     return float(of_class.mean()) if occurring.any() else float("nan")
 
@@ -67,11 +68,11 @@ def pooled_classes(labels: Mapping[str, Mapping[str, Any]]) -> tuple[np.ndarray,
 
 
 def rarest_third(labels: Mapping[str, Mapping[str, Any]]) -> float:
-    """Mean sensitivity over the rarest third of all classes, those that rectification is there for; NaN where there are none.
+    """Mean sensitivity over the rarest third of all classes; NaN where there are none.
 
-    Decision, ours: the classes of all labels go into one pool, those that the test set does not hold are left out, and the
-    ceil(n/3) with the fewest *training* samples of the n that remain are averaged. Equal counts keep the order of the labels
-    and classes. A class never trained on (count 0) belongs to the rarest.
+    The classes of all labels go into one pool; those that the test set does not hold are left out. Of the n that remain, the
+    ceil(n/3) with the fewest *training* samples are averaged. Equal counts keep the order of the labels and classes. A class
+    without a training sample belongs to the rarest.
 
     Args:
         labels: as for `pooled_classes`.
@@ -85,10 +86,10 @@ def rarest_third(labels: Mapping[str, Mapping[str, Any]]) -> float:
 
 
 def most_frequent_third(labels: Mapping[str, Mapping[str, Any]]) -> float:
-    """Mean sensitivity over the most frequent third of all classes, what rectification may cost; NaN where there are none.
+    """Mean sensitivity over the most frequent third of all classes; NaN where there are none.
 
-    As `rarest_third` from the other end: the ceil(n/3) with the most training samples. Equal counts keep the order of the labels
-    and classes, counted from the end: of equal ones the last are taken.
+    As `rarest_third`, with the ceil(n/3) classes that have the most training samples. Of classes with equal counts the last are
+    taken.
 
     Args:
         labels: as for `pooled_classes`.
@@ -104,23 +105,22 @@ def most_frequent_third(labels: Mapping[str, Mapping[str, Any]]) -> float:
 def top_of_group(logits: tf.Tensor, num_classes: Sequence[int], groups: Mapping[str, Sequence[int]], k: int = 5) -> tf.Tensor:
     """Decides each group of binary attributes by rank: the k with the highest scores are present, all others absent.
 
-    The "top-5 attribute predictions in a class-balanced accuracy metric" of Table 7 (DeepFashion, five groups). Decision, ours,
-    since the paper says no more: in an image, an attribute counts as predicted present if its score, the logit of "present"
-    minus that of "absent", is among the 5 highest of its group; of equal scores those that come first. From these decisions
-    follows each attribute's class-balanced accuracy as always. A group's number is the mean over its attributes, the total
-    the mean over the attributes of all groups. The latter fits the printed totals: with 156, 218, 180, 216 and 230 attributes
-    in the groups, Table 7's row without CRL has the mean 52.23 over attributes and 52.32 over groups (printed: 52.20), that
-    with CRL 54.58 and 54.65 (54.56).
+    The "top-5 attribute predictions in a class-balanced accuracy metric" of Table 7 (DeepFashion, five groups). An attribute
+    counts as predicted present if its score, the logit of "present" minus that of "absent", is among the k highest of its
+    group; of equal scores the first are taken. Each attribute's class-balanced accuracy follows from these decisions. A group's
+    number is the mean over its attributes; the total is the mean over the attributes of all groups.
 
     Args:
         logits: the concatenated logits of all attributes, float [B, sum(num_classes)].
         num_classes: L ints.
         groups: for each group, the indices of its attributes (`AttributeSchema.groups`), each with two classes of which the
             second is "present". Attributes in no group are left to their logits.
-        k: how many are present; a group must hold more, since otherwise all of it always would be.
+        k: how many are present; fewer than a group holds.
     Returns:
         logits' shape and type: 1 for the class decided on and 0 for the other, and logits as they are outside of groups; the
         argmax over an attribute's columns is the decision.
+    Raises:
+        ValueError: a group of k attributes or fewer, or with an attribute of other than 2 classes.
 
     >>> logits = tf.constant([[0.0, 0.5, 0.0, 2.0, 0.0, 1.0]])  # all three above 0, the second the most
     >>> top_of_group(logits, [2, 2, 2], {"fabric": [0, 1, 2]}, k=1)[0].numpy().tolist()
@@ -147,12 +147,12 @@ def top_of_group(logits: tf.Tensor, num_classes: Sequence[int], groups: Mapping[
     return tf.gather(tf.concat(decided, axis=1), source, axis=1)
 
 
-@keras.saving.register_keras_serializable(package="crl_tf")
+@registered
 class ClassBalancedAccuracy(keras.metrics.Metric):
     """Class-balanced accuracy (eqs. 17, 18): mean sensitivity over a label's classes, then mean over the labels.
 
     A streaming confusion matrix per label: exact over batches, not a mean of batch means. Classes, and labels, that have not
-    occurred are left out. Targets and outputs as for `crl_tf.CRL`.
+    occurred are left out. Targets and outputs are as for `crl_tf.CRL`.
 
     Args:
         num_classes: an int for one label, or one int per label.

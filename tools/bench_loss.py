@@ -1,18 +1,19 @@
-"""What the losses cost: beside cross-entropy, a training step, naive loops and pytorch-metric-learning.
+"""Times the losses, beside cross-entropy, a training step, their readable form, naive loops and pytorch-metric-learning.
 
     python tools/bench_loss.py --json=bench.json                    everything, with every number written
     python tools/bench_loss.py --settings=celeba --only=loss       one setting; only rows with this in their name
-    python tools/bench_loss.py --markdown                          tables for README
-    python tools/bench_loss.py --quick                             only that it works, in seconds: no figures to quote
+    python tools/bench_loss.py --markdown                          tables for docs/performance.md
+    python tools/bench_loss.py --quick                             only checks that it works, in seconds; no figures to quote
 
 Settings: celeba (40 binary labels, batch 256), xdomain (9 labels, 178 classes, batch 128), cifar (100 classes, batch 256);
 synthetic batches with their imbalance. Rows:
 
     loss           value and gradient of the whole objective, cross-entropy included, in a loop inside one graph
-    rectification  the same of L_crl alone, which is what `naive` and `pytorch-metric-learning` compute
+    rectification  the same of L_crl alone, which is what `naive` and `pytorch-metric-learning` compute; "readable" is the form
+                   with every triplet (`class_rectification_loss(..., form="readable")`), without suffix the fast form that runs
     step           a whole training step of the setting's network
     memory         the most that value and gradient of the objective hold at once (tools/measuring.py says how)
-    first step     `train_on_batch` of a new model in a fresh process, tracing included, imports and making the model not
+    first step     `train_on_batch` of a new model in a fresh process, with tracing, without imports and making the model
 
 One process, interleaved rounds, medians with quartiles; "again" is a second copy of a program, and its ratio to the first is the
 noise. Before anything is timed, naive loops and pytorch-metric-learning must give our values and our gradients.
@@ -56,7 +57,7 @@ _QUICK = flags.DEFINE_bool("quick", False, "tiny sizes and few rows: that it wor
 _MARKDOWN = flags.DEFINE_bool("markdown", False, "print tables as markdown")
 _JSON = flags.DEFINE_string("json", None, "JSON file for every number")
 
-# Making a tf.function for every row is what this program does; it need not be warned of it.
+# TensorFlow warns of many tf.functions; this program makes one for every row.
 tf.get_logger().setLevel("ERROR")
 
 Run = Callable[[int], Any]
@@ -65,9 +66,9 @@ CONTROL = "control: a temporary of 100 MB"
 
 
 class Plan(NamedTuple):
-    """How much is run. batches: those of the growth; the smaller one also compares the two kappas.
+    """How much is run. batches: two larger batches; the first one is also run with both kappas.
 
-    others: the rows besides those that a ratio needs; None for all.
+    others: rows to run besides those that a ratio needs; None for all.
     """
 
     comparisons: tuple[str, ...] = ("relative", "absolute", "distribution")
@@ -102,7 +103,7 @@ class Ratio(NamedTuple):
 
 
 def ratios(plan: Plan) -> list[Ratio]:
-    """What is held to a bar, and what helps reading it."""
+    """The ratios that are shown, some of them with a bar."""
     kappa, (middle, large) = plan.kappas[1], plan.batches
     step, entropy = "celeba/step/cross_entropy", "celeba/loss/cross_entropy"
     listed = []
@@ -110,6 +111,10 @@ def ratios(plan: Plan) -> list[Ratio]:
         for one in (f"{level}_{comparison}" for comparison in plan.comparisons):
             listed.append(Ratio(f"{one} over a training step", f"celeba/loss/{one}", step, bar))
             listed.append(Ratio(f"{one} over a training step, less cross-entropy", f"celeba/loss/{one}", step, minus=entropy))
+    for one in (f"{level}_{comparison}" for level in LEVELS for comparison in plan.comparisons):
+        fast = f"celeba/rectification/{one}"
+        listed.append(Ratio(f"{one}: the readable form over the fast one", f"{fast} readable", fast, None, "x"))
+        listed.append(Ratio(f"{one}: what the fast form saves of a training step", f"{fast} readable", step, minus=fast))
     every = "scope=all over minority"
     listed += [
         Ratio("cross-entropy over a training step", entropy, step),
@@ -133,7 +138,8 @@ def ratios(plan: Plan) -> list[Ratio]:
             listed.append(Ratio(name, over, f"{setting}/rectification/instance_relative", held, "x faster"))
     for one in (f"class_{comparison}" for comparison in plan.comparisons):
         base = f"celeba/loss/{one}"
-        listed.append(Ratio(f"{one}, batch to {large}", f"{base} batch={large}", base, 6.0, "x"))
+        # A step of the network takes 16 times as long with such a batch.
+        listed.append(Ratio(f"{one}, batch to {large}", f"{base} batch={large}", base, 16.0, "x"))
         wide = f"{base} batch={middle}"
         listed.append(Ratio(f"{one}, kappa to {kappa}, batch {middle}", f"{wide} kappa={kappa}", wide, 5.0, "x"))
     for level, bar in (("class", 6.0), ("instance", 36.0)):
@@ -148,7 +154,7 @@ def ratios(plan: Plan) -> list[Ratio]:
 
 
 def rows(setting: Setting, plan: Plan, threads: int) -> dict[str, Callable[[], Run]]:
-    """Everything timed in this process, by name: what builds the program."""
+    """Everything that is timed in this process: a function that builds the program, by name."""
     kappa, wide = plan.kappas
     batches = programs.make_batches(setting, setting.batch)
     variants = list(itertools.product(LEVELS, plan.comparisons))
@@ -162,8 +168,8 @@ def rows(setting: Setting, plan: Plan, threads: int) -> dict[str, Callable[[], R
         data = batches if on == setting.batch else programs.make_batches(setting, on)
         return looped(made, level == "instance", data, xla)
 
-    def alone(level: str, comparison: str) -> Run:
-        made = programs.rectification(setting, level, comparison, kappa=kappa)
+    def alone(level: str, comparison: str, form: str) -> Run:
+        made = programs.rectification(setting, level, comparison, kappa=kappa, form=form)
         return looped(made, level == "instance")
 
     def naive(comparison: str) -> Run:
@@ -179,38 +185,37 @@ def rows(setting: Setting, plan: Plan, threads: int) -> dict[str, Callable[[], R
     def entropy_step(xla: bool = False) -> Run:
         return programs.training_loop(setting, MultiLabelCrossEntropy(setting.num_classes), batches, xla=xla)
 
-    found: dict[str, Callable[[], Run]] = {
-        "loss/empty loop": partial(looped, programs.nothing, False),
-        "rectification/instance_relative": partial(alone, "instance", "relative"),
-    }
+    builders: dict[str, Callable[[], Run]] = {"loss/empty loop": partial(looped, programs.nothing, False)}
+    for level, comparison in variants:
+        for form, suffix in (("fast", ""), ("readable", " readable")):
+            builders[f"rectification/{level}_{comparison}{suffix}"] = partial(alone, level, comparison, form)
     for xla, suffix in ((False, ""), (True, " XLA")):
-        found[f"loss/cross_entropy{suffix}"] = partial(looped, programs.cross_entropy(setting), False, xla=xla)
-        found[f"step/cross_entropy{suffix}"] = partial(entropy_step, xla)
+        builders[f"loss/cross_entropy{suffix}"] = partial(looped, programs.cross_entropy(setting), False, xla=xla)
+        builders[f"step/cross_entropy{suffix}"] = partial(entropy_step, xla)
         for level, comparison in variants:
-            found[f"loss/{level}_{comparison}{suffix}"] = partial(loss, level, comparison, xla=xla)
+            builders[f"loss/{level}_{comparison}{suffix}"] = partial(loss, level, comparison, xla=xla)
             # A compiled step takes long to compile, and the comparisons differ as they do without the network.
             if comparison == "relative" or (setting.name == "celeba" and not xla):
-                found[f"step/{level}_{comparison}{suffix}"] = partial(step, level, comparison, xla)
+                builders[f"step/{level}_{comparison}{suffix}"] = partial(step, level, comparison, xla)
     for level, comparison in variants:
-        found[f"loss/{level}_{comparison} kappa={wide}"] = partial(loss, level, comparison, kappa=wide)
+        builders[f"loss/{level}_{comparison} kappa={wide}"] = partial(loss, level, comparison, kappa=wide)
     for comparison in plan.comparisons:
         if comparison == "relative" or setting.name == "celeba":
             for size in plan.batches:
-                found[f"loss/class_{comparison} batch={size}"] = partial(loss, "class", comparison, size)
+                builders[f"loss/class_{comparison} batch={size}"] = partial(loss, "class", comparison, size)
             size = plan.batches[0]
-            found[f"loss/class_{comparison} batch={size} kappa={wide}"] = partial(loss, "class", comparison, size, kappa=wide)
-            found[f"rectification/class_{comparison}"] = partial(alone, "class", comparison)
+            builders[f"loss/class_{comparison} batch={size} kappa={wide}"] = partial(loss, "class", comparison, size, kappa=wide)
             if setting.name != "cifar":  # a minute of tracing; two settings show it
-                found[f"naive/class_{comparison}"] = partial(naive, comparison)
-    found[f"loss/instance_relative batch={plan.batches[0]}"] = partial(loss, "instance", "relative", plan.batches[0])
-    found["loss/class_relative scope=all"] = partial(loss, "class", "relative", scope="all")
-    found["step/class_relative scope=all"] = partial(step, "class", "relative", scope="all")
+                builders[f"naive/class_{comparison}"] = partial(naive, comparison)
+    builders[f"loss/instance_relative batch={plan.batches[0]}"] = partial(loss, "instance", "relative", plan.batches[0])
+    builders["loss/class_relative scope=all"] = partial(loss, "class", "relative", scope="all")
+    builders["step/class_relative scope=all"] = partial(step, "class", "relative", scope="all")
     for name in ("loss/class_relative", "step/class_relative"):
-        found[f"{name} again"] = found[name]
+        builders[f"{name} again"] = builders[name]
     for mining in (True, False):
         name = f"pytorch-metric-learning/{'with top-k' if mining else 'without'} mining"
-        found[name] = partial(metric_learning, mining)
-    return {f"{setting.name}/{name}": build for name, build in found.items()}
+        builders[name] = partial(metric_learning, mining)
+    return {f"{setting.name}/{name}": build for name, build in builders.items()}
 
 
 def first_step(setting: Setting, plan: Plan, level: str, threads: int) -> float:
@@ -230,27 +235,27 @@ def peaks(setting: Setting, plan: Plan, threads: int) -> dict[str, list[int]]:
     losses = {"cross_entropy": programs.cross_entropy(setting)}
     for level, comparison in itertools.product(LEVELS, plan.comparisons):
         losses[f"{level}_{comparison}"] = programs.objective(setting, level, comparison, kappa=plan.kappas[0])
-    found = {}
+    by_name = {}
     for name, loss in losses.items():
         program = programs.value_and_gradient(loss, needs_features=name.startswith("instance"))
-        found[name] = measuring.peak_bytes(partial(program, *first))
+        by_name[name] = measuring.peak_bytes(partial(program, *first))
     control = tf.function(lambda: tf.reduce_max(tf.random.uniform([25_000_000])))
-    return {**found, CONTROL: measuring.peak_bytes(control)}
+    return {**by_name, CONTROL: measuring.peak_bytes(control)}
 
 
 def set_threads(threads: int) -> None:
-    """Of TensorFlow; only before it has done anything."""
+    """Sets the threads of TensorFlow; call before it has done anything."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
 
 
 def wanted(name: str, only: Sequence[str]) -> bool:
-    """Whether --only asks for this row."""
+    """Whether --only selects this row."""
     return not only or any(part in name for part in only)
 
 
 def fresh_items(chosen: Sequence[Setting], plan: Plan, threads: int, only: Sequence[str]) -> list[Item]:
-    """The rows that take a fresh process."""
+    """The rows that need a fresh process."""
     items = []
     for setting in chosen:
         for level in LEVELS if setting.name == "xdomain" else ():
@@ -261,15 +266,15 @@ def fresh_items(chosen: Sequence[Setting], plan: Plan, threads: int, only: Seque
                 items.append(item)
         names = ["cross_entropy", *(f"{level}_{c}" for level, c in itertools.product(LEVELS, plan.comparisons)), CONTROL]
         if any(wanted(f"{setting.name}/memory/{name}", only) for name in names):
-            found = measuring.in_fresh_process(peaks, setting, plan, threads, environment=measuring.FREED_AT_ONCE)
-            for name, values in found.items():
+            by_name = measuring.in_fresh_process(peaks, setting, plan, threads, environment=measuring.FREED_AT_ONCE)
+            for name, values in by_name.items():
                 note = "" if values else "needs Linux: /proc/self/clear_refs"
                 items.append(Item(f"{setting.name}/memory/{name}", unit="B", note=note, by_round=dict(enumerate(values))))
     return [item for item in items if wanted(item.name, only)]
 
 
 def timed_items(chosen: Sequence[Setting], plan: Plan, threads: int, only: Sequence[str], console: Console) -> list[Item]:
-    """Builds, checks and calibrates what is timed in this process."""
+    """The rows that are timed in this process: builds, checks and calibrates them."""
     items, needed = [], {name for ratio in ratios(plan) for name in (ratio.over, ratio.under, ratio.minus)}
     for setting in chosen:
         for name, build in rows(setting, plan, threads).items():
@@ -289,8 +294,8 @@ def timed_items(chosen: Sequence[Setting], plan: Plan, threads: int, only: Seque
 
 
 def ratio_rows(items: Sequence[Item], plan: Plan) -> list[dict[str, Any]]:
-    """Every ratio whose rows were run, as JSON."""
-    by_name, found = {item.name: item for item in items}, []
+    """The ratios whose rows were run, as JSON."""
+    by_name, shown = {item.name: item for item in items}, []
     for ratio in ratios(plan):
         names = [name for name in (ratio.over, ratio.under, ratio.minus) if name]
         if not all(name in by_name for name in names):
@@ -302,23 +307,23 @@ def ratio_rows(items: Sequence[Item], plan: Plan) -> list[dict[str, Any]]:
         if values:
             q1, median, q3 = (ratio.shown(float(q)) for q in np.percentile(values, [25, 50, 75]))
             row |= {"q1": q1, "median": median, "q3": q3, "met": ratio.met(median)}
-        found.append(row)
-    return found
+        shown.append(row)
+    return shown
 
 
-def tables(found: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Title, header and cells of every table."""
+def tables(results: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Title, header and cells of each table."""
     made = []
-    for setting in found["settings"]:
+    for setting in results["settings"]:
         cells = []
-        for row in (row for row in found["items"] if row["name"].startswith(f"{setting}/")):
+        for row in (row for row in results["items"] if row["name"].startswith(f"{setting}/")):
             scale, unit = (1e-6, "MB") if row["unit"] == "B" else (1e3, "ms")
             numbers = [f"{scale * row[q]:.4g}" if row[q] is not None else "-" for q in ("median", "q1", "q3")]
             about = row["note"] or f"{len(row['by_round'])} x {row['iterations']}"
             cells.append([row["name"].partition("/")[2], numbers[0], f"{numbers[1]} .. {numbers[2]}", unit, about])
         made.append((setting, ["", "median", "quartiles", "", "measured"], cells))
     cells = []
-    for row in found["ratios"]:
+    for row in results["ratios"]:
         numbers = [f"{row[q]:.3g}" if row[q] is not None else "-" for q in ("median", "q1", "q3")]
         bar = "" if row["bar"] is None else f"{'at least' if row['form'] == 'x faster' else 'at most'} {row['bar']:g}"
         met = {True: "met", False: "NOT MET", None: ""}[row["met"]]
@@ -327,12 +332,12 @@ def tables(found: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]
     return made
 
 
-def print_tables(found: dict[str, Any], markdown: bool) -> None:
+def print_tables(results: dict[str, Any], markdown: bool) -> None:
     """To the terminal, or as markdown."""
-    machine = ", ".join(f"{name} {value}" for name, value in found["machine"].items())
+    machine = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
     if markdown:
         print(machine)
-        for title, header, cells in tables(found):
+        for title, header, cells in tables(results):
             lines = [header, ["---"] * len(header), *cells]
             print(f"\n**{title}**\n", *("| " + " | ".join(line) + " |" for line in lines), sep="\n")
         return
@@ -340,7 +345,7 @@ def print_tables(found: dict[str, Any], markdown: bool) -> None:
     if not console.is_terminal:
         console.width = 130
     console.print(machine, highlight=False)
-    for title, header, cells in tables(found):
+    for title, header, cells in tables(results):
         table = Table(*header, title=title, title_justify="left")
         for line in cells:
             table.add_row(*map(escape, line))
@@ -368,7 +373,7 @@ def run(argv: Sequence[str]) -> None:
     items += fresh_items(chosen, plan, threads, _ONLY.value)
     if not items:
         sys.exit(f"bench_loss: --only={','.join(_ONLY.value)!r} is in no row's name")
-    found = {
+    results = {
         "machine": measuring.machine(threads),
         "settings": [setting.name for setting in chosen],
         "rounds": rounds,
@@ -376,9 +381,9 @@ def run(argv: Sequence[str]) -> None:
         "items": [item.statistics() for item in items],
         "ratios": ratio_rows(items, plan),
     }
-    print_tables(found, _MARKDOWN.value)
+    print_tables(results, _MARKDOWN.value)
     if _JSON.value:
-        write_json(Path(_JSON.value), found)
+        write_json(Path(_JSON.value), results)
 
 
 if __name__ == "__main__":

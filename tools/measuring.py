@@ -123,14 +123,14 @@ def quotient(over: Item, under: Item, minus: Item | None = None) -> list[float]:
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any, environment: Mapping[str, str] | None = None) -> Any:
     """function(*arguments) in a process of its own, which starts with these variables besides the present ones."""
-    kept = dict(os.environ)
+    before = dict(os.environ)
     os.environ.update(environment or {})
     try:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             return pool.apply(function, arguments)
     finally:
         os.environ.clear()
-        os.environ.update(kept)
+        os.environ.update(before)
 
 
 def peak_bytes(call: Callable[[], Any], repeats: int = 3) -> list[int]:

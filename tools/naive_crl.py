@@ -168,18 +168,18 @@ def checked_metric_learning(setting: Setting, batches: Batches, kappa: int, thre
         ImportError: it is not installed.
     """
     first = [x[0] for x in batches]
-    theirs = MetricLearning(first[0].numpy(), first[2].numpy(), setting.num_classes, kappa=kappa, threads=threads)
-    value, gradients = theirs.value_and_gradient(theirs.mine())
+    peer = MetricLearning(first[0].numpy(), first[2].numpy(), setting.num_classes, kappa=kappa, threads=threads)
+    value, gradients = peer.value_and_gradient(peer.mine())
     ours = value_and_gradient(rectification(setting, "instance", "relative", kappa=kappa), needs_features=True)
     expected, _, expected_gradient = ours(*first)
     check_same(f"{setting.name}: pytorch-metric-learning", (value, np.stack(gradients, axis=1)), (expected, expected_gradient))
-    return theirs
+    return peer
 
 
-def check_same(name: str, found: Sequence[Any], expected: Sequence[Any]) -> None:
-    """(value, gradient) against ours, relative to the largest entry; ends the program where they differ."""
+def check_same(name: str, computed: Sequence[Any], expected: Sequence[Any]) -> None:
+    """Compares (value, gradient) with those of our loss, relative to the largest entry; ends the program where they differ."""
     limits = {"value": VALUE_TOLERANCE, "gradient": GRADIENT_TOLERANCE}
-    for (what, limit), one, other in zip(limits.items(), map(np.asarray, found), map(np.asarray, expected), strict=True):
+    for (what, limit), one, other in zip(limits.items(), map(np.asarray, computed), map(np.asarray, expected), strict=True):
         difference = np.abs(one - other).max() / max(np.abs(other).max(), 1e-30)
         if not difference <= limit:
             sys.exit(f"bench_loss: {name} does not compute our loss: its {what} is off by {difference:.1e} of the largest")

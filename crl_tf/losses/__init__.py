@@ -1,7 +1,7 @@
-"""Losses: profiling → mining → comparison → rectification → crl; beside them the other losses.
+"""The losses. `base` has their interface, `table` lists them; one file for each loss, and a package for CRL.
 
-The rectification is written twice. `mining` and `comparison` are the readable form: every anchor, every triplet, as the
-equations have them; read these. The files called `fast_…` give the same numbers from as few anchors as there are and without
-triplets; they are what runs, and tests/losses/test_fast_form.py holds them to the readable form, which the oracle holds to
-SPEC.md. `rectification` composes the six variants in both forms (`class_rectification_loss(..., form="readable")`).
+In `crl`: profiling → mining → comparison → rectification → loss. The rectification is written twice. `mining` and `comparison`
+are the readable form, with every anchor and every triplet as in the equations. `crl.fast` computes the same numbers from fewer
+rows and without triplets; it is what runs. tests/losses/crl/fast compares the two forms; the oracle of the tests checks the readable
+form against the equations. `rectification` composes the six variants in both forms.
 """

@@ -55,6 +55,7 @@ def test_every_row_is_measured_and_shown(quick):
     items = {item["name"]: item for item in found["items"]}
     two = ["class_relative", "instance_relative"]
     wanted = [f"{kind}/{one}" for kind in ("loss", "memory", "rectification") for one in two] + ["naive/class_relative"]
+    wanted += [f"rectification/{one} readable" for one in two]
     wanted += ["loss/cross_entropy", "loss/cross_entropy XLA", "step/cross_entropy", "memory/cross_entropy"]
     wanted += ["loss/class_relative batch=96", "loss/class_relative batch=48", "loss/class_relative batch=48 kappa=6"]
     wanted += [f"{kind}/class_relative{kin}" for kind in ("loss", "step") for kin in ("", " again", " scope=all")]
@@ -85,7 +86,7 @@ def test_every_ratio_has_its_bar(quick):
         "scope=all over minority, training step": 1.0,
         "celeba: naive class_relative": 15.0,
         "celeba: pytorch-metric-learning, with top-k mining": 3.0,
-        "class_relative, batch to 96": 6.0,
+        "class_relative, batch to 96": 16.0,
         "class_relative, kappa to 6, batch 48": 5.0,
         "class_relative, peak memory": 6.0,
         "instance_relative, peak memory": 36.0,

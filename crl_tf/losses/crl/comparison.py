@@ -1,7 +1,7 @@
 """Comparing mined pairs: relative (eq. 9), absolute (eq. 13) and distribution (eqs. 14-16).
 
-A comparison turns distances with their validity into one number per label, split over the anchors it comes from. It does not
-know at which level they were mined.
+A comparison turns distances and their validity into one number per label, split over its anchors. It does not know at which level
+the pairs were mined.
 """
 
 from __future__ import annotations
@@ -26,15 +26,17 @@ class Scale(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """by_anchor: float32 [L, A], the anchors' shares; their sum over A is L_crl of the label. active: float32 [L], the
-    triplets (anchor, positive, negative) that pull on the model."""
+    """by_anchor: float32 [L, A], the anchors' shares; their sum over A is L_crl of the label.
+
+    active: float32 [L], the number of triplets (anchor, positive, negative) with a gradient.
+    """
 
     by_anchor: tf.Tensor
     active: tf.Tensor
 
 
 def per_valid(total: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
-    """The one place that divides: [L, N] by the number of valid terms of each label; 0 stays 0 where there are none."""
+    """Divides [L, N] by the number of valid terms of each label; 0 stays 0 where there are none."""
     count = tf.reduce_sum(tf.cast(valid, tf.float32), axis=list(range(1, valid.shape.rank)))
     return total / tf.maximum(count, 1.0)[:, None]
 
@@ -79,7 +81,7 @@ def compare_distribution(mined: MinedPairs, scale: Scale) -> Compared:
     """Eqs. 14-16: the chance that a negative pair is nearer than a positive one, by soft histograms over [low, high].
 
     sum_t h+[t] cumsum(h-)[t] is the mean, over the positive pairs, of cumsum(h-) read off between the two nodes next to the
-    pair; so only the negatives' histogram is ever built. Every triplet is active: there is no hinge.
+    pair; so only the negatives' histogram is built. Every triplet is active: there is no hinge.
     """
     positive_node, positive_share = _neighbouring_nodes(mined.positive.distance, scale)
     cumulative = tf.cumsum(_histogram(mined.negative, scale), axis=-1)

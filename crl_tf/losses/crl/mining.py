@@ -1,7 +1,7 @@
 """Mining hard positives and hard negatives of the minority classes (eqs. 4-7), at the class or the instance level.
 
-A level decides how hard a pair is and how far apart it lies; it hands on distances with their validity, and knows nothing
-of what is done with them. Choosing yields indices, through which no gradient flows.
+A level defines how hard a pair is and how far apart it is. It returns distances and their validity, and does not know how they
+are compared. Mining chooses indices, through which no gradient flows.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Anchors(NamedTuple):
 
 
 class MinedPairs(NamedTuple):
-    anchors: Anchors
+    """The pairs of every anchor with its mined samples."""
+
     positive: Pairs
     negative: Pairs
 
@@ -90,12 +91,11 @@ def mine_class_level(
     anchor_score = tf.gather(tf.reshape(scores, [-1]), column * batch + anchors.index)[..., None]
     positive_score = tf.gather(tf.gather(scores, positive, batch_dims=1), column)
     negative_score = tf.gather(tf.gather(scores, negative, batch_dims=1), column)
-    alive = anchors.valid[..., None]
+    real = anchors.valid[..., None]
     not_self = tf.gather(positive, column) != anchors.index[..., None]
     return MinedPairs(
-        anchors,
-        Pairs(tf.abs(anchor_score - positive_score), alive & not_self & tf.gather(positive_valid, column)),
-        Pairs(anchor_score - negative_score, alive & tf.gather(negative_valid, column)),
+        Pairs(tf.abs(anchor_score - positive_score), real & not_self & tf.gather(positive_valid, column)),
+        Pairs(anchor_score - negative_score, real & tf.gather(negative_valid, column)),
     )
 
 
@@ -125,7 +125,7 @@ def mine_instance_level(labels: tf.Tensor, anchors: Anchors, features: tf.Tensor
         difference = anchor_features[:, :, None, :] - tf.gather(features, index, batch_dims=1)
         return Pairs(safe_root(tf.reduce_sum(tf.square(difference), axis=-1)), valid & anchors.valid[..., None])
 
-    return MinedPairs(anchors, pairs(positive, positive_valid), pairs(negative, negative_valid))
+    return MinedPairs(pairs(positive, positive_valid), pairs(negative, negative_valid))
 
 
 def _hardest(hardness: tf.Tensor, candidate: tf.Tensor, count: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -33,7 +33,7 @@ def minority_mask(histogram: tf.Tensor, layout: Layout, *, rho: float, scope: st
     ordered = tf.sort(key, axis=-1)
     cumulative = tf.cumsum(tf.where(ordered < tf.int32.max, ordered // layout.largest, 0), axis=-1)
     annotated = tf.cast(tf.reduce_sum(histogram, axis=-1, keepdims=True), tf.float64)
-    # float64 and a hair of tolerance, so that 0.29 * 100 admits the 29 samples it means.
+    # float64 and a small tolerance, so that 0.29 * 100 admits 29 samples.
     budget = tf.cast(tf.floor(annotated * tf.constant(rho, tf.float64) + 1e-9), tf.int32)
     last = tf.reduce_max(tf.where(cumulative <= budget, ordered, -1), axis=-1, keepdims=True)
     return usable & (key <= last)

@@ -1,1 +1,1 @@
-"""The fast form of mining and comparing, held to the readable form by tests/losses/crl/fast."""
+"""The fast form of mining and comparing; tests/losses/crl/fast compares it with the readable form."""
