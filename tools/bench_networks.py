@@ -31,18 +31,18 @@ import measuring
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
+from counting import flops, three_digits
 from measuring import Item
 from rich.console import Console
 from rich.table import Table
 
 from crl_tf.crl_model import CRLModel
 from crl_tf.experiment.config import base_recipe
-from crl_tf.experiment.report.networks import three_digits
 from crl_tf.files import write_json
 from crl_tf.imbalance import class_counts
 from crl_tf.losses.table import Problem, make_loss
 from crl_tf.models import NETWORKS, build_network, find_network
-from crl_tf.models.counting import flops, parameters
+from crl_tf.models.describe import parameters
 
 BASELINE, CONTROL = "deepid2", "deepid2, again (A/A)"
 LARGEST_BATCH = 128

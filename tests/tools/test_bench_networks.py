@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
+from counting import three_digits
 
 TOOL = str(Path(__file__).parents[2] / "tools" / "bench_networks.py")
 
@@ -38,3 +40,11 @@ def test_mistakes_get_one_line(tmp_path):
     ran = bench("--networks=deepid3", cwd=tmp_path)
     assert ran.returncode == 1 and "model must be one of" in ran.stderr and "'deepid3'" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(0, "0"), (999, "999"), (1000, "1.00 k"), (9_996, "10.0 k"), (999_499, "999 k"), (999_500, "1.00 M"), (2.5e12, "2500 G")],
+)
+def test_three_digits(count, shown):
+    assert three_digits(count) == shown

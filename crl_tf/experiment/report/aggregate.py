@@ -157,10 +157,9 @@ def label_rows(results: Runs, baseline: str | None = None) -> list[dict[str, Any
     """
     rows = []
     for aggregate in aggregates(results, baseline, "label_rows"):
-        for label in label_names(aggregate.runs):
-            counts = class_counts(first_with(aggregate.runs, label))
-            keys = ("labels", label, "balanced_accuracy")
-            row = {field: aggregate.runs[0][field] for field in UNSEEDED} | {"method": aggregate.method, "label": label}
+        for name, label in first_labels(aggregate.runs).items():
+            counts, keys = class_counts(label), ("labels", name, "balanced_accuracy")
+            row = {field: aggregate.runs[0][field] for field in UNSEEDED} | {"method": aggregate.method, "label": name}
             row |= {"classes": int(counts.size), "imbalance": imbalance_ratio(counts) if counts.any() else None}
             row["balanced_accuracy"], row["balanced_accuracy_std"] = aggregate.mean_and_std(*keys)
             row["balanced_accuracy_gain"] = aggregate.gain(*keys)
@@ -170,10 +169,8 @@ def label_rows(results: Runs, baseline: str | None = None) -> list[dict[str, Any
 
 def imbalance_by_label(results: Runs) -> dict[str, float | None]:
     """The labels by rising imbalance ratio, of the first run that has the label; None, and last, where nothing was trained on."""
-    ratios = {}
-    for label in label_names(results):
-        counts = class_counts(first_with(results, label))
-        ratios[label] = imbalance_ratio(counts) if counts.any() else None
+    counts = {name: class_counts(label) for name, label in first_labels(results).items()}
+    ratios = {name: imbalance_ratio(of_label) if of_label.any() else None for name, of_label in counts.items()}
     return dict(sorted(ratios.items(), key=lambda item: math.inf if item[1] is None else item[1]))
 
 
@@ -200,14 +197,13 @@ def rule_names(results: Runs) -> list[str]:
     return sorted(dict.fromkeys(rule for run in results for rule in run.get("rules", {})), key=lambda rule: rule != "argmax")
 
 
-def label_names(results: Runs) -> list[str]:
-    """The labels of all runs, in order of appearance."""
-    return list(dict.fromkeys(name for run in results for name in run["labels"]))
-
-
-def first_with(results: Runs, label: str) -> Mapping[str, Any]:
-    """The label's part of the first result that has it."""
-    return next(run["labels"][label] for run in results if label in run["labels"])
+def first_labels(results: Runs) -> dict[str, Mapping[str, Any]]:
+    """The labels of all runs in order of appearance, each as the first run that has it."""
+    labels: dict[str, Mapping[str, Any]] = {}
+    for run in results:
+        for name, label in run["labels"].items():
+            labels.setdefault(name, label)
+    return labels
 
 
 def class_counts(label: Mapping[str, Any]) -> np.ndarray:

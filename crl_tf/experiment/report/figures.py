@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator, PercentFormatter
 
-from crl_tf.experiment.report.aggregate import Runs, aggregates, check_results, class_counts
+from crl_tf.experiment.report.aggregate import Runs, aggregates, check_results, class_counts, first_labels
 from crl_tf.experiment.report.grid import imbalance_text, ratio_text
 from crl_tf.experiment.report.tables import NAMED_LABELS
 from crl_tf.files import write_whole
@@ -51,9 +51,7 @@ def save_class_distributions(results_or_labels: Runs | Mapping[str, Mapping[str,
             )
     else:
         check_results("save_class_distributions", results_or_labels)
-        labels = {}
-        for result in results_or_labels:
-            labels = {**result["labels"], **labels}
+        labels = first_labels(results_or_labels)
     # Inches of a panel, panels per row and font size, readable for one label and for forty.
     size, columns, font = ((7.0, 4.0), 1, 10) if len(labels) == 1 else ((3.6, 2.8), min(3, len(labels)), 9)
     if len(labels) > 9:
@@ -95,12 +93,12 @@ def save_sensitivity_by_frequency(results: Runs, path: str | os.PathLike[str]) -
         places = np.where(counts > 0, counts, zero)
         panel.scatter(places, sensitivities, s=16, color=own["color"], alpha=0.45, linewidths=0, zorder=3)
         for of_method, line in ((points[0], first), (points[index], own))[index == 0 :]:
-            bins = frequency_bins(of_method[0], every_count)
+            means, places = bin_means(*of_method, every_count), bin_places(of_method[0], every_count, zero)
+            trained = np.isfinite(means) & (places > zero)
+            panel.plot(places[trained], means[trained], **line)
             # A class that was never trained on has no place on the line.
-            in_bins = [of_method[:, bins == b] for b in np.unique(bins[bins >= 0])]
-            panel.plot([np.exp(np.log(c).mean()) for c, _ in in_bins], [s.mean() for _, s in in_bins], **line)
-            if (bins < 0).any():
-                panel.plot([zero], [of_method[1, bins < 0].mean()], **line)
+            if np.isfinite(means[0]):
+                panel.plot(places[:1], means[:1], **line)
         panel.set_title(fitted(name, 4.0, 11), fontsize=11, parse_math=False)
         style(panel, hidden=())
     axes[0].set_ylim(-0.04, 1.04)
@@ -161,7 +159,7 @@ def save_association(names: Sequence[str], values: np.ndarray, path: str | os.Pa
     short = [shortened(names[place], 24) for place in places]
     panel.set_xticks(places, short, rotation=90, fontsize=7, parse_math=False)
     panel.set_yticks(places, short, fontsize=7, parse_math=False)
-    figure.colorbar(image, label="Cramér's V: 0 = nothing, 1 = everything", shrink=0.7)
+    figure.colorbar(image, label="Cramér's V\n0 = nothing\n1 = everything", shrink=0.7)
     write_png(figure, path)
 
 
@@ -188,9 +186,11 @@ def style(panel: Axes, grid: str = "both", hidden: Sequence[str] = ("top", "righ
         panel.spines[side].set_visible(False)
 
 
-def legend_above(figure: Figure, entries: Sequence[Artist], font: float = 9, columns: int = 4) -> None:
-    columns = min(len(entries), columns)
-    legend = figure.legend(handles=entries, loc="outside upper center", ncols=columns, frameon=False, fontsize=font)
+def legend_above(figure: Figure, entries: Sequence[Artist]) -> None:
+    """A legend above the panels, in as many columns as fit."""
+    width = 0.6 + text_width(max(len(str(entry.get_label())) for entry in entries), 9)
+    columns = max(1, min(len(entries), int(figure.get_figwidth() / width)))
+    legend = figure.legend(handles=entries, loc="outside upper center", ncols=columns, frameon=False, fontsize=9)
     for text in legend.get_texts():
         text.set_parse_math(False)
 
@@ -207,7 +207,9 @@ def text_width(letters: int, font: float) -> float:
 def fitted(text: str, inches: float, font: float) -> str:
     """The text, broken into lines that are no wider than so many inches."""
     letters = max(10, int(inches / text_width(1, font)))
-    return "\n".join(textwrap.fill(line, letters, break_on_hyphens=False) for line in text.split("\n"))
+    # A number and its % stay together.
+    lines = [textwrap.fill(line.replace(" %", "\u00a0%"), letters, break_on_hyphens=False) for line in text.split("\n")]
+    return "\n".join(lines).replace("\u00a0", " ")
 
 
 def frequency_bins(counts: np.ndarray, every_count: np.ndarray) -> np.ndarray:
@@ -218,6 +220,17 @@ def frequency_bins(counts: np.ndarray, every_count: np.ndarray) -> np.ndarray:
     low, high = _trained_range(every_count)
     edges = np.geomspace(low, high, FREQUENCY_BINS + 1)
     return np.where(counts > 0, np.clip(np.searchsorted(edges, counts, side="right") - 1, 0, FREQUENCY_BINS - 1), -1)
+
+
+def bin_means(counts: np.ndarray, values: np.ndarray, every_count: np.ndarray) -> np.ndarray:
+    """The mean value of the classes never trained on, and of those in each frequency bin, [1 + bins]; NaN where there is none."""
+    bins = frequency_bins(counts, every_count)
+    return np.array([values[bins == b].mean() if (bins == b).any() else np.nan for b in range(-1, FREQUENCY_BINS)])
+
+
+def bin_places(counts: np.ndarray, every_count: np.ndarray, zero: float) -> np.ndarray:
+    """Where `bin_means` are drawn: at `zero`, and at the geometric mean of the counts in each bin."""
+    return np.concatenate([[zero], np.exp(bin_means(counts, np.log(np.maximum(counts, 1)), every_count)[1:])])
 
 
 def frequency_axis(panel: Axes, every_count: np.ndarray) -> float:

@@ -186,3 +186,13 @@ def field_text(field: str, value: Any) -> str:
     if field == "epochs":
         return "1 epoch" if value == 1 else f"{value} epochs"
     return f"seed {value}" if field == "seed" else str(value)
+
+
+def seeds_text(counts: Sequence[int]) -> str:
+    """How many seeds each method has.
+
+    >>> seeds_text([1, 3])
+    '1 to 3 seeds'
+    """
+    fewest, most = min(counts), max(counts)
+    return f"{fewest} to {most} seeds" if fewest < most else "1 seed" if most == 1 else f"{most} seeds"

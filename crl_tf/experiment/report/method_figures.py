@@ -15,13 +15,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from crl_tf.experiment.report.aggregate import (
+    UNSEEDED,
     Aggregate,
     Runs,
     aggregates,
     class_counts,
-    first_with,
+    first_labels,
     imbalance_by_label,
-    label_names,
     mean_and_std,
     rule_names,
 )
@@ -29,6 +29,8 @@ from crl_tf.experiment.report.figures import (
     COLOURS,
     DARK,
     GREY,
+    bin_means,
+    bin_places,
     fitted,
     frequency_axis,
     frequency_bins,
@@ -38,7 +40,7 @@ from crl_tf.experiment.report.figures import (
     style,
     write_png,
 )
-from crl_tf.experiment.report.grid import ABSENT, field_text, percent, ratio_text
+from crl_tf.experiment.report.grid import ABSENT, field_text, percent, ratio_text, seeds_text
 from crl_tf.metrics import pooled_classes
 
 DRAWN = 6
@@ -113,9 +115,9 @@ def save_relative_gain(results: Runs, path: str | os.PathLike[str], baseline: st
     is returned as for `save_gain_by_imbalance`; False too where no label is binary.
     """
     methods = aggregates(results, baseline, "save_relative_gain")
-    counts = {label: class_counts(first_with(results, label)) for label in label_names(results)}
-    levels = {label: 100 * abs(c[1] / c.sum() - 0.5) for label, c in counts.items() if c.size == 2 and c.any()}
-    gains = [[method.relative_gain("labels", label, "balanced_accuracy") for label in levels] for method in methods]
+    counts = {name: class_counts(label) for name, label in first_labels(results).items()}
+    levels = {name: 100 * abs(c[1] / c.sum() - 0.5) for name, c in counts.items() if c.size == 2 and c.any()}
+    gains = [[method.relative_gain("labels", name, "balanced_accuracy") for name in levels] for method in methods]
     chosen, note = _chosen(methods, [any(gain is not None for gain in of_method) for of_method in gains])
     if not chosen:
         return False
@@ -185,64 +187,56 @@ def save_rare_classes(
     Args:
         results: dicts of `result.json`, all of one dataset, model and number of epochs.
         path: the PNG to write; its folder is created.
-        methods: which to draw beside the baseline, `len(COLOURS)` at most; by default all.
+        methods: which to draw beside the baseline; by default all. There are colours for six.
         baseline: as for `crl_tf.experiment.report.aggregate.method_rows`.
     """
-    of_method = {method.name: method for method in aggregates(results, baseline, "save_rare_classes")}
-    base = next(iter(of_method.values())).baseline
-    names = [base, *(name for name in methods or of_method if name != base)]
-    if not of_method.keys() >= set(names) or base not in of_method or not 1 < len(names) <= 1 + len(COLOURS):
+    of_name = {method.name: method for method in aggregates(results, baseline, "save_rare_classes")}
+    base = next(iter(of_name.values())).baseline
+    names = [base, *(name for name in methods or of_name if name != base)]
+    if not set(names) <= of_name.keys() or not 2 <= len(names) <= len(COLOURS):
         raise ValueError(
-            f"save_rare_classes: methods must be 1 to {len(COLOURS)} of {list(of_method)} beside the baseline {base}, all of one"
-            f" dataset, model and number of epochs, received {names[1:]}"
+            f"save_rare_classes: methods must be 1 to {len(COLOURS) - 1} of {list(of_name)} beside the baseline {base!r}, all of"
+            f" one dataset, model and number of epochs, received {names[1:]}"
         )
-    pooled = {name: {run["seed"]: pooled_classes(run["labels"]) for run in of_method[name].runs} for name in names}
+    pooled = {name: {run["seed"]: pooled_classes(run["labels"]) for run in of_name[name].runs} for name in names}
     every_count = np.concatenate([counts for of_seeds in pooled.values() for counts, _ in of_seeds.values()])
-    every_bin = frequency_bins(every_count, every_count)
-    bins = np.unique(every_bin)
-    binned = {
-        name: {seed: _binned(*of_seed, frequency_bins(of_seed[0], every_count), bins) for seed, of_seed in of_seeds.items()}
+    shares = {
+        name: {seed: 100 * bin_means(*of_seed, every_count) for seed, of_seed in of_seeds.items()}
         for name, of_seeds in pooled.items()
-    }
-    gains = {
-        name: [of_seed - binned[base][seed] for seed, of_seed in of_seeds.items() if seed in binned[base]]
-        for name, of_seeds in binned.items()
-        if name != base
     }
     figure, axes = panel_grid(2, 2, (3.4, 2.9), 0.3, share=False)
     for panel in axes:
         zero = frequency_axis(panel, every_count)
         style(panel)
-    places = [zero if b < 0 else np.exp(np.log(every_count[every_bin == b]).mean()) for b in bins]
+    places = bin_places(every_count, every_count, zero)
     entries = []
     for index, name in enumerate(names):
         # Side by side, so that bars do not hide one another.
-        beside = np.array(places) * 1.05 ** (index - (len(names) - 1) / 2)
-        colour, marker = (DARK, "o") if name == base else (COLOURS[index - 1], _MARKERS[index % len(_MARKERS)])
-        line = {"color": colour, "marker": marker, "linestyle": "--" if name == base else "-", "label": shortened(name, 30)}
-        entries.append(_draw_over_seeds(axes[0], beside, list(binned[name].values()), line))
+        beside = places * 1.05 ** (index - (len(names) - 1) / 2)
+        colour, dashes = (DARK, "--") if name == base else (COLOURS[index - 1], "-")
+        line = {"color": colour, "linestyle": dashes, "marker": _MARKERS[index], "label": shortened(name, 30)}
+        entries.append(_draw_over_seeds(axes[0], beside, list(shares[name].values()), line))
         if name != base:
-            _draw_over_seeds(axes[1], beside, gains[name], line)
-    axes[0].set_title("sensitivity %", fontsize=9)
-    axes[1].set_title(f"gain over {shortened(base, 30)}, points", fontsize=9, parse_math=False)
+            common = shares[name].keys() & shares[base].keys()
+            _draw_over_seeds(axes[1], beside, [shares[name][seed] - shares[base][seed] for seed in common], line)
+    axes[0].set_ylim(-3, 103)
+    axes[0].set_title("sensitivity on the test set, %", fontsize=9)
+    axes[1].set_title(fitted(f"gain over {base}, points", 3.0, 9), fontsize=9, parse_math=False)
     axes[1].axhline(0, color=DARK, linewidth=0.8, linestyle="--")
-    seeds = sorted({len(of_method[name].runs) for name in names})
-    run = of_method[base].runs[0]
-    setting = " · ".join([str(run["dataset"]), str(run["model"]), field_text("epochs", run["epochs"])])
-    over = f"{' to '.join(map(str, seeds))} seeds; bars: ± standard deviation over seeds" if seeds != [1] else "1 seed"
-    figure.supxlabel(fitted(f"training samples of the class (log)\n{setting}, {over}", 6.5, 9), fontsize=9, parse_math=False)
+    setting = [field_text(field, of_name[base].runs[0][field]) for field in UNSEEDED]
+    setting.append(seeds_text([len(of_name[name].runs) for name in names]))
+    what = "points: means over classes of similar size and over seeds; bars: ± standard deviation over seeds"
+    along = f"training samples of the class (log)\n{' · '.join(setting)}\n{what}"
+    figure.supxlabel(fitted(along, 6.8, 8), fontsize=8, parse_math=False)
     legend_above(figure, entries)
     write_png(figure, path)
 
 
-def _binned(counts: np.ndarray, sensitivities: np.ndarray, of_classes: np.ndarray, bins: np.ndarray) -> np.ndarray:
-    return np.array([sensitivities[of_classes == b].mean() if (of_classes == b).any() else np.nan for b in bins])
-
-
 def _draw_over_seeds(panel: Axes, places: np.ndarray, of_seeds: Sequence[np.ndarray], line: Mapping[str, Any]) -> Artist:
-    values = [[100 * share for share in of_bin if np.isfinite(share)] for of_bin in np.transpose(of_seeds)]
-    shown = [(place, *mean_and_std(of_bin)) for place, of_bin in zip(places, values, strict=True) if of_bin]
-    x, means, stds = np.array([(place, mean, std or 0.0) for place, mean, std in shown]).reshape(-1, 3).T
+    """A line through the means over the seeds, with ± a standard deviation, where any seed has a number."""
+    of_bins = [[share for share in of_bin if np.isfinite(share)] for of_bin in np.transpose(of_seeds)]
+    points = [(place, *mean_and_std(of_bin)) for place, of_bin in zip(places, of_bins, strict=False) if of_bin]
+    x, means, stds = np.array(points, np.float64).reshape(-1, 3).T
     return panel.errorbar(x, means, stds, markersize=4, linewidth=1.5, elinewidth=1, capsize=2, **line)
 
 
@@ -253,8 +247,8 @@ def _items(results: Runs) -> _Items:
         return _Items(
             "label", keys, list(ratios), list(map(ratio_text, ratios.values())), np.array([*ratios.values()], np.float64)
         )
-    (label,) = ratios
-    counts = dict(sorted(first_with(results, label)["train_counts"].items(), key=lambda item: -item[1]))
+    ((label, first),) = first_labels(results).items()
+    counts = dict(sorted(first["train_counts"].items(), key=lambda item: -item[1]))
     keys = [("labels", label, "sensitivity", name) for name in counts]
     return _Items(
         "class", keys, list(counts), [f"{count:,}" for count in counts.values()], np.array([*counts.values()], np.float64)

@@ -15,8 +15,8 @@ from crl_tf.experiment.report.aggregate import (
     check_results,
     class_counts,
     differing_fields,
+    first_labels,
     imbalance_by_label,
-    label_names,
     method_rows,
     rule_names,
 )
@@ -33,6 +33,7 @@ from crl_tf.experiment.report.grid import (
     ratio_text,
     rich_table,
     seconds_text,
+    seeds_text,
     text_cells,
 )
 
@@ -88,7 +89,7 @@ def label_table(results: Runs) -> Table:
     """
     check_results("label_table", results)
     rows = []
-    for name in label_names(results):
+    for name in first_labels(results):
         of_runs = [run["labels"].get(name) for run in results]
         counts = [class_counts(label) for label in of_runs if label is not None]
         texts = [name, _distinct(str(c.size) for c in counts), _distinct(map(imbalance_text, counts))]
@@ -182,7 +183,8 @@ def rules_grid(results: Runs) -> Grid:
         marked = [cell._replace(mark="^" * (rule in best_rules)) for rule, cell in enumerate(cells[of_row])]
         grid_rows.append(text_cells(row[key] for key in keys) + marked)
     title = "class-balanced accuracy % by decision rule; their strengths were chosen on validation images"
-    caption = f"{_seeds_text(rows)}. Bold: best of the table{' in its setting' if differing else ''}. ^: best rule of a method."
+    seeds = seeds_text([row["seeds"] for row in rows])
+    caption = f"{seeds}. Bold: best of the table{' in its setting' if differing else ''}. ^: best rule of a method."
     headings = [*keys, *(rule.replace("_", "\n") for rule in rules)]
     return Grid(_lines(title, _setting(results, UNSEEDED)), headings, grid_rows, caption, len(keys))
 
@@ -330,7 +332,7 @@ def _means_and_stds(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[list[
 
 def _methods_caption(rows: Sequence[Mapping[str, Any]], base: str) -> str:
     """What the numbers and marks are, and how far they can be trusted."""
-    seeds = _seeds_text(rows)
+    seeds = seeds_text([row["seeds"] for row in rows])
     parts = [seeds if seeds == "1 seed" else f"Mean ± sample standard deviation over {seeds}"]
     if len(rows) > 1:
         parts.append("Bold: best mean of a column" + (" in its setting" if len({r["method"] for r in rows}) < len(rows) else ""))
@@ -350,13 +352,3 @@ def _methods_caption(rows: Sequence[Mapping[str, Any]], base: str) -> str:
         named = ", ".join(method if method == rule else f"{method} ({rule})" for method, rule in decided.items())
         parts.append(f"Decided by the largest logit, but for {named}")
     return ". ".join(parts) + "."
-
-
-def _seeds_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """How many seeds a row has.
-
-    >>> _seeds_text([{"seeds": 1}, {"seeds": 3}])
-    '1 to 3 seeds'
-    """
-    fewest, most = min(row["seeds"] for row in rows), max(row["seeds"] for row in rows)
-    return f"{fewest} to {most} seeds" if fewest < most else "1 seed" if most == 1 else f"{most} seeds"
