@@ -1,7 +1,9 @@
-"""`CRLModel`: a Keras model whose training step gives a loss the features as well as the logits, and logs what the loss reports."""
+"""`CRLModel`: a Keras model whose training step gives the loss features and logits, and logs what the loss reports."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -34,12 +36,14 @@ class CRLModel(keras.Model):
     >>> model.compile("sgd", loss=CRL(3, level="instance", alpha=0.5))
     """
 
+    # A mapping that Keras does not track: it takes no new metrics after a model is built.
+    _logged: Mapping[str, keras.metrics.Mean] = MappingProxyType({})
+
     def __init__(self, network: keras.Model, **kwargs: Any) -> None:
         # Inputs reach the network as they are, from the steps and from `call` alike; under a mixed policy Keras would round
         # those of `call` to its compute type first.
         super().__init__(**{"autocast": False, **kwargs})
         self.network = network
-        self._logged: dict[str, keras.metrics.Mean] = {}
         if network.built and getattr(network, "inputs", None):
             # The steps call the network itself; Keras exports and saves only what it has seen called.
             self(network.inputs[0] if isinstance(network, keras.Sequential) else network.input)
@@ -66,9 +70,8 @@ class CRLModel(keras.Model):
     def compile(self, *arguments: Any, **keywords: Any) -> None:
         """As in Keras."""
         super().compile(*arguments, **keywords)
-        for name in self._logged_names():
-            # A second compile finds those of the first.
-            self._logged.setdefault(name, keras.metrics.Mean(name=name))
+        names = self.loss.logged if isinstance(self.loss, Loss) else ()
+        self._logged = MappingProxyType({name: keras.metrics.Mean(name=name) for name in names})
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         # Keras's own leaves a model with a `compile` of its own uncompiled.
@@ -76,14 +79,9 @@ class CRLModel(keras.Model):
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
-    def _logged_names(self) -> list[str]:
-        loss = getattr(self, "loss", None)
-        return list(loss.logged) if isinstance(loss, Loss) else []
-
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        unused = [metric for name, metric in self._logged.items() if name not in self._logged_names()]
-        return [metric for metric in super().metrics if metric not in unused]
+        return [*super().metrics, *self._logged.values()]
 
     def train_step(self, data: Any) -> dict[str, Any]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -99,7 +97,7 @@ class CRLModel(keras.Model):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         _, logits = self._loss_and_logits(x, y, sample_weight, training=False)
         logs = self.compute_metrics(x, y, logits, sample_weight=sample_weight)
-        training_only = [name for name in self._logged_names() if not self.loss.logged[name]]
+        training_only = [name for name in self._logged if not self.loss.logged[name]]
         return {name: value for name, value in logs.items() if name not in training_only}
 
     def compute_loss(
@@ -130,7 +128,7 @@ class CRLModel(keras.Model):
         return loss, logits
 
     def _share_of_mean(self, terms: Terms, sample_weight: Any) -> tf.Tensor:
-        """The mean of a loss and the network's own losses, scaled as Keras does under a strategy: the replicas' gradients add up."""
+        """The mean of a loss and the network's own losses, over the number of replicas, whose gradients a strategy adds up."""
         if self.loss.reduction not in ("sum_over_batch_size", "mean"):
             kind = type(self.loss).__name__
             raise ValueError(f"CRLModel takes a {kind} with reduction='sum_over_batch_size', received {self.loss.reduction!r}")
