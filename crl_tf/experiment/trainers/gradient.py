@@ -13,9 +13,11 @@ import keras
 import tensorflow as tf
 
 from crl_tf.callbacks import StopAtNaN
+from crl_tf.crl_model import CRLModel
 from crl_tf.experiment.trainers.base import Task, Trained
 from crl_tf.experiment.trainers.linear_svm import refit_last_layer
 from crl_tf.files import write_whole
+from crl_tf.losses.base import Loss
 from crl_tf.metrics import ClassBalancedAccuracy
 from crl_tf.progress import SILENT, Progress
 
@@ -27,17 +29,12 @@ HISTORY = "history.csv"
 
 def train(task: Task) -> Trained:
     """Trains the task's network by its loss, from the last checkpoint if there is one; the seconds are those of all epochs."""
-    num_classes = task.data.dataset.schema.num_classes
-    batches = task.data.batches("train", training=True, indices=task.indices)
-    loss, model = task.make_loss(), task.make_model()
-    optimizer = task.make_optimizer(model, int(batches.cardinality()))
-    model.compile(optimizer, loss=loss, metrics=[ClassBalancedAccuracy(list(num_classes))], **task.compile_options)
-    validation = task.data.batches("validation")
+    model, loss, batches = compiled(task)
     task.begin(model)
     fit(
         model,
         batches,
-        validation,
+        task.data.batches("validation"),
         epochs=task.epochs,
         workdir=task.workdir,
         callbacks=loss.callbacks(task.epochs),
@@ -45,8 +42,19 @@ def train(task: Task) -> Trained:
     )
     if task.linear_svm:
         _log.info("a linear SVM per label replaces the last layer, which the validation during training used")
+        num_classes = task.data.dataset.schema.num_classes
         refit_last_layer(model, task.data.batches("train"), num_classes, progress=task.progress)
     return Trained(model, seconds_trained(task.workdir))
+
+
+def compiled(task: Task) -> tuple[CRLModel, Loss, tf.data.Dataset]:
+    """The task's network, compiled with its loss and optimizer; the loss; and the training batches of an epoch."""
+    batches = task.data.batches("train", training=True, indices=task.indices)
+    loss, model = task.make_loss(), task.make_model()
+    optimizer = task.make_optimizer(model, int(batches.cardinality()))
+    metrics = [ClassBalancedAccuracy(list(task.data.dataset.schema.num_classes))]
+    model.compile(optimizer, loss=loss, metrics=metrics, **task.compile_options)
+    return model, loss, batches
 
 
 def fit(

@@ -7,16 +7,17 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tasks import task_of
 
-from crl_tf.experiment import run as experiment
-from crl_tf.experiment.config import base_recipe, from_json, load_recipe, recipe_names
-from crl_tf.experiment.trainers.optimizer import RateWarmup, check_optimization, make_optimizer, make_schedule
-from crl_tf.imbalance import class_counts
-from crl_tf.models import BACKBONE, find_network
+from crl_tf.experiment.assemble import assemble
+from crl_tf.experiment.config import base_config, from_json, load_recipe, override, recipe_names
+from crl_tf.experiment.trainers.gradient import compiled, fit
+from crl_tf.experiment.trainers.optimizer import RateWarmup, check_schedule, make_optimizer, make_schedule
+from crl_tf.models import BACKBONE
 
 
 def settings(**values):
-    train = base_recipe().train
+    train = base_config().train
     train.update(values)
     return train
 
@@ -114,22 +115,14 @@ def test_a_warm_up_counts_in_steps():
     assert make_schedule(settings(warmup_epochs=0.01), 0.4, 2) == 0.4  # less than half a step is none
 
 
-@pytest.fixture(scope="module")
-def shop_dataset(shop):
-    recipe = base_recipe()
-    recipe.dataset, recipe.data.dir = "attribute_csv", str(shop)
-    return experiment.load(recipe)
-
-
 @pytest.fixture
-def assembled(tiny_recipe, shop_dataset):
+def assembled(tiny_recipe):
+    """Makes a compiled model and its task."""
+
     def make(**values):
-        recipe = tiny_recipe.copy_and_resolve_references()
-        recipe.update_from_flattened_dict({"network.width": 0.1, "loss": "ce", **values})
+        task = task_of(override(tiny_recipe, {"network.width": 0.1, "method": "ce", **values}))
         keras.utils.set_random_seed(0)
-        counts = class_counts(shop_dataset.splits["train"].labels, shop_dataset.schema.num_classes)
-        model, _, data = experiment.assemble(recipe, shop_dataset, counts)
-        return model, data
+        return compiled(task)[0], task
 
     return make
 
@@ -137,9 +130,9 @@ def assembled(tiny_recipe, shop_dataset):
 def test_a_slow_backbone_moves_by_its_share(assembled):
     moved = {}
     for rate in (1.0, 0.1):
-        model, data = assembled(**{"network.backbone_rate": rate, "train.weight_decay": 0.1})
+        model, task = assembled(**{"network.backbone_rate": rate, "train.weight_decay": 0.1})
         before = [weight.copy() for weight in model.get_weights()]
-        model.train_on_batch(*next(iter(data["train"])))
+        model.train_on_batch(*next(iter(task.data.batches("train", training=True))))
         moved[rate] = [after - weight for after, weight in zip(model.get_weights(), before, strict=True)]
     backbone = len(model.network.get_layer(BACKBONE).weights)
     assert 0 < backbone < len(model.weights)
@@ -149,13 +142,13 @@ def test_a_slow_backbone_moves_by_its_share(assembled):
 
 
 def learning_rates(folder):
-    found = {}
+    rates = {}
     for path in folder.rglob("events.*"):
         for event in tf.compat.v1.train.summary_iterator(str(path)):
             for value in event.summary.value:
                 if "learning_rate" in value.tag:
-                    found[value.tag, event.step] = float(tf.make_ndarray(value.tensor))
-    return found
+                    rates[value.tag, event.step] = float(tf.make_ndarray(value.tensor))
+    return rates
 
 
 @pytest.mark.parametrize(
@@ -174,9 +167,9 @@ def test_a_slow_backbone_resumes_where_it_stood(assembled, tmp_path, optimizer, 
     }
 
     def train(workdir):
-        model, data = assembled(**values)
+        model, task = assembled(**values)
         # The 12 images of validation, which come in the same order in each epoch; those of training after a resume do not.
-        experiment.fit(model, data["validation"], data["test"].take(1), epochs=2, workdir=workdir)
+        fit(model, task.data.batches("validation"), task.data.batches("test").take(1), epochs=2, workdir=workdir)
         return model
 
     whole = train(tmp_path / "whole")
@@ -224,49 +217,27 @@ def test_one_optimizer_is_enough_where_nothing_is_slow():
 @pytest.mark.parametrize(
     "values, complaint",
     [
-        ({"optimizer": "adam"}, r"train.optimizer must be one of \('sgd', 'adamw'\), received 'adam'; it is called adamw now"),
-        ({"schedule": "linear"}, r"train.schedule must be one of \('constant', 'cosine', 'step'\), received 'linear'"),
-        ({"learning_rate": 0.0}, "train.learning_rate must be > 0, received 0.0"),
-        ({"learning_rate": math.nan}, "train.learning_rate must be > 0, received nan"),
-        ({"learning_rate": math.inf}, "train.learning_rate must be > 0, received inf"),
-        ({"momentum": 1.0}, r"train.momentum must be in \[0, 1\), received 1.0"),
-        ({"momentum": -0.1}, r"train.momentum must be in \[0, 1\), received -0.1"),
-        ({"weight_decay": -1e-4}, "train.weight_decay must be >= 0, received -0.0001"),
-        ({"schedule": "step", "step_epochs": (2,), "step_factor": 0.0}, "train.step_factor must be > 0, received 0.0"),
         ({"schedule": "step"}, "train.step_epochs must name an epoch or more for train.schedule='step', received none"),
         ({"step_epochs": (2,)}, r"train.step_epochs must be empty for train.schedule='constant', received \(2,\)"),
-        ({"schedule": "step", "step_epochs": (3, 3)}, r"train.step_epochs must be increasing ints > 0, received \(3, 3\)"),
-        ({"schedule": "step", "step_epochs": (0, 3)}, r"train.step_epochs must be increasing ints > 0, received \(0, 3\)"),
-        ({"schedule": "step", "step_epochs": (1.5,)}, r"train.step_epochs must be increasing ints > 0, received \(1.5,\)"),
-        ({"warmup_epochs": -1.0}, "train.warmup_epochs must be >= 0 and less than the 10 of train.epochs .*, received -1.0"),
-        ({"warmup_epochs": 10.0}, "train.warmup_epochs must be >= 0 and less than the 10 of train.epochs .*, received 10.0"),
+        ({"schedule": "step", "step_epochs": (3, 3)}, r"train.step_epochs must increase, received \(3, 3\)"),
+        ({"warmup_epochs": 10.0}, "train.warmup_epochs must be less than the 10 of train.epochs .*, received 10.0"),
     ],
 )
-def test_what_cannot_be_is_refused(values, complaint):
+def test_settings_that_do_not_fit_together_are_refused(values, complaint):
     with pytest.raises(ValueError, match=complaint):
-        make_optimizer(settings(**values), steps_per_epoch=1)
+        check_schedule(settings(**values))
+    with pytest.raises(ValueError, match=complaint):
+        assemble(override(base_config(), {f"train.{name}": value for name, value in values.items()}))
 
 
 def test_a_rate_that_never_falls_is_told():
-    settings = base_recipe().train
-    settings.schedule, settings.step_epochs, settings.epochs = "step", (10, 20), 10
     with pytest.warns(UserWarning, match=r"step_epochs \(10, 20\): the learning rate falls in none of the 10 epochs"):
-        check_optimization(settings)
-
-
-@pytest.mark.parametrize("rate", [0.0, -1.0, math.nan])
-def test_a_backbone_must_learn_or_be_frozen(rate, tiny_recipe, tmp_path):
-    tiny_recipe.network.backbone_rate = rate
-    with pytest.raises(ValueError, match=rf"network.backbone_rate must be > 0, received {rate}.*{'' if rate else 'freeze it'}"):
-        experiment.run(tiny_recipe, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+        check_schedule(settings(schedule="step", step_epochs=(10, 20), epochs=10))
 
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_can_be_trained_with(name):
-    recipe = load_recipe(name)
-    check_optimization(recipe.train, recipe.network.backbone_rate)
-    assert min(recipe.data.image_size) >= find_network(recipe.model).smallest_side
+    assemble(load_recipe(name))
 
 
 PAPER = {
@@ -296,12 +267,12 @@ def test_recipes_of_the_paper_have_its_numbers(name):
     assert (train.learning_rate, train.weight_decay, train.batch_size, train.epochs) == (rate, decay, batch, epochs)
     assert (train.schedule, train.warmup_epochs, recipe.crl.alpha_warmup_epochs) == ("constant", 0, 0)
     assert (recipe.crl.alpha, recipe.crl.eta) == ((None, eta) if eta else (0.5, recipe.crl.eta))
-    assert (recipe.network.width, recipe.network.freeze, recipe.network.backbone_rate) == (1, 0, 1)
+    assert (recipe.network.width, recipe.network.freeze, recipe.network.backbone_rate) == (1, "none", 1)
 
 
 def test_a_run_of_before_these_settings_is_read():
-    old = base_recipe().to_dict()
+    old = base_config().to_dict()
     del old["network"]
     for key in ("step_epochs", "step_factor", "warmup_epochs"):
         del old["train"][key]
-    assert from_json(old).to_json() == base_recipe().to_json()
+    assert from_json(old).to_json() == base_config().to_json()
