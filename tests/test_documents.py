@@ -154,7 +154,7 @@ def check_flag(word, known):
     assert flag in known or flag.removeprefix("no") in known, word
     if not value or value.isupper() or "NAME" in value:
         return
-    if flag in ("method", "compare") and value not in ("list", "all"):
+    if flag in ("method", "methods", "compare") and value not in ("list", "all"):
         for method in value.split(","):
             combined(method)
     elif flag == "dataset":
