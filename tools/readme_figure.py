@@ -4,7 +4,8 @@
     python tools/readme_figure.py --runs=runs/a,runs/b/result.json --methods=class_rel,logit_adjusted --out=picture.png
 
 --runs takes result.json files, and folders of runs or comparisons, of which every result.json is taken. All runs must be of one
-dataset, model and number of epochs. `crl_tf.experiment.report.save_rare_classes` tells what the picture shows.
+dataset, model and number of epochs. What the picture shows: `save_rare_classes` of
+`crl_tf.experiment.report.method_figures`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from crl_tf.experiment.report import save_rare_classes
+from crl_tf.experiment.report.method_figures import save_rare_classes
 from crl_tf.files import read_json, write_whole
 
 COLOURS = 64

@@ -18,18 +18,11 @@ A result is the dict a run leaves behind, with shares in [0, 1] and `None` for a
 Tables and figures show shares as percentages with one decimal, differences in points.
 """
 
-from crl_tf.experiment.report.aggregate import label_rows, method_rows
 from crl_tf.experiment.report.figures import (
     save_association,
     save_class_distributions,
     save_class_sizes,
     save_sensitivity_by_frequency,
-)
-from crl_tf.experiment.report.method_figures import (
-    save_accuracy_by_rule,
-    save_gain_by_imbalance,
-    save_rare_classes,
-    save_relative_gain,
 )
 from crl_tf.experiment.report.tables import (
     association_line,
@@ -51,21 +44,15 @@ __all__ = [
     "comparison_table",
     "group_table",
     "imbalance_table",
-    "label_rows",
     "label_table",
     "method_list",
-    "method_rows",
     "methods_table",
     "networks_table",
     "rarest_table",
     "rules_table",
-    "save_accuracy_by_rule",
     "save_association",
     "save_class_distributions",
     "save_class_sizes",
-    "save_gain_by_imbalance",
-    "save_rare_classes",
-    "save_relative_gain",
     "save_sensitivity_by_frequency",
     "split_table",
     "write_report",

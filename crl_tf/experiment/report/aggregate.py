@@ -111,7 +111,7 @@ def method_rows(results: Runs, baseline: str | None = None) -> list[dict[str, An
     - "seconds", "seconds_std", and "seconds_ratio", the mean over the common seeds of its seconds over the baseline's.
     - "balanced_accuracy_under_R" and "..._std" for each decision rule R of any run.
 
-    None stands where there is no number: a mean over seeds of which one has none, a standard deviation of one seed, a p-value of
+    None where there is no number: a mean over seeds of which one has none, a standard deviation of one seed, a p-value of
     fewer than two common seeds or of differences that are all equal, and all that compares the baseline with itself.
 
     Args:
@@ -237,7 +237,7 @@ def paired_p_value(differences: Sequence[float]) -> float | None:
 
 
 def _number(run: Mapping[str, Any], keys: Sequence[str]) -> float | None:
-    """What stands under the keys; None if a key is missing, or if it is no finite number."""
+    """The number under the keys; None if a key is missing or the number is not finite."""
     value: Any = run
     for key in keys:
         if key not in value:

@@ -56,7 +56,7 @@ def save_class_distributions(results_or_labels: Runs | Mapping[str, Mapping[str,
     size, columns, font = ((7.0, 4.0), 1, 10) if len(labels) == 1 else ((3.6, 2.8), min(3, len(labels)), 9)
     if len(labels) > 9:
         size, columns, font = (1.9, 1.9), math.ceil(math.sqrt(len(labels))) + 1, 7
-    # Not shared: it redoes every panel's limits with each panel drawn, quadratic in labels, of which there may be a thousand.
+    # Shared axes set the limits of all panels again for each panel: quadratic in labels, of which there may be a thousand.
     figure, axes = panel_grid(len(labels), columns, size, 0.5, share=False)
     every_count = np.concatenate([class_counts(label) for label in labels.values()])
     # A log axis has no 0: bars start below the decade of the smallest class, so that this one still shows.
@@ -75,7 +75,7 @@ def save_sensitivity_by_frequency(results: Runs, path: str | os.PathLike[str]) -
     """Writes a PNG of every class's sensitivity against its training frequency: one panel per method, axes shared.
 
     The line is the mean sensitivity per frequency bin; the first method's is repeated, dashed, in the other panels. Seeds of
-    one method share a panel. Classes that were never trained on stand apart at the left, at 0, with a mean of their own.
+    one method share a panel. Classes that were never trained on are drawn at the left, at 0, with a mean of their own.
     """
     names, points = [], []
     for method in aggregates(results, where="save_sensitivity_by_frequency"):
@@ -151,7 +151,7 @@ def save_class_sizes(inspection: Mapping[str, Any], path: str | os.PathLike[str]
 
 
 def save_association(names: Sequence[str], values: np.ndarray, path: str | os.PathLike[str]) -> None:
-    """Writes a PNG of how much each label tells of each other, Cramér's V [L, L] in [0, 1]; NaN stays white."""
+    """Writes a PNG of the association of each pair of labels, Cramér's V [L, L] in [0, 1]; NaN is white."""
     side = min(14.0, 3.0 + 0.18 * len(names))
     figure, (panel,) = panel_grid(1, 1, (side + 1, side), 0.0)
     image = panel.imshow(np.where(np.eye(len(names)), np.nan, values), vmin=0, vmax=1, cmap="viridis", interpolation="nearest")
@@ -229,12 +229,12 @@ def bin_means(counts: np.ndarray, values: np.ndarray, every_count: np.ndarray) -
 
 
 def bin_places(counts: np.ndarray, every_count: np.ndarray, zero: float) -> np.ndarray:
-    """Where `bin_means` are drawn: at `zero`, and at the geometric mean of the counts in each bin."""
+    """The places of `bin_means` on the axis: `zero`, and the geometric mean of the counts in each bin."""
     return np.concatenate([[zero], np.exp(bin_means(counts, np.log(np.maximum(counts, 1)), every_count)[1:])])
 
 
 def frequency_axis(panel: Axes, every_count: np.ndarray) -> float:
-    """A log axis over the training samples of classes. Returns where it has 0, which it has if a class has none."""
+    """Gives a panel a log axis over the training samples of classes, with a tick for 0 if a class has none; returns its place."""
     low, high = _trained_range(every_count)
     zero = low / 4
     panel.set_xscale("log")

@@ -14,7 +14,7 @@ from rich.text import Text
 from crl_tf.imbalance import imbalance_ratio
 
 ABSENT = "–"
-"""Stands where there is no number: a label that a run lacks, a measure that nothing was measured for."""
+"""Shown where there is no number: for a label that a run lacks, or a share that was not measured."""
 
 
 class Cell(NamedTuple):
@@ -89,63 +89,6 @@ def escaped(text: str) -> str:
     return re.sub(r"[\\`*\[\]<>|~$&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", one_line)
 
 
-def text_cells(values: Iterable[object]) -> list[Cell]:
-    return [Cell(str(value)) for value in values]
-
-
-def number_cells(
-    values: Sequence[float | None],
-    spreads: Sequence[float | None] | None = None,
-    *,
-    shown_as: Callable[[float | None], str] | None = None,
-    best: Callable[[list[float]], float] | None = max,
-    settings: Sequence[object] | None = None,
-) -> list[Cell]:
-    """Numbers as cells, ± their spreads; the best is bold.
-
-    Args:
-        values: None is shown as `ABSENT`.
-        spreads: of the values, None where there is none.
-        shown_as: the text of a value; by default `percent`.
-        best: chooses the best value, max or min; None: none is.
-        settings: of the values; each setting has a best of its own. Accuracies on different data cannot be compared.
-    """
-    shown_as = shown_as or percent
-    spreads = spreads or [None] * len(values)
-    bold = best_places([shown_as(value) for value in values], best, settings) if best else set()
-    cells = []
-    for place, (value, spread) in enumerate(zip(values, spreads, strict=True)):
-        text = shown_as(value) if value is None or spread is None else f"{shown_as(value)} ± {shown_as(spread)}"
-        cells.append(Cell(text, place in bold))
-    return cells
-
-
-def best_places(
-    texts: Sequence[str], best: Callable[[list[float]], float] = max, settings: Sequence[object] | None = None
-) -> set[int]:
-    """Where the best number of each setting stands; nowhere if the setting has fewer than two numbers.
-
-    It goes by the numbers as shown: those that read the same are equally good.
-
-    >>> best_places(["1,234", "99", "–", "99"], min)
-    {1, 3}
-    """
-    settings = settings or [None] * len(texts)
-    numbers = {
-        place: (setting, float(text.replace(",", "")))
-        for place, (text, setting) in enumerate(zip(texts, settings, strict=True))
-        if text != ABSENT
-    }
-    in_setting: dict[object, list[float]] = {}
-    for setting, number in numbers.values():
-        in_setting.setdefault(setting, []).append(number)
-    return {
-        place
-        for place, (setting, number) in numbers.items()
-        if len(in_setting[setting]) > 1 and number == best(in_setting[setting])
-    }
-
-
 def number_text(value: float | None, form: str) -> str:
     return ABSENT if value is None else format(value, form)
 
@@ -196,3 +139,48 @@ def seeds_text(counts: Sequence[int]) -> str:
     """
     fewest, most = min(counts), max(counts)
     return f"{fewest} to {most} seeds" if fewest < most else "1 seed" if most == 1 else f"{most} seeds"
+
+
+def text_cells(values: Iterable[object]) -> list[Cell]:
+    return [Cell(str(value)) for value in values]
+
+
+def number_cells(
+    values: Sequence[float | None],
+    spreads: Sequence[float | None] | None = None,
+    *,
+    shown_as: Callable[[float | None], str] = percent,
+    best: Callable[[list[float]], float] = max,
+    settings: Sequence[object] | None = None,
+) -> list[Cell]:
+    """Numbers as cells, ± their spreads; the best is bold.
+
+    Args:
+        values: None is shown as `ABSENT`.
+        spreads: of the values, None where there is none.
+        shown_as: the text of a value.
+        best: chooses the best value, max or min.
+        settings: of the values; each setting has a best of its own. Accuracies on different data cannot be compared.
+    """
+    texts = [shown_as(value) for value in values]
+    bold = best_places(texts, best, settings)
+    stds = ["" if spread is None else f" ± {shown_as(spread)}" for spread in spreads or [None] * len(values)]
+    return [Cell(text + std, place in bold) for place, (text, std) in enumerate(zip(texts, stds, strict=True))]
+
+
+def best_places(
+    texts: Sequence[str], best: Callable[[list[float]], float] = max, settings: Sequence[object] | None = None
+) -> set[int]:
+    """Where the best number of each setting is; nowhere if the setting has fewer than two numbers.
+
+    The numbers are compared as shown: those that read the same are equally good.
+
+    >>> sorted(best_places(["1,234", "99", "–", "99"], min))
+    [1, 3]
+    """
+    places: dict[object, dict[int, float]] = {}
+    for place, text in enumerate(texts):
+        if text != ABSENT:
+            places.setdefault(settings and settings[place], {})[place] = float(text.replace(",", ""))
+    several = [numbers for numbers in places.values() if len(numbers) > 1]
+    return {place for numbers in several for place, number in numbers.items() if number == best(list(numbers.values()))}

@@ -182,7 +182,7 @@ def save_rare_classes(
     """Writes a PNG of sensitivity by how frequent a class is in training, for a few methods, and of their gain on the baseline.
 
     A point is the mean over the classes of a frequency bin and over the seeds; its bar is ± a sample standard deviation over the
-    seeds. Gains are paired by seed. Classes that were never trained on stand at 0.
+    seeds. Gains are paired by seed. Classes that were never trained on are at 0.
 
     Args:
         results: dicts of `result.json`, all of one dataset, model and number of epochs.
@@ -256,7 +256,7 @@ def _items(results: Runs) -> _Items:
 
 
 def _chosen(methods: Sequence[Aggregate], drawable: Sequence[bool]) -> tuple[dict[int, str], str]:
-    """The places of the methods that have a panel, best first, each with its title; and what to say if others have none."""
+    """The places of the methods that get a panel, best first, each with its title; and a note where others get none."""
     shares = [method.mean_and_std("balanced_accuracy")[0] for method in methods]
     ranked = sorted(np.flatnonzero(drawable), key=lambda place: -(shares[place] or 0.0))
     chosen = [place for rank, place in enumerate(ranked) if rank < DRAWN or methods[place].method in ALWAYS]
@@ -303,7 +303,7 @@ def _draw_ranks(panel: Axes, items: _Items, gains: np.ndarray) -> None:
         if inside.size:
             panel.hlines(inside.mean(), start - 0.5, end - 0.5, color=COLOURS[0], linewidth=2.2, zorder=3)
     ticks = np.unique(np.linspace(0, len(gains) - 1, 9).round().astype(int))
-    # What the rank stands for is read off below it.
+    # The imbalance ratio or the training samples of a rank are below it.
     panel.set_xticks(ticks, [f"{place + 1}\n{items.texts[place]}" for place in ticks], fontsize=8)
     panel.xaxis.set_minor_locator(NullLocator())
     panel.set_xlim(-0.5, len(gains) - 0.5)

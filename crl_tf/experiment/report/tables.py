@@ -64,8 +64,8 @@ _HEADINGS = {
 def comparison_table(results: Runs) -> Table:
     """One row per run, the first being the baseline that differences (in points) are taken from.
 
-    What all runs share of dataset, model, epochs and seed stands in the title, what they do not is a column. The best value
-    of a column is bold; values that read the same at the decimals shown are equally good. Differences are of the exact
+    Those of dataset, model, epochs and seed that all runs share are the title, the others are columns. The best value of a
+    column is bold; values that read the same at the decimals shown are equally good. Differences are of the exact
     values, so they may be 0.1 off those of the rounded ones.
     """
     check_results("comparison_table", results)
@@ -317,7 +317,7 @@ def _setting(results: Runs, fields: Sequence[str]) -> str:
 
 
 def _run_headings(results: Runs) -> list[str]:
-    """Each run by its method and, in the order of the title, what else tells it from the others."""
+    """The method of each run, and what else differs between the runs, in the order of the title."""
     differing = differing_fields(results, SETTING)
     return ["\n".join([str(run["method"]), *(field_text(field, run[field]) for field in differing)]) for run in results]
 

@@ -34,7 +34,7 @@ def write_report(
       baseline, x_q the same adjusted for the number of comparisons (false discovery rate); the stars of the table go by x_q.
     - runs.csv: a row per run and decision rule; "headline" is 1 for the rule that the run's own numbers are under.
     - labels.csv: `crl_tf.experiment.report.aggregate.label_rows`, a row per method and label.
-    - figures: of `crl_tf.experiment.report.method_figures`, those that there is something to draw for.
+    - figures: of `crl_tf.experiment.report.method_figures`, those that have something to show.
 
     In CSV, shares are in [0, 1] and not rounded; an empty cell is no number.
 

@@ -5,7 +5,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from crl_tf.experiment import report
+from crl_tf.experiment.report import figures as of_data
+from crl_tf.experiment.report import method_figures as of_methods
 
 LONG = "class_rel_logit_adjusted+class_balanced_sampling+threshold_adjustment"
 LABEL = "a label with a name of more than thirty letters"
@@ -50,14 +51,14 @@ def inspection(runs):
 
 
 FIGURES = {
-    "gain_by_imbalance": report.save_gain_by_imbalance,
-    "relative_gain": report.save_relative_gain,
-    "accuracy_by_rule": report.save_accuracy_by_rule,
-    "rare_classes": report.save_rare_classes,
-    "class_distributions": report.save_class_distributions,
-    "sensitivity_by_frequency": report.save_sensitivity_by_frequency,
-    "class_sizes": lambda runs, path: report.save_class_sizes(inspection(runs), path),
-    "association": lambda runs, path: report.save_association(
+    "gain_by_imbalance": of_methods.save_gain_by_imbalance,
+    "relative_gain": of_methods.save_relative_gain,
+    "accuracy_by_rule": of_methods.save_accuracy_by_rule,
+    "rare_classes": of_methods.save_rare_classes,
+    "class_distributions": of_data.save_class_distributions,
+    "sensitivity_by_frequency": of_data.save_sensitivity_by_frequency,
+    "class_sizes": lambda runs, path: of_data.save_class_sizes(inspection(runs), path),
+    "association": lambda runs, path: of_data.save_association(
         list(runs[0]["labels"]), np.zeros([len(runs[0]["labels"])] * 2), path
     ),
 }
@@ -109,7 +110,7 @@ def test_every_text_lies_on_the_canvas(figure, methods, labels, classes, figures
 def test_the_title_of_the_best_methods_is_broken_where_the_figure_ends(figures):
     shares = {"ce": 0.9, "class_rel": 0.41, "lmle": 0.4} | {f"m{i}": 0.5 + i / 100 for i in range(10)}
     labels = {f"l{i}": label([1000, 1 + i], [0.5, 0.5]) for i in range(41)}
-    report.save_gain_by_imbalance(
+    of_methods.save_gain_by_imbalance(
         [result(m, labels=labels, balanced_accuracy=share) for m, share in shares.items()], "unused.png"
     )
     title = figures[0].get_suptitle()
@@ -139,7 +140,7 @@ def test_rare_classes_are_means_over_bins_and_seeds_and_gains_are_paired_by_seed
 
     ce = runs("ce", (0, [0.0, 0.2, 0.5, 0.7, 1.0]), (1, [0.2, 0.4, 0.5, 0.7, 1.0]))
     crl = runs("crl", (1, [0.5, 0.7, 0.6, 0.6, 0.9]), (0, [0.2, 0.4, 0.5, 0.7, 0.9]), (7, [0.4, 0.4, 0.0, 0.0, 0.9]))
-    report.save_rare_classes(ce + crl + runs("focal", (0, [1.0] * 5)), "unused.png", ["crl"])
+    of_methods.save_rare_classes(ce + crl + runs("focal", (0, [1.0] * 5)), "unused.png", ["crl"])
     sensitivity, gain = figures[0].axes
     (places, means, lengths), (_, crl_means, crl_lengths) = bars(sensitivity)
     assert places * 1.05**0.5 == pytest.approx([1, 80, 256])  # sqrt(64 * 100), half a step to the left
@@ -156,7 +157,7 @@ def test_rare_classes_are_means_over_bins_and_seeds_and_gains_are_paired_by_seed
 
 def test_rare_classes_of_one_seed_have_no_bars_and_untrained_classes_stand_at_0(figures):
     labels = {"a": label([0, 8, 800], [0.1, 0.5, None])}
-    report.save_rare_classes([result("ce", labels=labels), result("crl", labels=labels)], "unused.png")
+    of_methods.save_rare_classes([result("ce", labels=labels), result("crl", labels=labels)], "unused.png")
     sensitivity, _ = figures[0].axes
     (places, means, lengths), _ = bars(sensitivity)
     assert means == pytest.approx([10, 50]) and lengths == [None, None]
@@ -171,4 +172,4 @@ def test_rare_classes_need_methods_to_compare_in_one_setting():
         with pytest.raises(
             ValueError, match=r"methods must be 1 to 6 of \['ce.*, all of one dataset, model and number of epochs"
         ):
-            report.save_rare_classes(given, "unused.png", methods)
+            of_methods.save_rare_classes(given, "unused.png", methods)

@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 from scipy.stats import ttest_rel
 
-from crl_tf.experiment.report import label_rows, method_rows, methods_table, rules_table
+from crl_tf.experiment.report import methods_table, rules_table
+from crl_tf.experiment.report.aggregate import label_rows, method_rows
 from crl_tf.experiment.report.grid import escaped, markdown_table
 from crl_tf.experiment.report.tables import labels_grid, methods_grid
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from crl_tf.experiment.report import method_rows, save_accuracy_by_rule, save_gain_by_imbalance, save_relative_gain, write_report
+from crl_tf.experiment.report import write_report
+from crl_tf.experiment.report.aggregate import method_rows
+from crl_tf.experiment.report.method_figures import save_accuracy_by_rule, save_gain_by_imbalance, save_relative_gain
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
