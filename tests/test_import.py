@@ -86,7 +86,7 @@ CRL(3, alhpa=0.5)
     ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=600)
     for expected in (
         'Revealed type is "crl_tf.losses.crl.loss.CRL"',
-        'Revealed type is "numpy.ndarray[Any, Any]"',
+        'Revealed type is "numpy.ndarray[',
         'Revealed type is "crl_tf.metrics.ClassBalancedAccuracy"',
         "crl_tf.crl_model.CRLModel",
         'Unexpected keyword argument "alhpa" for "CRL"',
