@@ -74,7 +74,7 @@ def load_data(
     Args:
         name: a row of `crl_tf.datasets.DATASETS`.
         settings: the configuration's section "data".
-        use_cache: False reads the images as they are: for a single pass, such as evaluating a finished run.
+        use_cache: False reads the images as they are and logs no summary: for evaluating a finished run.
     Raises:
         ValueError: a label without an annotated training image, or no annotated test image.
     """
@@ -88,8 +88,8 @@ def load_data(
             _log.info("left out %s: %s%s", count, names, ", …" if len(unreadable) > 3 else "")
     counts = class_counts(dataset.splits["train"].labels, dataset.schema.num_classes)
     _check_annotated(dataset, counts)
-    _log.info("%s", _summary(dataset, counts))
     if use_cache:
+        _log.info("%s", _summary(dataset, counts))
         dataset = _with_cache(dataset, image_size, settings, progress)
     return Data(dataset, counts, image_size, batch_size, seed, tuple(settings.augment), settings.open_shards)
 

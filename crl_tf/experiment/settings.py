@@ -96,7 +96,7 @@ def one_of(names: Iterable[str]) -> Rule:
 
 def text(words: str = "a text", *, optional: bool = False) -> Rule:
     """A rule for texts, which must not be empty."""
-    return Rule(str, lambda v: bool(v.strip()), words, optional)
+    return Rule(str, lambda v: bool(v.strip()), words + (", or none" if optional else ""), optional)
 
 
 SWITCH = Rule(bool, lambda v: True, "true or false")
@@ -122,6 +122,7 @@ class Setting(NamedTuple):
 
 
 _CRL = LOSSES["class_rel"].parameters
+_ANYTHING_LIKE = {float: Rule(float, lambda v: True, "a number"), str: text("a name")}
 
 SETTINGS: dict[str, Setting] = {
     "dataset": Setting("handwriting", one_of(sorted(DATASETS)), "what to learn from", "dataset"),
@@ -168,7 +169,7 @@ SETTINGS: dict[str, Setting] = {
     ),
     "network.pretrained": Setting(
         None,
-        text("imagenet, or a file", optional=True),
+        text("imagenet, a file", optional=True),
         "weights of the backbone: imagenet (keras:NAME only), a file (.h5, .weights.h5, a run's model.keras), or none",
         "pretrained",
         (IMAGENET,),
@@ -227,14 +228,12 @@ SETTINGS: dict[str, Setting] = {
     ),
     "crl.base": Setting(
         _CRL["base"],
-        one_of(name for name, row in LOSSES.items() if row.section != "crl"),
+        text("the name of a loss that needs no features"),
         "the loss beside the rectification: a loss that needs no features",
     ),
-    # The other losses: their own parameters, checked by their constructors.
+    # The other losses: their parameters, whose ranges their constructors check.
     **{
-        f"{row.section}.{name}": Setting(
-            default, Rule(type(default), lambda v: True, f"of type {type(default).__name__}"), f"of the loss {loss}"
-        )
+        f"{row.section}.{name}": Setting(default, _ANYTHING_LIKE[type(default)], f"{name} of the loss {loss} ({row.source})")
         for loss, row in LOSSES.items()
         if row.section not in (None, "crl")
         for name, default in row.parameters.items()
