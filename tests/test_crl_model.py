@@ -1,11 +1,14 @@
 """CRLModel: its step is the objective's gradient, it logs what rectification does, it saves whole; AlphaWarmup moves alpha."""
 
+from types import MappingProxyType
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from crl_tf import CRL, AlphaWarmup, ClassBalancedAccuracy, CRLModel, JoinFeatures, MultiLabelCrossEntropy, crl_losses
+from crl_tf.losses.base import Log, Loss, Terms
 
 SIZES = [2, 3]
 
@@ -90,6 +93,33 @@ def test_only_crl_adds_to_the_logs_and_sample_weights_count():
         per_sample = loss.call(y, model(x)).numpy()
         got = model.test_on_batch(x, y, sample_weight=weight, return_dict=True)["loss"]
         assert got == pytest.approx((weight * per_sample).mean(), rel=1e-5)
+
+
+class OfItsOwn(Loss):
+    """A loss of features that logs two numbers, one of them in training only."""
+
+    needs_features = True
+    logged = MappingProxyType({"length": True, "samples": False})
+
+    def terms(self, labels, logits, features=None):
+        length = tf.reduce_sum(tf.square(features), axis=[1, 2])
+        samples = tf.cast(tf.shape(labels)[1], tf.float32)
+        logs = {"length": Log(tf.reduce_mean(length), weight=samples), "samples": Log(samples)}
+        return Terms(length[None] / samples, logs)
+
+
+def test_a_loss_of_ones_own_gets_features_and_logs_what_it_says():
+    x, y = batch(24)
+    model = CRLModel(network())
+    model.compile(keras.optimizers.SGD(0.0), loss=OfItsOwn(SIZES), metrics=[ClassBalancedAccuracy(SIZES)])
+    history = model.fit(x, y, batch_size=16, shuffle=False, validation_data=(x, y), verbose=0).history
+    names = {"loss", "length", "balanced_accuracy"}
+    assert set(history) == names | {"samples"} | {f"val_{name}" for name in names}
+    expected = float(tf.reduce_mean(tf.reduce_sum(tf.square(model.features(x)), axis=[1, 2])))
+    assert history["loss"][0] == pytest.approx(expected, rel=1e-5) and history["length"][0] == pytest.approx(expected, rel=1e-5)
+    assert history["samples"][0] == 12  # the mean of 16 and 8
+    model.compile(loss=MultiLabelCrossEntropy(SIZES))
+    assert not {"length", "samples"} & set(model.train_on_batch(x, y, return_dict=True))
 
 
 def test_saves_and_loads_without_custom_objects(tmp_path):
