@@ -1,17 +1,16 @@
-"""What each network costs: parameters, FLOPs, and the time of a forward pass and of a training step against DeepID2's.
+"""Measures what each network costs: parameters, FLOPs, and the time of a forward pass and a training step against DeepID2's.
 
     python tools/bench_networks.py --json=bench.json                all own networks, and a small one of keras.applications
     python tools/bench_networks.py --networks=deepid2,resnet32,keras:ResNet50
-    python tools/bench_networks.py --markdown                       a table for README
+    python tools/bench_networks.py --markdown                       a table for the documents
     python tools/bench_networks.py --quick                          only that it works, in seconds: no figures to quote
 
-Each network at width 1, for images and labels as published. Images are noise, of the labels every class is rarer than the one
-before. A step is `CRLModel`'s with the loss `class_rel` and SGD, as a run's; a forward pass ends at the logits. Times are per
-image. A batch has --pixels in all, 401,408 being 8 images of 224 x 224, and 128 images at most: large networks at a batch that
-takes less than 24 GiB.
+Each network at width 1, for images and labels as published. Images are noise; each class of a label is rarer than the one before.
+A step is `CRLModel`'s with the loss `class_rel` and SGD; a forward pass ends at the logits. Times are per image. A batch has
+--pixels in all (401,408: 8 images of 224 x 224) and 128 images at most, so that large networks take less than 24 GiB.
 
 One process, interleaved rounds (tools/measuring.py), medians with quartiles. Ratios are taken within each round. DeepID2 is
-measured twice: the ratio of "deepid2, again" tells how far from 1 a ratio lies by chance. Networks too slow for --seconds do a
+measured twice: the ratio of "deepid2, again" shows how far from 1 a ratio is by chance. Networks too slow for --seconds do a
 fifth of the rounds.
 """
 
@@ -37,7 +36,7 @@ from rich.console import Console
 from rich.table import Table
 
 from crl_tf.crl_model import CRLModel
-from crl_tf.experiment.config import base_recipe
+from crl_tf.experiment.config import base_config
 from crl_tf.files import write_json
 from crl_tf.imbalance import class_counts
 from crl_tf.losses.table import Problem, make_loss
@@ -58,7 +57,7 @@ _QUICK = flags.DEFINE_bool("quick", False, "one network besides DeepID2 and 2 ro
 _MARKDOWN = flags.DEFINE_bool("markdown", False, "print the table as markdown")
 _JSON = flags.DEFINE_string("json", None, "JSON file for every number")
 
-# Making a tf.function for every row is what this program does; it need not be warned of it.
+# This program makes a tf.function for every row, of which TensorFlow warns.
 tf.get_logger().setLevel("ERROR")
 
 HEADER = ["network", "image", "batch", "parameters", "FLOPs", "forward, ms", "x deepid2", "step, ms", "x deepid2"]
@@ -76,17 +75,17 @@ def labels_of(num_classes: Sequence[int]) -> np.ndarray:
 
 
 def programs(name: str, batch_size: int) -> tuple[Callable[[int], Any], Callable[[int], Any], dict[str, Any]]:
-    """A forward pass and a training step of a network, each to be done n times, and what is counted of it."""
-    row, recipe = find_network(name), base_recipe()
-    keras.utils.set_random_seed(recipe.seed)
+    """A forward pass and a training step of a network, each to be repeated n times, and its counts."""
+    row, config = find_network(name), base_config()
+    keras.utils.set_random_seed(config.seed)
     network = build_network(name, image_size=row.image_size, num_classes=row.published_classes)
     counted = {"parameters": parameters(network).total, "flops": flops(network), "image_size": list(row.image_size)}
     labels = labels_of(row.published_classes)
     counts = class_counts(labels, row.published_classes)
     model = CRLModel(network)
-    loss = make_loss(recipe.loss, recipe, Problem(row.published_classes, counts))
-    # Steps on one batch over and over: at a rate that could diverge, NaN would be timed.
-    model.compile(keras.optimizers.SGD(1e-6, recipe.train.momentum, weight_decay=recipe.train.weight_decay), loss=loss)
+    loss = make_loss("class_rel", {}, Problem(row.published_classes, counts))
+    # The steps repeat one batch: at a rate that could diverge, NaN would be timed.
+    model.compile(keras.optimizers.SGD(1e-6, config.train.momentum, weight_decay=config.train.weight_decay), loss=loss)
     model.optimizer.build(model.trainable_variables)
     pixels = np.random.default_rng(0).integers(0, 256, (batch_size, *row.image_size, 3), np.uint8)
     images, targets = tf.constant(pixels), tf.constant(labels[:batch_size])
@@ -96,9 +95,9 @@ def programs(name: str, batch_size: int) -> tuple[Callable[[int], Any], Callable
     def repeated(program: Callable[[], Any]) -> Callable[[int], Any]:
         def run(n: int) -> None:
             for _ in range(n):
-                found = program()
-            # On an accelerator, nothing is done before it is asked for.
-            tf.nest.map_structure(lambda value: value.numpy(), found)
+                outputs = program()
+            # An accelerator computes nothing before it is asked for.
+            tf.nest.map_structure(lambda value: value.numpy(), outputs)
 
         return run
 
@@ -135,7 +134,7 @@ def measured(names: Sequence[str], rounds: int, seconds: float, pixels: int, pro
 
 
 def cells(rows: dict[str, dict[str, Any]]) -> list[list[str]]:
-    """The table's, a line per network."""
+    """The cells of the table, a line per network."""
     lines = []
     for name, row in rows.items():
         line = [name, " x ".join(map(str, row["image_size"])), str(row["batch_size"])]
@@ -152,11 +151,11 @@ def three_figures(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def print_table(found: dict[str, Any], markdown: bool) -> None:
-    """To the terminal, or as markdown."""
-    machine = ", ".join(f"{name} {value}" for name, value in found["machine"].items() if value is not None)
-    about = f"per image, class_rel, {found['rounds']} rounds, ratios with quartiles"
-    lines = cells(found["networks"])
+def print_table(result: dict[str, Any], markdown: bool) -> None:
+    """Prints the table to the terminal, or as markdown."""
+    machine = ", ".join(f"{name} {value}" for name, value in result["machine"].items() if value is not None)
+    about = f"per image, class_rel, {result['rounds']} rounds, ratios with quartiles"
+    lines = cells(result["networks"])
     if markdown:
         print(f"{machine}\n\n**{about}**\n")
         print(*("| " + " | ".join(line) + " |" for line in (HEADER, ["---"] * len(HEADER), *lines)), sep="\n")
@@ -188,15 +187,15 @@ def run(argv: Sequence[str]) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     started = time.perf_counter()
     rows = measured(names, rounds, seconds, pixels, Console(stderr=True))
-    found = {
+    result = {
         "machine": measuring.machine(threads),
         "rounds": rounds,
         "seconds": time.perf_counter() - started,
         "networks": rows,
     }
-    print_table(found, _MARKDOWN.value)
+    print_table(result, _MARKDOWN.value)
     if _JSON.value:
-        write_json(Path(_JSON.value), found)
+        write_json(Path(_JSON.value), result)
 
 
 if __name__ == "__main__":

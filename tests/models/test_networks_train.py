@@ -10,11 +10,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tasks import task_of
 
 from crl_tf.datasets import Dataset, load_dataset
-from crl_tf.experiment import run as experiment
-from crl_tf.experiment.config import base_recipe
+from crl_tf.experiment.config import base_config
+from crl_tf.experiment.data import Data
 from crl_tf.experiment.measure import evaluate_model
+from crl_tf.experiment.trainers.gradient import compiled
 from crl_tf.imbalance import class_counts
 from crl_tf.models import NETWORKS, find_network
 from crl_tf.serving.export import export_saved_model
@@ -39,7 +41,7 @@ def trained(request, few, tmp_path_factory):
     """One epoch of a network; what it was before and what it left."""
     name, precision = request.param
     row = find_network(name)
-    recipe = base_recipe()
+    recipe = base_config()
     recipe.model, recipe.network.width = name, WIDTH if row.widths else 1.0
     recipe.data.image_size = (max(32, row.smallest_side),) * 2
     recipe.train.batch_size, recipe.train.epochs, recipe.train.precision = 128, 1, precision
@@ -48,7 +50,8 @@ def trained(request, few, tmp_path_factory):
     recipe.train.learning_rate, recipe.crl.eta = 0.001, 0.1
     keras.utils.set_random_seed(recipe.seed)
     counts = class_counts(few.splits["train"].labels, few.schema.num_classes)
-    model, _, data = experiment.assemble(recipe, few, counts)
+    data = Data(few, counts, recipe.data.image_size, recipe.train.batch_size, recipe.seed)
+    model, _, batches = compiled(task_of(recipe, data))
     model.run_eagerly = precision == "mixed_bfloat16"
     model.optimizer.build(model.trainable_variables)
     for layer in model.network.get_layer("backbone").layers:
@@ -56,11 +59,11 @@ def trained(request, few, tmp_path_factory):
             # Two steps: with the usual momentum the averages would be far off, and ResNet50's logits in the thousands.
             layer.momentum = 0.3
     before = [weight.numpy() for weight in model.trainable_weights]
-    history = model.fit(data["train"], shuffle=False, verbose=0).history
+    history = model.fit(batches, shuffle=False, verbose=0).history
     folder = tmp_path_factory.mktemp("run")
     model.save(folder / "model.keras")
     export_saved_model(model, few.schema, recipe.data.image_size, folder / "export")
-    (batch,) = data["test"]
+    (batch,) = data.batches("test")
     return SimpleNamespace(
         precision=precision,
         counts=counts,
@@ -96,12 +99,12 @@ def test_loaded_gives_the_same(trained):
 
 def test_exported_gives_the_same(trained, few):
     served = tf.saved_model.load(str(trained.export)).signatures["serving_default"]
-    found = served(images=tf.cast(trained.images, tf.float32))
+    probabilities = served(images=tf.cast(trained.images, tf.float32))
     for name in few.schema.names:
         logits = trained.logits[:, few.schema.columns(name)].astype(np.float64)
         expected = np.exp(logits - logits.max(axis=1, keepdims=True))
         expected /= expected.sum(axis=1, keepdims=True)
-        logarithms = (np.log(np.maximum(p, SMALLEST)) for p in (found[name], expected))
+        logarithms = (np.log(np.maximum(p, SMALLEST)) for p in (probabilities[name], expected))
         atol = ROUNDING[trained.precision] * max(1.0, np.abs(trained.logits).max())
         np.testing.assert_allclose(*logarithms, rtol=0, atol=atol)
 
@@ -109,9 +112,9 @@ def test_exported_gives_the_same(trained, few):
 def test_evaluate_gives_the_same(trained, few):
     tf.config.run_functions_eagerly(True)
     try:
-        found = evaluate_model(trained.loaded, trained.data["test"], few.schema, trained.counts)
+        measured = evaluate_model(trained.loaded, trained.data.batches("test"), few.schema, trained.counts)
     finally:
         tf.config.run_functions_eagerly(False)
     for label, name in enumerate(few.schema.names):
         right = trained.logits[:, few.schema.columns(name)].argmax(axis=1) == trained.labels[:, label]
-        assert found["labels"][name]["accuracy"] == pytest.approx(right.mean())
+        assert measured["labels"][name]["accuracy"] == pytest.approx(right.mean())

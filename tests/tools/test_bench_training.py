@@ -26,7 +26,7 @@ def test_quick(tmp_path):
         assert len(speed["rounds"]) == 2 and 0 < speed["smallest"] <= speed["median"] <= speed["largest"]
         # A ratio is taken within each round, not between the medians.
         np.testing.assert_allclose(row["ratio"]["rounds"], np.divide(speed["rounds"], baseline))
-    assert found["recipe"]["loss"] == "class_abs" and found["machine"]["tensorflow"]
+    assert found["recipe"]["method"] == "class_abs" and found["machine"]["tensorflow"]
 
 
 def test_mistakes_get_one_line(tmp_path):
