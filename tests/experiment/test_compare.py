@@ -23,7 +23,7 @@ def quick(tiny_recipe):
     return tiny_recipe
 
 
-def test_methods_on_seeds_and_what_is_missing_later(quick, tmp_path, log):
+def test_methods_on_seeds_and_what_is_missing_later(quick, tmp_path, log, monkeypatch):
     results = compare(quick, ["ce", "class_rel"], tmp_path / "many", seeds=[3, 4], export=False)
     assert [(r["seed"], r["method"]) for r in results] == [(3, "ce"), (3, "class_rel"), (4, "ce"), (4, "class_rel")]
     assert "\n[1/4] ce · seed 3" in log.messages
@@ -36,7 +36,11 @@ def test_methods_on_seeds_and_what_is_missing_later(quick, tmp_path, log):
     assert all(path.stat().st_mtime_ns == then for path, then in before.items())
     assert [r for r in again if r["method"] != "focal"] == results
     assert "focal" in (tmp_path / "many" / "report.md").read_text()
+    loaded = []
+    load_data = assembling.load_data
+    monkeypatch.setattr(assembling, "load_data", lambda *given, **options: loaded.append(options) or load_data(*given, **options))
     assert [(r["seed"], r["method"]) for r in evaluate(tmp_path / "many")] == order
+    assert [options["seed"] for options in loaded] == [3, 4]  # once for all runs of a seed
     plan = read_json(tmp_path / "many" / "comparison.json")
     assert (plan["methods"], plan["seeds"]) == (["ce", "class_rel", "focal"], [3, 4])
     with pytest.raises(ValueError, match="was started with --seeds: do the same"):
