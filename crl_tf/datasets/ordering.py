@@ -1,4 +1,4 @@
-"""The order of an epoch, as indices: what is shuffled, and which part of it a worker reads, before an image is touched."""
+"""The order of an epoch, as indices: shuffled, by shard or in full, and shared among workers, before an image is read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from crl_tf.datasets.source import Records
 
 
 def shuffled(indices: np.ndarray, key: int) -> np.ndarray:
-    """All of the indices in an order that follows from the key: a full shuffle, 8 bytes a sample.
+    """The indices in a random order that follows from the key: a full shuffle, 8 bytes a sample.
 
     >>> sorted(shuffled(np.arange(5), key=1).tolist())
     [0, 1, 2, 3, 4]
@@ -17,10 +17,10 @@ def shuffled(indices: np.ndarray, key: int) -> np.ndarray:
 
 
 def shuffled_by_shard(indices: np.ndarray, records: Records, open_shards: int, key: int) -> np.ndarray:
-    """Shards in a random order, and samples shuffled within each group of `open_shards` of them.
+    """Shuffles the shards, and the samples within each group of `open_shards` shards.
 
-    For records on storage where reading here and there is slow: at any time only so many files are read from. What one group
-    holds depends on how the records were distributed over shards, which `tools/prepare_dataset.py` does at random.
+    For records on storage where random reads are slow: at any time at most `open_shards` files are read. Which samples share a
+    group depends on how the records were distributed over shards, which `tools/prepare_dataset.py` does at random.
 
     Args:
         indices: samples [m], into `records`.
@@ -38,12 +38,12 @@ def shuffled_by_shard(indices: np.ndarray, records: Records, open_shards: int, k
 
 
 def share_of_worker(order: np.ndarray, worker: int, num_workers: int, *, equal: bool) -> np.ndarray:
-    """Every `num_workers`-th sample of an epoch's order: no sample for two workers, all of them for all workers together.
+    """Every `num_workers`-th sample of an epoch's order, so that the workers together read each sample once.
 
     Args:
         order: the epoch's samples, the same for every worker.
-        worker: which one, in [0, num_workers).
-        equal: leave out the last few, fewer than `num_workers`, so that all workers take equally many steps (training).
+        worker: in [0, num_workers).
+        equal: leave out the last samples, fewer than `num_workers`, so that all workers take equally many steps (training).
 
     >>> share_of_worker(np.arange(7), 1, 3, equal=False).tolist(), share_of_worker(np.arange(7), 0, 3, equal=True).tolist()
     ([1, 4], [0, 3])

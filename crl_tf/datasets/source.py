@@ -1,9 +1,10 @@
-"""What every dataset is, wherever it comes from: a schema, and per split the images with their labels."""
+"""What every dataset is, wherever it comes from: a schema, and for each split the images with their labels."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,19 +12,32 @@ import numpy as np
 from crl_tf.schema import AttributeSchema
 
 SPLITS = ("train", "validation", "test")
+BINARY = ("absent", "present")
+"""The classes of a binary label."""
 
 
 def file_paths(paths: Iterable[str]) -> np.ndarray:
-    """A vector of paths as UTF-8 of varying length: a fixed-width array of a million would take four times the memory."""
+    """A vector of paths as UTF-8 of varying length; at fixed width a million of them would take four times the memory."""
     return np.array(list(paths), dtype=np.dtypes.StringDType())
+
+
+def file_stats(paths: np.ndarray) -> Iterator[tuple[str, os.stat_result]]:
+    """Each path with what the file system knows of the file, in order. Asks several files at once, for network storage."""
+
+    def of(some: np.ndarray) -> list[tuple[str, os.stat_result]]:
+        return [(path, os.stat(path)) for path in some.tolist()]
+
+    with ThreadPoolExecutor(16) as pool:
+        for some in pool.map(of, np.array_split(paths, len(paths) // 1000 + 1)):
+            yield from some
 
 
 @dataclass(frozen=True)
 class Records:
-    """Encoded images inside TFRecord shards, each by where it lies, so that any of them can be read at any time.
+    """Encoded images in TFRecord shards, each with its place, so that any of them can be read at any time.
 
-    shards: the files. shard: int32 [n], which of them. offset, length: int64 [n], the bytes of the serialized tf.train.Example,
-    whose feature "image" is the encoded image.
+    shards: the files. shard: int32 [n], the file of each image. offset, length: int64 [n], where the bytes of the serialized
+    tf.train.Example lie, whose feature "image" is the encoded image.
     """
 
     shards: tuple[str, ...]
@@ -38,11 +52,11 @@ class Records:
         return Records(self.shards, self.shard[indices], self.offset[indices], self.length[indices])
 
     def names(self, indices: np.ndarray) -> list[str]:
-        """What to call these images in an error: the file, and the byte at which each begins."""
+        """What errors call these images: the file, and the byte at which each begins."""
         return [f"{self.shards[self.shard[i]]} at byte {self.offset[i]}" for i in indices]
 
     def read(self, indices: np.ndarray) -> list[bytes]:
-        """The serialized examples of these images, read where they lie."""
+        """Reads the serialized examples of these images."""
         files = {number: os.open(self.shards[number], os.O_RDONLY) for number in np.unique(self.shard[indices])}
         try:
             return [os.pread(files[self.shard[i]], int(self.length[i]), int(self.offset[i])) for i in indices]
@@ -55,10 +69,9 @@ class Records:
 class Split:
     """Images and labels of one split, by index.
 
-    images: uint8 [n, H, W, 3], or n file paths (str, fixed or variable width), or `Records`: encoded images that the
-        pipeline reads.
-    labels: int8, int16 or int32 [n, L], whatever holds the classes; -1 = not annotated. Batches of them are int32.
-    extras: what else is known of each image, by name, [n, ...]: "identity", "landmarks". Nothing is trained on it.
+    images: uint8 [n, H, W, 3], or n file paths (str, fixed or variable width), or `Records`.
+    labels: int8, int16 or int32 [n, L]; -1 = not annotated. Batches of them are int32.
+    extras: further values for each image, by name, [n, ...]: "identity", "landmarks". Training does not use them.
     """
 
     images: np.ndarray | Records
@@ -80,23 +93,23 @@ class Split:
 
     @property
     def decoded(self) -> bool:
-        """Whether the images are pixels already."""
+        """Whether the images are pixels."""
         return isinstance(self.images, np.ndarray) and self.images.dtype == np.uint8 and self.images.shape[3:] == (3,)
 
     @property
     def in_files(self) -> bool:
-        """Whether the images are the paths of files, one each."""
+        """Whether the images are paths of files."""
         return isinstance(self.images, np.ndarray) and self.images.dtype.kind in "UT" and self.images.ndim == 1
 
     def take(self, indices: np.ndarray) -> Split:
-        """The split of these samples; repeats are welcome."""
+        """The split of these samples, which may repeat."""
         extras = {name: values[indices] for name, values in self.extras.items()}
         return Split(self.images[indices], self.labels[indices], extras)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named dataset: schema and the splits train, validation and test."""
+    """A dataset: its name, its schema and the splits train, validation and test."""
 
     name: str
     schema: AttributeSchema

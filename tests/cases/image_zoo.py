@@ -90,9 +90,11 @@ def readable() -> dict[str, bytes]:
         "grey.bmp": encoded(grey, "BMP"),
         "palette.bmp": encoded(palette, "BMP"),
         "alpha.bmp": encoded(alpha, "BMP"),
+        "one bit.bmp": encoded(image.convert("1"), "BMP"),
         "lossy.webp": encoded(image, "WEBP", quality=95),
         "lossless.webp": encoded(image, "WEBP", lossless=True),
         "alpha.webp": encoded(alpha, "WEBP", lossless=True, exact=True),
+        "film.webp": encoded(image, "WEBP", save_all=True, append_images=[image.rotate(180)], lossless=True),
         "lossy alpha.webp": encoded(alpha, "WEBP", quality=95, exact=True),
         "1x1.jpg": encoded(image.resize((1, 1)), "JPEG"),
         "1x1.png": encoded(image.resize((1, 1)), "PNG"),
@@ -108,26 +110,24 @@ def unreadable() -> dict[str, tuple[bytes, str]]:
     size = f"{HEIGHT} x {WIDTH} pixels that is truncated or damaged"
     damaged = bytearray(png)
     damaged[len(png) // 2] ^= 0x55
-    film = encoded(image, "WEBP", save_all=True, append_images=[image.rotate(180)], lossless=True)
+    header = "that is truncated or damaged in its header ("
     large = "of which more than 100 million would be decoded at once: make it smaller, or a JPEG"
     return {
         "cut.jpg": (jpeg[:-100], f"a JPEG of {size}"),
         "end is missing.jpg": (jpeg[:-2], f"a JPEG of {size}"),
-        "cut in header.jpg": (jpeg[:100], "a JPEG cut off within its header"),
-        "begun.jpg": (jpeg[:3], "a JPEG cut off within its header"),
+        "cut in header.jpg": (jpeg[:100], f"a JPEG {header}"),
+        "begun.jpg": (jpeg[:3], f"a JPEG {header}"),
         "cut progressive.jpg": (progressive[:-100], f"a progressive JPEG of {size}"),
         "cut.png": (png[:-300], f"a PNG of {size}"),
-        "cut in header.png": (png[:20], "a PNG cut off within its header"),
+        "cut in header.png": (png[:20], f"a PNG {header}"),
         "damaged.png": (bytes(damaged), f"a PNG of {size}"),
-        "no height.png": (png[:20] + bytes(4) + png[24:], f"a PNG with a header that says 0 x {WIDTH} pixels"),
+        "no height.png": (png[:20] + bytes(4) + png[24:], f"a PNG {header}"),
         "large.png": (one_colour_png(20000), f"a PNG of 20000 x 20000 pixels, {large}"),
         "cut.gif": (gif[:-200], f"a GIF of {size}"),
         "large.gif": (gif[:6] + struct.pack("<HH", 20000, 20000) + gif[10:], f"a GIF of 20000 x 20000 pixels, {large}"),
         "cut.bmp": (bmp[:-200], f"a BMP of {size}"),
-        "one bit.bmp": (encoded(image.convert("1"), "BMP"), "a BMP of 1 bits per pixel, which TensorFlow does not read: save it"),
-        "cut.webp": (webp[:-60], f"a WebP of {size}"),
-        "cut in header.webp": (webp[:16], "a WebP cut off within its header"),
-        "film.webp": (film, "an animated WebP, which TensorFlow does not read: save one picture of it"),
+        "cut.webp": (webp[:-60], f"a WebP {header}"),
+        "cut in header.webp": (webp[:16], f"a WebP {header}"),
         "tiff.jpg": (
             encoded(image, "TIFF"),
             "not an image (JPEG, PNG, GIF, BMP and WebP are read); it begins with the bytes 49 49 2a 00",

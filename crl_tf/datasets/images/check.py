@@ -1,11 +1,11 @@
-"""Every image read once before hours are spent: which cannot be decoded, which stand there twice, of what sizes and forms."""
+"""Reads every image once before training: which cannot be decoded, which occur twice, and their sizes and forms."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import hashlib
-import sys
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,38 +14,37 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from rich.progress import Progress
 
-from crl_tf.datasets.images.decode import MISSING, REMEDY, decode, encoded_image, fault, file_fault
-from crl_tf.datasets.images.headers import read_header
+from crl_tf.datasets.images.decode import MISSING, REMEDY, decode, encoded_image, fault, file_fault, read_header
 from crl_tf.datasets.pipeline import usable_cores
 from crl_tf.datasets.source import Dataset, Records, Split
+from crl_tf.datasets.text import listed
+from crl_tf.progress import SILENT, Progress
 
 CHUNK = 64
 """Images that a thread reads and decodes at a time."""
 
-NAMED = 3
-"""Unreadable images that an error names."""
-
 
 @dataclass(frozen=True)
 class Unreadable:
-    """An image that cannot be decoded: its place in the split, its name (path, or shard and byte) and why, in one line."""
+    """An image that cannot be decoded: its place in the split, its name (path, or shard and byte) and the reason, in one line."""
 
     index: int
     name: str
     reason: str
     split: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.name} ({self.reason})"
+
 
 @dataclass(frozen=True)
 class Checked:
-    """What reading every image found, in the order of the indices that were asked for.
+    """Facts of every image, in the order of the indices that were asked for.
 
-    indices: int64 [m], places in the split. digests: uint64 [m], blake2b of each file's bytes, 0 where it could not be read.
-    sizes: int32 [m, 2], height and width as seen, that is after EXIF; 0 where nothing tells. forms: how many images are "JPEG",
-    "PNG", "GIF", "BMP", "WebP", and how many of all are "greyscale", "alpha", "CMYK", "palette", "16 bits", "progressive",
-    "turned by EXIF". unreadable: those that cannot be decoded, by index.
+    indices: int64 [m], places in the split. digests: uint64 [m], blake2b of each file's bytes, 0 for a file that cannot be read.
+    sizes: int32 [m, 2], height and width after turning by EXIF; 0 if unknown. forms: how many images are "JPEG", "PNG", "GIF",
+    "BMP", "WebP", and how many have each of `decode.Header`'s traits. unreadable: images that cannot be decoded, by index.
     """
 
     indices: np.ndarray
@@ -59,7 +58,7 @@ class Checked:
 class Duplicates:
     """Images of equal bytes.
 
-    groups: for each content that occurs more than once, where: (split, place in its digests), in the order of the splits.
+    groups: for each content that occurs more than once, its (split, place in the split's digests), in the order of the splits.
     within: per split, how many images repeat an earlier one of it. across: per pair of splits, how many contents are in both.
     """
 
@@ -73,18 +72,18 @@ def check_images(
     *,
     image_size: tuple[int, int] = (224, 224),
     indices: np.ndarray | None = None,
-    advance: Callable[[int], None] | None = None,
+    progress: Progress = SILENT,
+    what: str = "reading images",
 ) -> Checked:
     """Reads and decodes images of a split once, by the pipeline's own decoder, on all cores.
 
     Args:
-        split: images as files or records; pixels of an array have nothing to check, and give digests and sizes alone.
-        image_size: what training resizes to: a JPEG is decoded at a scale that follows from it, and is refused as too large,
-            or not, by what that leaves.
+        split: images as files or records. Arrays of pixels have nothing to check and yield digests and sizes alone.
+        image_size: what training resizes to. It decides the scale at which a JPEG is decoded, and so whether it is too large.
         indices: which images, [m], integers. None: all.
-        advance: called with the number of images that are done, from this thread.
+        progress: receives the progress, image by image, as `what`.
     Returns:
-        what was found. A file that is missing is among the unreadable.
+        the facts; a missing file is among the unreadable.
 
     >>> check_images(Split(np.zeros((2, 8, 6, 3), np.uint8), np.zeros((2, 1), np.int32))).sizes.tolist()
     [[8, 6], [8, 6]]
@@ -92,101 +91,97 @@ def check_images(
     indices = np.arange(len(split)) if indices is None else np.asarray(indices, np.int64)
     image_size = (int(image_size[0]), int(image_size[1]))
     decodable = _decodable(image_size)
-    chunks = [indices[at : at + CHUNK] for at in range(0, len(indices), CHUNK)]
+    chunks = [indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK)]
     digests, sizes = np.zeros(len(indices), np.uint64), np.zeros((len(indices), 2), np.int32)
     forms: Counter[str] = Counter()
     unreadable: list[Unreadable] = []
     with ThreadPoolExecutor(usable_cores()) as pool:
-        done = 0
-        for facts in pool.map(lambda chunk: _check(split, chunk, image_size, decodable), chunks):
-            for digest, size, words, problem in facts:
-                digests[done], sizes[done] = digest, size
-                forms.update(words)
-                unreadable += [problem] if problem else []
-                done += 1
-            if advance:
-                advance(len(facts))
+        facts = itertools.chain.from_iterable(pool.map(lambda chunk: _check(split, chunk, image_size, decodable), chunks))
+        for place, (digest, size, words, problem) in enumerate(progress.track(facts, what, total=len(indices))):
+            digests[place], sizes[place] = digest, size
+            forms.update(words)
+            unreadable += [problem] if problem else []
     return Checked(indices, digests, sizes, dict(forms), tuple(unreadable))
 
 
-def check_splits(dataset: Dataset, splits: Sequence[str], *, image_size: tuple[int, int]) -> dict[str, Checked]:
-    """`check_images` of each of these splits, with a bar on a terminal."""
-    checked = {}
-    with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
-        for name in splits:
-            task = progress.add_task(f"reading {name}", total=len(dataset.splits[name]))
-            advance = functools.partial(progress.advance, task)
-            checked[name] = check_images(dataset.splits[name], image_size=image_size, advance=advance)
-    return checked
+def check_splits(
+    dataset: Dataset, splits: Sequence[str], *, image_size: tuple[int, int], progress: Progress = SILENT
+) -> dict[str, Checked]:
+    """`check_images` of each of these splits."""
+    return {
+        name: check_images(dataset.splits[name], image_size=image_size, progress=progress, what=f"reading {name}")
+        for name in splits
+    }
 
 
 def without_unreadable(
-    dataset: Dataset,
-    *,
-    image_size: tuple[int, int] = (224, 224),
-    limit: float = 0.01,
+    dataset: Dataset, *, image_size: tuple[int, int] = (224, 224), limit: float = 0.01, progress: Progress = SILENT
 ) -> tuple[Dataset, list[Unreadable]]:
-    """The dataset without the images that cannot be decoded, missing ones included, and what these are.
+    """The dataset without the images that cannot be decoded or are missing, and a list of these.
 
     Args:
-        dataset: its splits of pixels are taken as they are.
+        dataset: splits that hold pixels are kept as they are.
         image_size: as of `check_images`.
         limit: the largest share of all images, in [0, 1], that may be left out.
+        progress: receives the progress.
     Raises:
-        ValueError: if more than `limit` of all images cannot be read, or none of a split can.
+        ValueError: if more than `limit` of all images, or all of one split, cannot be read.
     """
     if not 0 <= limit <= 1:
         raise ValueError(f"without_unreadable: limit must be a share in [0, 1], received {limit}")
-    encoded = [name for name, split in dataset.splits.items() if not split.decoded]
-    found = _unreadable(check_splits(dataset, encoded, image_size=image_size))
-    _check_share(found, sum(map(len, dataset.splits.values())), limit)
-    if not found:
-        return dataset, []
-    splits = {}
+    unreadable = _unreadable(dataset, tuple(dataset.splits), image_size, progress)
+    images = sum(map(len, dataset.splits.values()))
+    if len(unreadable) / images > limit:
+        raise ValueError(
+            f"unreadable images: {len(unreadable)} of {images} ({len(unreadable) / images:.3g} of all) cannot be read, more than"
+            f" the {limit:g} that may be left out: {listed(unreadable)}; repair them, or take them out of the list"
+        )
+    splits = dict(dataset.splits)
     for name, split in dataset.splits.items():
-        broken = [problem.index for problem in found if problem.split == name]
+        broken = [image for image in unreadable if image.split == name]
         if len(broken) == len(split):
-            raise ValueError(f"unreadable images: none of the {len(split)} of {name} can be read, such as {_named(found, name)}")
-        splits[name] = split.take(np.setdiff1d(np.arange(len(split)), broken)) if broken else split
-    return dataclasses.replace(dataset, splits=splits), found
+            names = listed(broken)
+            raise ValueError(f"unreadable images: none of the {len(split)} of {name} can be read, such as {names}")
+        if broken:
+            splits[name] = split.take(np.setdiff1d(np.arange(len(split)), [image.index for image in broken]))
+    return (dataclasses.replace(dataset, splits=splits) if unreadable else dataset), unreadable
 
 
-def require_readable(dataset: Dataset, splits: Sequence[str], *, image_size: tuple[int, int]) -> None:
-    """Raises ValueError, with the first few and why, unless every image of these splits can be decoded."""
-    encoded = [name for name in splits if not dataset.splits[name].decoded]
-    found = _unreadable(check_splits(dataset, encoded, image_size=image_size))
-    if found:
-        more = ", ..." if len(found) > NAMED else ""
-        raise ValueError(f"unreadable images: {len(found)} in {' and '.join(splits)}: {_named(found)}{more}; {REMEDY}")
+def require_readable(
+    dataset: Dataset, splits: Sequence[str], *, image_size: tuple[int, int], progress: Progress = SILENT
+) -> None:
+    """Raises ValueError, with the first few and their reasons, unless every image of these splits can be decoded."""
+    unreadable = _unreadable(dataset, splits, image_size, progress)
+    if unreadable:
+        names = listed(unreadable)
+        raise ValueError(f"unreadable images: {len(unreadable)} in {' and '.join(splits)}: {names}; {REMEDY}")
 
 
 def duplicates(digests: Mapping[str, np.ndarray]) -> Duplicates:
-    """Groups equal digests, within and across splits; 0, of an image that could not be read, equals nothing.
+    """Groups equal digests within and across splits; 0, of an image that could not be read, equals nothing.
 
     Args:
         digests: by split, uint64 [n], as of `Checked`.
 
-    >>> found = duplicates({"train": np.array([5, 6, 5], np.uint64), "test": np.array([7, 6], np.uint64)})
-    >>> found.groups
+    >>> same = duplicates({"train": np.array([5, 6, 5], np.uint64), "test": np.array([7, 6], np.uint64)})
+    >>> same.groups
     ((('train', 0), ('train', 2)), (('train', 1), ('test', 1)))
-    >>> found.within, found.across
+    >>> same.within, same.across
     ({'train': 1, 'test': 0}, {('train', 'test'): 1})
     """
     names = list(digests)
     known = {name: values[values != 0] for name, values in digests.items()}
     distinct = {name: np.unique(values) for name, values in known.items()}
-    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
     every = np.concatenate([np.asarray(digests[name], np.uint64) for name in names])
-    owner = np.repeat(np.arange(len(names)), [len(digests[name]) for name in names])
-    place = np.concatenate([np.arange(len(digests[name])) for name in names])
+    places = [(name, place) for name in names for place in range(len(digests[name]))]
     _, inverse, counts = np.unique(every, return_inverse=True, return_counts=True)
     groups: dict[int, list[tuple[str, int]]] = {}
-    for at in np.flatnonzero((counts[inverse] > 1) & (every != 0)).tolist():
-        groups.setdefault(int(inverse[at]), []).append((names[owner[at]], int(place[at])))
+    for row in np.flatnonzero((counts[inverse] > 1) & (every != 0)).tolist():
+        groups.setdefault(int(inverse[row]), []).append(places[row])
     return Duplicates(
         tuple(map(tuple, groups.values())),
         {name: len(known[name]) - len(distinct[name]) for name in names},
-        {(a, b): len(np.intersect1d(distinct[a], distinct[b], assume_unique=True)) for a, b in pairs},
+        {(a, b): len(np.intersect1d(distinct[a], distinct[b], assume_unique=True)) for a, b in itertools.combinations(names, 2)},
     )
 
 
@@ -206,17 +201,18 @@ def _decodable(image_size: tuple[int, int]) -> Callable[[tf.Tensor], tf.Tensor]:
     def positions(contents: tf.Tensor) -> tf.Tensor:
         """Which of the contents can be decoded, int64 [at most B]."""
 
-        def tried(place: tf.Tensor, content: tf.Tensor) -> tf.Tensor:
-            # The pixels are made and forgotten: only a place comes out.
+        def position_if_decoded(place: tf.Tensor, content: tf.Tensor) -> tf.Tensor:
+            # The pixels are dropped; only the place leaves the map.
             with tf.control_dependencies([decode(content, image_size)]):
                 return tf.identity(place)
 
         count = tf.size(contents, tf.int64)
-        tries = tf.data.Dataset.from_tensor_slices((tf.range(count), contents)).map(tried).ignore_errors()
+        contents = tf.data.Dataset.from_tensor_slices((tf.range(count), contents))
+        decoded = contents.map(position_if_decoded).ignore_errors().batch(count)
         none = tf.data.Dataset.from_tensors(tf.zeros([0], tf.int64))
         options = tf.data.Options()
         options.autotune.enabled = False  # as in the pipeline
-        return tries.batch(count).concatenate(none).take(1).with_options(options).get_single_element()
+        return decoded.concatenate(none).take(1).with_options(options).get_single_element()
 
     return positions
 
@@ -229,11 +225,11 @@ def _check(
         return [(_digest(np.ascontiguousarray(split.images[i]).data), split.images.shape[1:3], [], None) for i in indices]
     read = list(_records(split.images, indices)) if isinstance(split.images, Records) else [_file(name) for name in names]
     with tf.device("/cpu:0"):
-        good = set(decodable(tf.constant([content or b"" for content, _ in read], tf.string)).numpy().tolist())
+        decoded = set(decodable(tf.constant([content or b"" for content, _ in read], tf.string)).numpy().tolist())
     facts: list[_Facts] = []
     for place, (index, name, (content, reason)) in enumerate(zip(indices.tolist(), names, read, strict=True)):
-        if reason is None and place not in good:
-            # Tried again for its reason; on a disk that errs at times, nothing may be wrong any more.
+        if reason is None and place not in decoded:
+            # Read again for the reason; on a disk with occasional errors it may succeed now.
             reason = (file_fault(name, image_size) if split.in_files else fault(content, image_size)) or "could not be decoded"
         size, words = _described(content)
         facts.append((_digest(content), size, words, Unreadable(index, name, reason) if reason else None))
@@ -241,16 +237,17 @@ def _check(
 
 
 def _file(path: str) -> tuple[bytes | None, str | None]:
+    """The bytes of a file, or why it cannot be read."""
     try:
         return tf.io.read_file(path).numpy() if "://" in path else Path(path).read_bytes(), None
-    except FileNotFoundError:
+    except (FileNotFoundError, tf.errors.NotFoundError):
         return None, MISSING
     except IsADirectoryError:
         return None, "a folder, not an image file"
     except OSError as error:
         return None, f"cannot be opened ({error.strerror})"
-    except tf.errors.OpError as error:
-        return None, MISSING if isinstance(error, tf.errors.NotFoundError) else "cannot be opened"
+    except tf.errors.OpError:
+        return None, "cannot be opened"
 
 
 def _records(records: Records, indices: np.ndarray) -> Iterator[tuple[bytes | None, str | None]]:
@@ -276,19 +273,7 @@ def _described(content: bytes | None) -> tuple[tuple[int, int], list[str]]:
     return ((0, 0), []) if header is None else (header.upright_size, [header.form, *header.traits])
 
 
-def _named(found: list[Unreadable], split: str | None = None) -> str:
-    some = [problem for problem in found if split in (None, problem.split)][:NAMED]
-    return ", ".join(f"{problem.name} ({problem.reason})" for problem in some)
-
-
-def _unreadable(checked: Mapping[str, Checked]) -> list[Unreadable]:
+def _unreadable(dataset: Dataset, splits: Sequence[str], image_size: tuple[int, int], progress: Progress) -> list[Unreadable]:
+    encoded = [name for name in splits if not dataset.splits[name].decoded]
+    checked = check_splits(dataset, encoded, image_size=image_size, progress=progress)
     return [dataclasses.replace(image, split=name) for name, facts in checked.items() for image in facts.unreadable]
-
-
-def _check_share(found: list[Unreadable], images: int, limit: float) -> None:
-    if len(found) / images > limit:
-        raise ValueError(
-            f"unreadable images: {len(found)} of {images} ({len(found) / images:.3g} of all) cannot be read, more than the"
-            f" {limit:g} that may be left out: {_named(found)}{', ...' if len(found) > NAMED else ''}; repair them, or take them"
-            " out of the list"
-        )

@@ -1,4 +1,4 @@
-"""The sources as builders of tensorflow-datasets, for whoever works with it. Importing this file registers them.
+"""The sources as builders of tensorflow-datasets. Importing this file registers them.
 
     import crl_tf.datasets.records.builders as builders
     import tensorflow_datasets as tfds
@@ -6,9 +6,8 @@
     config = builders.Folder(name="mine", folder="~/celeba")
     train = tfds.load("crl_celeba", split="train", builder_kwargs={"config": config})
 
-Without a config, the files are expected where tensorflow-datasets wants those that it cannot download:
-`<data_dir>/downloads/manual/`. Another `manual_dir` cannot be used: labels and classes are read from the files before
-tensorflow-datasets tells where it is.
+Without a config, the files must be in tensorflow-datasets' folder for manual downloads, `<data_dir>/downloads/manual/`. Another
+`manual_dir` cannot be used: labels and classes are read from the files before tensorflow-datasets says where it is.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from crl_tf.datasets.records.prepare import VERSION
 
 @dataclasses.dataclass
 class Folder(tfds.core.BuilderConfig):
-    """Where the publisher's files are.
+    """The folder of the publisher's files.
 
     name: of the config, and of the folder that holds what is prepared from these files.
     folder: what `load_dataset` calls data_dir.
@@ -43,7 +42,7 @@ class Folder(tfds.core.BuilderConfig):
 
 
 class FromSource(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """What `load_dataset` loads, with the features and the splits it has there.
+    """A builder of the dataset that `load_dataset` loads, with its features and splits.
 
     Raises:
         ValueError, FileNotFoundError: as the source's loader does.
@@ -55,7 +54,7 @@ class FromSource(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     DESCRIPTION: ClassVar[str]
 
     def _info(self) -> tfds.core.DatasetInfo:
-        # What is prepared already says itself what it holds; the files may be gone.
+        # A prepared dataset describes itself; the source files may be gone.
         if (Path(self.data_dir) / "features.json").exists():
             features, names = tfds.features.FeaturesDict.from_config(str(self.data_dir)), []
         else:
@@ -81,15 +80,16 @@ class FromSource(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _load(self, *, check_images: bool) -> Dataset:
         config = self.builder_config
         folder = getattr(config, "folder", None) or self._manual_folder
-        given = {"schema": getattr(config, "schema", None), "seed": getattr(config, "seed", 0)}
-        return load_dataset(self.SOURCE, data_dir=str(Path(folder).expanduser()), check_images=check_images, **given)
+        options = {"schema": getattr(config, "schema", None), "seed": getattr(config, "seed", 0)}
+        return load_dataset(self.SOURCE, data_dir=str(Path(folder).expanduser()), check_images=check_images, **options)
 
     @functools.cached_property
     def _manual_folder(self) -> Path:
         folder = Path(self._data_dir_root) / "downloads" / "manual"
         if not folder.is_dir():
             raise FileNotFoundError(
-                f"{self.name}: pass config=crl_tf.datasets.records.builders.Folder(name=..., folder=...), or put the files into {folder}"
+                f"{self.name}: pass config=crl_tf.datasets.records.builders.Folder(name=..., folder=...), or put the files into"
+                f" {folder}"
             )
         return folder
 

@@ -1,4 +1,4 @@
-"""Samples of any dataset as examples of tensorflow-datasets: what their features are, and what is in them."""
+"""Converts the samples of any dataset to examples of tensorflow-datasets."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from crl_tf.datasets.images.decode import decode, decode_images
+from crl_tf.datasets.images.decode import decode, decode_images, form_of
 from crl_tf.datasets.pipeline import usable_cores
-from crl_tf.datasets.source import SPLITS, Dataset, Records, Split
+from crl_tf.datasets.source import SPLITS, Dataset, Records, Split, file_stats
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -25,29 +25,29 @@ CHUNK = 64
 """Images that are read, checked and serialized at a time by each thread."""
 
 MANY = 100
-"""Above so many labels of the same classes they are one vector: a feature each would outweigh the image."""
+"""More labels than this with the same classes become one vector: a feature each would outweigh the image."""
 
-KEPT = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
-"""How a JPEG and a PNG begin. Of others tensorflow-datasets makes a film (GIF, WebP) or wrong colours (BMP with a palette)."""
+KEPT = ("JPEG", "PNG")
+"""Forms that are stored as they are. tensorflow-datasets reads others as a video (GIF, WebP) or in wrong colours (some BMP)."""
 
 
 class Examples:
     """The samples of a dataset as tensorflow-datasets has them.
 
     Each is {"image": encoded, "index": place in its split, "file_name": below the folder that all images share, "attributes":
-    a label each by name, -1 where nobody annotated it, "extras": whatever else is known}. More than `MANY` labels that all have
-    the same classes are a vector in the schema's order instead.
+    one label per attribute by name, -1 = not annotated, "extras": the split's extras}. More than `MANY` labels that all have the
+    same classes are a vector in the schema's order instead.
 
     Attributes:
-        keys: the key of each attribute in "attributes", by its name: where tensorflow-datasets could not keep the name (it makes
-            file names of them), it is changed.
+        keys: the key of each attribute in "attributes", by its name. tensorflow-datasets makes file names of keys, so that names
+            are changed where they would not do.
     """
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
         attributes = dataset.schema.attributes
         self._as_vector = len(attributes) > MANY and len({a.classes for a in attributes}) == 1
-        # Labels of one name apart from case would share a file on some systems.
+        # Names that differ in case only would share a file on some systems.
         plain = _distinct(re.sub(r"[^\w .,+&()=-]", "_", a.name).strip()[:80] for a in attributes)
         self.keys = dict(zip(dataset.schema.names, plain, strict=True))
         self._shared = _shared_folder(dataset)
@@ -59,7 +59,7 @@ class Examples:
         import tensorflow_datasets as tfds
 
         def label(classes: Sequence[str]) -> tfds.features.ClassLabel:
-            # They go into a file of a line each, and space around them is lost.
+            # tensorflow-datasets writes one class per line, without the space around it.
             return tfds.features.ClassLabel(names=_distinct(" ".join(name.split()) or "(empty)" for name in classes))
 
         attributes = self._dataset.schema.attributes
@@ -84,7 +84,7 @@ class Examples:
         return len(self._dataset.splits[split])
 
     def file_names(self, split: str, rows: np.ndarray) -> list[str]:
-        """What to call these samples, the same wherever the dataset's folder is."""
+        """Names of these samples that do not depend on where the dataset's folder is."""
         images = self._dataset.splits[split].images
         if isinstance(images, Records):
             return [f"{Path(images.shards[images.shard[i]]).name} at byte {images.offset[i]}" for i in rows]
@@ -93,7 +93,7 @@ class Examples:
         return [f"{split}/{i}.png" for i in rows]
 
     def of(self, split: str, rows: np.ndarray) -> list[dict[str, Any]]:
-        """The examples of these samples, each image read and decoded once to see that it can be.
+        """The examples of these samples. Decodes each image once, to find broken ones.
 
         Raises:
             ValueError: with its name, for an image that cannot be read or decoded.
@@ -114,18 +114,18 @@ class Examples:
             images = [tf.io.encode_png(image).numpy() for image in part.images[rows]]
         labels = part.labels[rows].tolist()
         attributes = labels if self._as_vector else [dict(zip(self.keys.values(), row, strict=True)) for row in labels]
-        found = [
+        examples = [
             {"image": image, "index": int(index), "file_name": name, "attributes": attribute}
             for image, index, name, attribute in zip(images, rows, names, attributes, strict=True)
         ]
         for name, values in part.extras.items():
             kind = _kind(values)
-            for example, value in zip(found, values[rows], strict=True):
+            for example, value in zip(examples, values[rows], strict=True):
                 example.setdefault("extras", {})[name] = str(value) if kind is str else np.asarray(value, kind)
-        return found
+        return examples
 
     def serialized(self, split: str, rows: np.ndarray) -> Iterator[list[bytes]]:
-        """The examples of these samples as tensorflow-datasets writes them, up to `CHUNK` at a time, in this order."""
+        """The examples of these samples, serialized as by tensorflow-datasets, up to `CHUNK` at a time, in this order."""
         from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
         features = self.features
@@ -133,7 +133,7 @@ class Examples:
 
         def work(some: np.ndarray) -> list[bytes]:
             encoded = map(features.encode_example, self.of(split, some))
-            # Deterministic, so that a shard written again is the same file.
+            # Deterministic, so that a shard that is written again has the same bytes.
             return [serializer.get_tf_example(example).SerializeToString(deterministic=True) for example in encoded]
 
         return _in_order(work, (rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)))
@@ -143,30 +143,23 @@ def image_sizes(split: Split) -> np.ndarray:
     """Bytes of each image as it is stored now, int64 [n].
 
     Raises:
-        FileNotFoundError: for an image file that is missing.
+        FileNotFoundError: for a missing image file.
     """
     if isinstance(split.images, Records):
         return split.images.length.astype(np.int64)
     if not split.in_files:
         return np.full(len(split), split.images[0].size, np.int64)
-
-    def sizes(some: np.ndarray) -> list[int]:
-        try:
-            return [os.stat(path).st_size for path in some.tolist()]
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"prepare: image {error.filename} is missing") from error
-
-    # Several questions under way at once: on network storage each takes a millisecond, and there may be a million.
-    with ThreadPoolExecutor(16) as pool:
-        pieces = np.array_split(split.images, -(-len(split) // 1000))
-        return np.array([size for piece in pool.map(sizes, pieces) for size in piece], np.int64)
+    try:
+        return np.array([stat.st_size for _, stat in file_stats(split.images)], np.int64)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"prepare: image {error.filename} is missing") from error
 
 
 def _read(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        # Not an OSError: that would be taken for one of the folder that is written to.
+        # Not an OSError, which `prepare` takes for an error of the folder that it writes to.
         raise ValueError(f"prepare: image {path} cannot be read: {error.strerror}") from error
 
 
@@ -174,22 +167,22 @@ def _storable(contents: list[bytes], names: list[str]) -> list[bytes]:
     try:
         _decoded(tf.constant(contents, tf.string), tf.constant(names, tf.string))
     except tf.errors.OpError as error:
-        # What an assertion in the graph says stands between TensorFlow's own words.
-        said = re.search(r"assertion failed: \[(.+)\]", error.message)
-        raise ValueError(f"prepare: {said[1] if said else error.message.splitlines()[0]}") from error
-    return [content if content.startswith(KEPT) else _as_png(tf.constant(content)).numpy() for content in contents]
+        # TensorFlow puts the message of an assertion between words of its own.
+        message = re.search(r"assertion failed: \[(.+)\]", error.message)
+        raise ValueError(f"prepare: {message[1] if message else error.message.splitlines()[0]}") from error
+    return [content if form_of(content) in KEPT else _as_png(tf.constant(content)).numpy() for content in contents]
 
 
-# Of the module, because tracing it takes half a second.
+# Traced once for the module, because tracing is slow.
 @tf.function(input_signature=[tf.TensorSpec([None], tf.string)] * 2)
 def _decoded(contents: tf.Tensor, names: tf.Tensor) -> tf.Tensor:
-    # To one pixel: a damaged file is noticed at any scale, and this is the cheapest.
+    # One pixel is the cheapest: a damaged file is found at any size.
     return decode_images(contents, names, (1, 1))
 
 
 @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
 def _as_png(content: tf.Tensor) -> tf.Tensor:
-    # Wanted so large that nothing is decoded at a reduced scale.
+    # So large that no JPEG is decoded at a reduced scale.
     return tf.io.encode_png(decode(content, (2**20, 2**20)))
 
 
@@ -199,7 +192,7 @@ def _shared_folder(dataset: Dataset) -> str:
         if split.in_files:
             paths = split.images.tolist()
             ends += [min(paths), max(paths)]
-    # All paths lie between the first and the last in order, and so share what these two share.
+    # All paths lie between the first and the last in order, so they share what these two share.
     shared = os.path.commonprefix(ends)  # noqa: RUF071 (its characters are cut at a slash below)
     return shared[: shared.rfind("/") + 1]
 
@@ -238,7 +231,7 @@ def _check_extras(dataset: Dataset) -> None:
 def _in_order(work: Callable[[np.ndarray], list[bytes]], items: Iterable[np.ndarray]) -> Iterator[list[bytes]]:
     cores = usable_cores()
     with ThreadPoolExecutor(cores) as pool:
-        # No more under way than keeps the threads busy: a shard can be larger than memory.
+        # Only as many at a time as keep the threads busy: a shard can be larger than memory.
         waiting: deque = deque()
         for item in items:
             waiting.append(pool.submit(work, item))

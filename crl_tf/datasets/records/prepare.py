@@ -1,4 +1,4 @@
-"""Any dataset into TFRecord shards: a tensorflow-datasets directory, and beside it the index that `records` opens."""
+"""Writes any dataset as TFRecord shards: a tensorflow-datasets directory, and in it the index that `load_records` opens."""
 
 from __future__ import annotations
 
@@ -9,55 +9,52 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from crl_tf.datasets.cache import check_free_space
 from crl_tf.datasets.records.examples import Examples, image_sizes
-from crl_tf.datasets.source import SPLITS, Dataset, Records
+from crl_tf.datasets.source import SPLITS, Dataset, Records, file_stats
 from crl_tf.datasets.sources.records import BEGUN, FORMAT, METADATA, checksum, load_records, pack_index, read_metadata
 from crl_tf.files import read_json, write_json, write_whole
+from crl_tf.progress import SILENT, Progress
 
 VERSION = "1.0.0"
 SHARD_BYTES = 128 * 2**20
 HEADER, FRAME = 12, 16
-"""Bytes before an example in a TFRecord file (its length and a checksum), and in all (with the checksum behind it)."""
+"""Bytes before an example in a TFRecord file (its length and a checksum), and before and after it together."""
 
 
 def tfds_name(dataset: Dataset) -> str:
-    """What tensorflow-datasets calls it: prefixed, because a name of its own (cifar100) would bring its own code."""
+    """The dataset's name for tensorflow-datasets: with a prefix, because it has a cifar100 with code of its own."""
     return "crl_" + re.sub(r"\W", "_", dataset.name, flags=re.ASCII)
 
 
 def prepare(
-    dataset: Dataset,
-    folder: str | Path,
-    *,
-    seed: int = 0,
-    shard_bytes: int = SHARD_BYTES,
-    advance: Callable[[int], None] | None = None,
+    dataset: Dataset, folder: str | Path, *, seed: int = 0, shard_bytes: int = SHARD_BYTES, progress: Progress = SILENT
 ) -> Path:
     """Writes a dataset as TFRecord shards that both `load_records` and `tfds.load("crl_<name>", data_dir=folder)` read.
 
-    Goes on where it was stopped: a shard gets its name when it is whole, and what makes the folder readable is written last.
-    JPEG and PNG keep their bytes; what tensorflow-datasets does not read as one image (GIF, WebP, some BMP) becomes PNG of the
-    same pixels, and so do images that are pixels already. Each image is decoded once, so that a broken one is found now. A JPEG
-    that EXIF says is turned stays so: this package turns it upright as it reads it, tensorflow-datasets does not.
+    Continues an interrupted run: each shard is written atomically, and the metadata that make the folder readable come last.
+    JPEG and PNG keep their bytes. Forms that tensorflow-datasets does not read as one image (GIF, WebP, BMP) become PNG of the
+    same pixels, and so do images that are pixels. Each image is decoded once, so that a broken one is found now. A JPEG that EXIF
+    turns is stored as it is: this package turns it when reading, tensorflow-datasets does not.
 
     Args:
         dataset: images as files, as pixels or as `Records`.
-        folder: where `crl_<name>/1.0.0/` comes to stand.
-        seed: of the order in the shards, so that whoever reads them from start to end meets every class early. Each example
-            keeps its place in the dataset as "index", and `load_records` restores it.
-        shard_bytes: about the size of a shard; at least one image.
-        advance: is told of the number of images done, those of an earlier run included.
+        folder: where `crl_<name>/1.0.0/` is written.
+        seed: of the order in the shards, which is random so that a reader from start to end meets every class early. Each example
+            keeps its place in the dataset as "index", and `load_records` restores the order.
+        shard_bytes: approximate size of a shard, which holds at least one image.
+        progress: receives the progress, shard by shard.
     Returns:
         the folder `crl_<name>/1.0.0/`.
     Raises:
-        ValueError: if an image cannot be decoded (it is named), the folder holds or has begun another dataset, or another
+        ValueError: if an image cannot be decoded (it is named), the folder holds another dataset, complete or begun, or another
             process is writing to it.
         OSError: if an image is missing, or the folder cannot be written to or is too small; complete shards stay.
     """
@@ -68,22 +65,24 @@ def prepare(
     orders = {split: np.random.default_rng([seed, number]).permutation(len(sizes[split])) for number, split in enumerate(SPLITS)}
     examples = Examples(dataset)
     digest = _digest(dataset, examples, sizes, orders, int(shard_bytes))
-    advance = advance or (lambda count: None)
     if (target / METADATA).exists():
         _check_same(read_metadata(target), digest, target)
         load_records(str(target))
         shutil.rmtree(target / BEGUN, ignore_errors=True)
-        advance(sum(map(len, orders.values())))
         return target
     needed = sum(int(size.sum()) for size in sizes.values())
     try:
-        with _alone_in(target):
+        with _locked(target):
             _begin(target, digest, needed)
-            parts = {}
-            for split in SPLITS:
-                number = max(1, min(len(orders[split]), -(-int(sizes[split].sum()) // shard_bytes)))
-                parts[split] = _write_split(target, dataset, examples, split, np.array_split(orders[split], number), advance)
-            _finish(target, dataset, examples, parts, digest)
+            shards = [
+                (split, target / f"{tfds_name(dataset)}-{split}.tfrecord-{number:05d}-of-{len(pieces):05d}", rows)
+                for split in SPLITS
+                for pieces in [np.array_split(orders[split], _num_shards(sizes[split], shard_bytes))]
+                for number, rows in enumerate(pieces)
+            ]
+            for split, path, rows in progress.track(shards, "writing shards", total=len(shards)):
+                _write_shard(path, examples, split, rows)
+            _finish(target, dataset, examples, shards, digest)
             shutil.rmtree(target / BEGUN)
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
@@ -93,10 +92,14 @@ def prepare(
     return target
 
 
+def _num_shards(sizes: np.ndarray, shard_bytes: int) -> int:
+    return max(1, min(len(sizes), -(-int(sizes.sum()) // shard_bytes)))
+
+
 def _digest(
     dataset: Dataset, examples: Examples, sizes: dict[str, np.ndarray], orders: dict[str, np.ndarray], shard_bytes: int
 ) -> str:
-    """Of all that decides what the shards hold: two runs with the same write the same bytes."""
+    """A digest of everything that decides the content of the shards."""
     digest = hashlib.blake2b(digest_size=20)
     digest.update(json.dumps([FORMAT, dataset.name, dataset.schema.to_config(), shard_bytes]).encode())
     for name in SPLITS:
@@ -116,14 +119,13 @@ def _digest(
                 names = examples.file_names(name, np.arange(start, min(start + 4096, len(split))))
                 digest.update("\0".join([*names, ""]).encode())
         if split.in_files:
-            # An image may be edited without a change in size. Moving the files, or copying them with their times, is no change.
-            times = np.array([os.stat(path).st_mtime_ns for path in split.images.tolist()], np.int64)
-            digest.update(times.data)
+            # An edited image may keep its size. Files may be moved, or copied with their times.
+            digest.update(np.array([stat.st_mtime_ns for _, stat in file_stats(split.images)], np.int64).data)
     return digest.hexdigest()
 
 
-def _check_same(found: Any, digest: str, target: Path) -> None:
-    if not isinstance(found, dict) or found.get("digest") != digest:
+def _check_same(content: Any, digest: str, target: Path) -> None:
+    if not isinstance(content, dict) or content.get("digest") != digest:
         raise ValueError(
             f"prepare: {target} holds another dataset, or this one with other labels, files, seed or shard size:"
             " give another folder, or delete that one"
@@ -131,11 +133,11 @@ def _check_same(found: Any, digest: str, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _alone_in(target: Path) -> Iterator[None]:
+def _locked(target: Path) -> Iterator[None]:
     (target / BEGUN).mkdir(parents=True, exist_ok=True)
     with (target / BEGUN / "lock").open("w") as file:
         try:
-            # The system lets go of it even if this process is killed.
+            # The system releases the lock even if this process is killed.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ValueError(f"prepare: another process is writing to {target}") from error
@@ -152,73 +154,70 @@ def _begin(target: Path, digest: str, needed: int) -> None:
         write_json(plan, {"digest": digest})
     for partial in [*target.glob(".partial-*"), *(target / BEGUN).glob(".partial-*")]:
         partial.unlink()
-    there = sum(path.stat().st_size for path in target.iterdir() if path.is_file())
-    free = shutil.disk_usage(target).free
-    if needed - there > free:
-        # Sooner than after an hour.
-        raise OSError(f"only {free / 1e9:.3g} GB are free")
+    written = sum(path.stat().st_size for path in target.iterdir() if path.is_file())
+    check_free_space(target, needed - written)
 
 
-def _write_split(
-    target: Path, dataset: Dataset, examples: Examples, split: str, pieces: list[np.ndarray], advance: Callable[[int], None]
-) -> dict[str, Any]:
-    """Writes what is missing of the shards of a split, and its index; returns what `crl_tf.json` says of both."""
-    count, shards = sum(map(len, pieces)), []
-    shard, offset, length = np.empty(count, np.int32), np.empty(count, np.int64), np.empty(count, np.int64)
-    for number, rows in enumerate(pieces):
-        path = target / f"{tfds_name(dataset)}-{split}.tfrecord-{number:05d}-of-{len(pieces):05d}"
-        known = target / BEGUN / f"{path.name}.json"
-        if known.exists() and path.is_file() and path.stat().st_size == read_json(known)["bytes"]:
-            advance(len(rows))
-        else:
-            lengths = _write_shard(path, examples.serialized(split, rows), advance)
-            write_json(known, {"bytes": path.stat().st_size, "blake2b": checksum(path), "lengths": lengths})
-        facts = read_json(known)
-        lengths = np.array(facts.pop("lengths"), np.int64)
-        shard[rows], length[rows] = number, lengths
-        offset[rows] = np.cumsum(lengths + FRAME) - lengths - FRAME + HEADER
-        shards.append({"file": path.name, "count": len(rows), **facts})
-    where = Records(tuple(entry["file"] for entry in shards), shard, offset, length)
-    index = target / f"{split}.npz"
-    arrays = pack_index(dataset.splits[split], where)
-    write_whole(index, lambda partial: np.savez_compressed(partial, **arrays))
-    return {
-        "count": count,
-        "index": {"file": index.name, "bytes": index.stat().st_size, "blake2b": checksum(index)},
-        "shards": shards,
-    }
+def _facts_of(shard: Path) -> Path:
+    """The file that notes the size, checksum and example lengths of a complete shard until all are written."""
+    return shard.parent / BEGUN / f"{shard.name}.json"
 
 
-def _write_shard(path: Path, examples: Iterable[list[bytes]], advance: Callable[[int], None]) -> list[int]:
+def _write_shard(path: Path, examples: Examples, split: str, rows: np.ndarray) -> None:
+    """Writes a shard and its facts, unless an earlier run has."""
+    facts = _facts_of(path)
+    if facts.exists() and path.is_file() and path.stat().st_size == read_json(facts)["bytes"]:
+        return
     lengths = []
 
     def write(partial: Path) -> None:
         with tf.io.TFRecordWriter(str(partial)) as writer:
-            for chunk in examples:
+            for chunk in examples.serialized(split, rows):
                 for example in chunk:
                     writer.write(example)
                     lengths.append(len(example))
-                advance(len(chunk))
         if partial.stat().st_size != sum(lengths) + FRAME * len(lengths):
             raise OSError("a shard is shorter than what was written to it")
-        # Before it gets its name: after a power failure the name could otherwise be there, and the content not.
+        # Before the rename: after a power failure the shard could otherwise have its name but not its content.
         with partial.open("rb") as file:
             os.fsync(file.fileno())
 
     write_whole(path, write)
-    return lengths
+    write_json(facts, {"bytes": path.stat().st_size, "blake2b": checksum(path), "lengths": lengths})
 
 
-def _finish(target: Path, dataset: Dataset, examples: Examples, parts: dict[str, Any], digest: str) -> None:
+def _write_index(target: Path, dataset: Dataset, split: str, shards: Iterable[tuple[Path, np.ndarray]]) -> dict[str, Any]:
+    """Writes the index of a split; returns what `crl_tf.json` says of it and of its shards."""
+    part, entries = dataset.splits[split], []
+    shard, offset, length = np.empty(len(part), np.int32), np.empty(len(part), np.int64), np.empty(len(part), np.int64)
+    for number, (path, rows) in enumerate(shards):
+        facts = read_json(_facts_of(path))
+        lengths = np.array(facts.pop("lengths"), np.int64)
+        shard[rows], length[rows] = number, lengths
+        offset[rows] = np.cumsum(lengths + FRAME) - lengths - FRAME + HEADER
+        entries.append({"file": path.name, "count": len(rows), **facts})
+    index = target / f"{split}.npz"
+    arrays = pack_index(part, Records(tuple(entry["file"] for entry in entries), shard, offset, length))
+    write_whole(index, lambda partial: np.savez_compressed(partial, **arrays))
+    return {
+        "count": len(part),
+        "index": {"file": index.name, "bytes": index.stat().st_size, "blake2b": checksum(index)},
+        "shards": entries,
+    }
+
+
+def _finish(target: Path, dataset: Dataset, examples: Examples, shards: list[tuple[str, Path, np.ndarray]], digest: str) -> None:
+    """Writes the indices, the metadata of tensorflow-datasets and, last, `crl_tf.json`."""
     import tensorflow_datasets as tfds
 
+    parts = {name: _write_index(target, dataset, name, [shard[1:] for shard in shards if shard[0] == name]) for name in SPLITS}
     splits = [
         tfds.core.SplitInfo(
             name=split,
-            shard_lengths=[shard["count"] for shard in parts[split]["shards"]],
-            num_bytes=sum(shard["bytes"] for shard in parts[split]["shards"]),
+            shard_lengths=[shard["count"] for shard in part["shards"]],
+            num_bytes=sum(shard["bytes"] for shard in part["shards"]),
         )
-        for split in SPLITS
+        for split, part in parts.items()
     ]
     tfds.folder_dataset.write_metadata(
         data_dir=str(target),

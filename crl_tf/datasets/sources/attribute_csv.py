@@ -1,4 +1,4 @@
-"""Anyone's images with labels in one table, CSV or Parquet: how to bring data of your own."""
+"""Images with labels in one table, CSV or Parquet: for data of your own."""
 
 from __future__ import annotations
 
@@ -12,10 +12,17 @@ import numpy as np
 
 from crl_tf.datasets.source import SPLITS, Dataset, Split
 from crl_tf.datasets.splitting import stratified_split
-from crl_tf.datasets.tables.image_paths import ImagePaths, image_paths, refuse_duplicates, require_files
-from crl_tf.datasets.tables.label_columns import LabelColumn, label_column
+from crl_tf.datasets.tables.columns import (
+    ImagePaths,
+    LabelColumn,
+    image_paths,
+    label_column,
+    refuse_duplicates,
+    require_files,
+)
 from crl_tf.datasets.tables.schema import SHARES, SPLIT_NAMES, Label, OneOf, TableSchema, read_table_schema
 from crl_tf.datasets.tables.table import Table, column_names, find_table, read_table
+from crl_tf.datasets.text import listed
 from crl_tf.schema import NOT_ANNOTATED, Attribute, AttributeSchema
 
 OWNER = "attribute_csv"
@@ -35,30 +42,30 @@ def load_attribute_csv(
     """Reads a table with a column of image paths and columns of labels; a YAML file can say what the columns mean.
 
     Without YAML: the column `path` holds the image paths, relative to the table's folder or absolute; `split` is train, val
-    (or validation) or test; `group`, if there, says what belongs together (a person, a product). Every further column is a
-    label; its classes are the distinct values over all splits, sorted (as numbers if all are integers). An empty cell, or a
-    null, is a label that nobody annotated (-1). Space around values is dropped. With the YAML all of this can be said
-    otherwise, and labels can be binary or have several classes in a cell: see `table_schema.read_table_schema`.
+    (or validation) or test; the optional `group` names what belongs together (a person, a product). Every further column is a
+    label; its classes are the distinct values over all splits, sorted (as numbers if all are integers). An empty cell or a null
+    is not annotated (-1). Space around values is dropped. The YAML can change all of this, and labels can be binary or have
+    several classes in a cell: see `tables.schema.read_table_schema`.
 
-    Where no column says what is to train and to test on, the split is drawn from the seed: 80, 10 and 10 %, or the shares of
-    the YAML, by `splitting.stratified_split`, which keeps groups whole and has each class in each part where it can.
+    Without a column of splits, the split is drawn from the seed: 80, 10 and 10 %, or the shares of the YAML, by
+    `splitting.stratified_split`, which keeps groups whole and puts each class into each part if possible.
 
-    A Parquet file may have text, truth values ("false", "true") and whole numbers for labels.
+    Labels in a Parquet file are text, truth values ("false", "true") or whole numbers.
 
     Args:
         data_dir: the table (.csv, .parquet), or the folder that holds it as `attributes.csv` or `attributes.parquet`.
-        seed: of the split, where the table gives none.
+        seed: of the split, if the table has none.
         schema: the YAML; None: `schema.yaml` beside the table if there is one.
-        check_images: whether an image file that is missing is an error.
+        check_images: whether a missing image file is an error.
     Returns:
-        images as file paths; labels int16 or int32 [n, L]; where there are groups, `extras["group"]` int32 [n], -1 = in none.
+        images as file paths; labels int16 or int32 [n, L]; with groups, `extras["group"]` int32 [n], -1 = in none.
     Raises:
         FileNotFoundError: if the table or the YAML is missing, or an image that the table names.
-        ValueError: if the table is malformed (with the line), a label has fewer than 2 classes or a value that is none, a
-            split has no row, or a path stands in two rows.
+        ValueError: if the table is malformed (with the line), a label has fewer than 2 classes or a value that is no class, a
+            split has no row, or a path occurs in two rows.
     Warns:
-        UserWarning: if a class that the YAML names has no image, a class is never in training, or a group stands in more
-            than one of the table's own splits.
+        UserWarning: if a class that the YAML names has no image, a class is never in training, or a group is in more than one
+            of the table's splits.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -90,9 +97,9 @@ def load_attribute_csv(
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """What a table says.
+    """The images and labels of a table.
 
-    splits: indices of each split's rows if a column gives them. groups: int32 [n], -1 = in none; None: no such column.
+    splits: indices of each split's rows, if a column has them. groups: int32 [n], -1 = in none; None: no such column.
     """
 
     owner: str
@@ -102,9 +109,9 @@ class LabelledImages:
     groups: np.ndarray | None
 
     def dataset(self, draw: Callable[[np.ndarray], Mapping[str, np.ndarray]]) -> Dataset:
-        """The dataset in the splits of the table, or in those that `draw` makes of the labels, integers [n, L]."""
+        """The dataset, in the splits of the table or in those that `draw` makes from the labels, integers [n, L]."""
         attributes = AttributeSchema(tuple(attribute for column in self.labels for attribute in column.attributes))
-        # As they are stored, a label after the other: views of the columns, and a copy only where the split looks at them.
+        # Stored label by label; the transpose is a view, and made only if the split needs the labels.
         where = self.splits or draw(np.concatenate([column.codes for column in self.labels]).T)
         sizes = [attribute.num_classes for attribute in attributes.attributes]
         splits, counts, width = {}, {}, np.result_type(*(column.codes for column in self.labels))
@@ -113,7 +120,7 @@ class LabelledImages:
             labels, counts[split] = np.empty((len(rows), len(sizes)), width), []
             columns = (codes for column in self.labels for codes in column.codes)
             for place, (codes, size) in enumerate(zip(columns, sizes, strict=True)):
-                # Counted while they are contiguous: several times as fast as in columns of the result.
+                # Counted here, where they are contiguous, which is faster than in columns of the result.
                 chosen = codes[rows]
                 counts[split].append(np.bincount(chosen + 1, minlength=size + 1)[1:])
                 labels[:, place] = chosen
@@ -124,7 +131,7 @@ class LabelledImages:
 
 
 def read_labelled_images(owner: str, path: Path, meaning: TableSchema, *, check_images: bool) -> LabelledImages:
-    """Reads a table by its schema; `owner` is the dataset that errors begin with.
+    """Reads a table by its schema; errors begin with `owner`, the dataset.
 
     Raises:
         FileNotFoundError, ValueError: as `load_attribute_csv`.
@@ -133,13 +140,13 @@ def read_labelled_images(owner: str, path: Path, meaning: TableSchema, *, check_
     split = meaning.split if isinstance(meaning.split, str) else "split" if meaning.split is None and "split" in names else None
     group = meaning.group or ("group" if "group" in names else None)
     labels = _labels(owner, path, names, meaning, {meaning.path, "split", split, group})
-    wanted = list(dict.fromkeys([meaning.path, *filter(None, (split, group)), *labels]))
-    absent = [name for name in wanted if name not in names]
+    needed = list(dict.fromkeys([meaning.path, *filter(None, (split, group)), *labels]))
+    absent = [name for name in needed if name not in names]
     if absent:
         raise ValueError(
             f"{owner}: {path}: missing column(s) {absent}, received {names}; the YAML beside it says which column is what"
         )
-    table = read_table(owner, path, wanted, texts=[meaning.path])
+    table = read_table(owner, path, needed, texts=[meaning.path])
     images = image_paths(table, meaning.path, path.parent / meaning.root)
     splits = None if split is None else _splits(table, split)
     refuse_duplicates(table, images, splits)
@@ -167,7 +174,7 @@ def _labels(owner: str, path: Path, names: list[str], meaning: TableSchema, take
             f"{owner}: {path}: column {near!r} is no label but nearly {near.lower()!r}: rename it, write {near.lower()}: {near}"
             " in the YAML, or ignore it there"
         )
-    # The column `split` is no label even where shares are given instead.
+    # The column `split` is no label, even if shares are given instead.
     labels = {name: OneOf() for name in names if name not in taken and name not in meaning.ignore}
     if not labels and meaning.path in names:
         besides = " and ".join(name for name in names if name in taken)
@@ -176,7 +183,7 @@ def _labels(owner: str, path: Path, names: list[str], meaning: TableSchema, take
 
 
 def _splits(table: Table, name: str) -> np.ndarray:
-    """Split of each row, as its place in `SPLITS`."""
+    """The split of each row, as its place in `SPLITS`."""
     column = table.categories(name)
     for value in column.values:
         if value not in SPLIT_NAMES:
@@ -195,12 +202,12 @@ def _splits(table: Table, name: str) -> np.ndarray:
 
 
 def _groups(table: Table, name: str, meaning: TableSchema) -> np.ndarray:
-    """Number of each row's group, int32 [n]; -1 where the table gives none."""
+    """The number of each row's group, int32 [n]; -1 for rows without a group."""
     column = table.categories(name)
-    # The place behind the last is where the code -1 of a null leads.
+    # The code -1 of a null selects the last entry.
     none = np.array([*(value in ("", *meaning.missing) for value in column.values), True])
     used, first = np.unique(column.codes[~none[column.codes]], return_index=True)
-    # Numbered by the first row of each: a Parquet file may list the same values in another order.
+    # Numbered by first rows: a Parquet file may list the same values in another order.
     number = np.full(len(none), NOT_ANNOTATED, np.int32)
     number[used[np.argsort(first)]] = np.arange(len(used))
     return number[column.codes]
@@ -224,19 +231,18 @@ def _warn_of_classes(owner: str, schema: AttributeSchema, counts: Mapping[str, S
         without += _named(attribute, (train + others) == 0)
         untrained += _named(attribute, (train == 0) & (others > 0))
     if without:
-        what = "1 class has" if len(without) == 1 else f"{len(without)} classes have"
-        warnings.warn(f"{owner}: {what} no image: {_listed(without)}", stacklevel=4)
+        warnings.warn(f"{owner}: {_counted(without, 'has', 'have')} no image: {listed(without, SHOWN)}", stacklevel=4)
     if untrained:
-        what = "1 class is" if len(untrained) == 1 else f"{len(untrained)} classes are"
         warnings.warn(
-            f"{owner}: {what} in validation or test and never in train, so nothing can learn it: {_listed(untrained)}",
+            f"{owner}: {_counted(untrained, 'is', 'are')} in validation or test and never in train, so nothing can learn it:"
+            f" {listed(untrained, SHOWN)}",
             stacklevel=4,
         )
 
 
+def _counted(classes: Sequence[str], one: str, many: str) -> str:
+    return f"1 class {one}" if len(classes) == 1 else f"{len(classes)} classes {many}"
+
+
 def _named(attribute: Attribute, chosen: np.ndarray) -> list[str]:
     return [f"{attribute.name}={attribute.classes[index]}" for index in np.flatnonzero(chosen)]
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

@@ -2,72 +2,139 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from crl_tf.datasets.source import SPLITS, Dataset, Split, file_paths
-from crl_tf.datasets.sources.celeba_download import (
-    ATTRIBUTES,
-    COORDINATES,
-    IDENTITY,
-    IMAGES,
-    LANDMARKS,
-    LAYOUT,
-    PARTITION,
-    lay_out_from_tfds,
+from crl_tf.datasets.source import BINARY, SPLITS, Dataset
+from crl_tf.datasets.sources.files import (
+    check_images_present,
+    check_present,
+    check_source_given,
+    prepared_builder,
+    splits_of_files,
 )
-from crl_tf.datasets.sources.download import check_source_given
-from crl_tf.datasets.sources.lists import check_files, check_present, read_numbers, read_words, same_order
+from crl_tf.datasets.sources.lists import read_numbers, read_words, same_order
+from crl_tf.progress import SILENT, Progress
 from crl_tf.schema import Attribute, AttributeSchema
+
+IMAGES, ATTRIBUTES, PARTITION = "img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt"
+IDENTITY, LANDMARKS = "identity_CelebA.txt", "list_landmarks_align_celeba.txt"
+
+COORDINATES = tuple(f"{part}_{axis}" for part in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in "xy")
+"""The columns of the list of landmarks, in pixels of the aligned image."""
+
+LAYOUT = (
+    f"{IMAGES}/ (000001.jpg, 000002.jpg, ... from img_align_celeba.zip), {ATTRIBUTES} and {PARTITION}"
+    f" (and, used where present, {IDENTITY} and {LANDMARKS})"
+)
+
 
 ALIGNED_SIZE = (218, 178)
 """(height, width) of the images of img_align_celeba, in whose pixels the landmarks are."""
 
-CLASSES = ("absent", "present")
 SIGNS = {1: 1, -1: 0}
-"""What the values of the list of attributes are as classes."""
+"""The class of each value of the list of attributes."""
 
 
-def load_celeba(data_dir: str | None = None, *, download: bool = False, check_images: bool = True) -> Dataset:
+def load_celeba(
+    data_dir: str | None = None, *, download: bool = False, check_images: bool = True, progress: Progress = SILENT
+) -> Dataset:
     """CelebA in the official partition; one label per attribute with the classes ("absent", "present").
 
     Args:
-        data_dir: folder in the publisher's layout: `img_align_celeba/`, `list_attr_celeba.txt`, `list_eval_partition.txt`;
-            `identity_CelebA.txt` and `list_landmarks_align_celeba.txt` where present. With `download`, the folder of
-            tensorflow-datasets (None: its own choice).
-        download: fetch through tensorflow-datasets, unless its records are there already, and lay the files out in this way.
-        check_images: whether an image file that is missing is an error; without it no image folder is needed.
+        data_dir: folder in the publisher's layout: `img_align_celeba/`, `list_attr_celeba.txt`, `list_eval_partition.txt`, and
+            optionally `identity_CelebA.txt` and `list_landmarks_align_celeba.txt`. With `download`, the folder of
+            tensorflow-datasets (None: its default).
+        download: fetch through tensorflow-datasets, unless its records are there, and write the files in the publisher's layout.
+        check_images: whether a missing image file is an error; without it no image folder is needed.
+        progress: receives the progress of writing the downloaded images.
     Returns:
-        images as file paths; labels int8 [n, 40], none of them -1. extras, where their lists are there: "identity", int32
-        [n], a number for each person; "landmarks", int16 [n, 10], x and y of the eyes, nose and corners of the mouth.
+        images as file paths; labels int8 [n, 40], none of them -1. extras, if their lists are there: "identity", int32 [n], a
+        number for each person; "landmarks", int16 [n, 10], x and y of the eyes, nose and corners of the mouth.
     Raises:
         FileNotFoundError: if a list, or an image that the lists name, is missing.
         ValueError: if neither data_dir nor download is given, a list is malformed, or two lists name different images.
-        OSError: if the download fails, with what to make by hand instead.
+        OSError: if the download fails, with what to do by hand.
     """
-    folder = lay_out_from_tfds(data_dir) if download else Path(check_source_given("celeba", data_dir, LAYOUT))
+    folder = lay_out_from_tfds(data_dir, progress) if download else Path(check_source_given("celeba", data_dir, LAYOUT))
     check_present("celeba", folder, [ATTRIBUTES, PARTITION, *([IMAGES] if check_images else [])], LAYOUT)
     attributes = read_numbers("celeba", folder / ATTRIBUTES, head=True, meaning=SIGNS)
+    names = attributes.names
     partition = read_words("celeba", folder / PARTITION, {str(number): number for number in range(len(SPLITS))}, head=False)
-    parts = same_order("celeba", folder / ATTRIBUTES, attributes.names, folder / PARTITION, partition)
+    parts = same_order("celeba", folder / ATTRIBUTES, names, folder / PARTITION, partition)
     extras = {}
     if (folder / IDENTITY).exists():
-        extras["identity"] = _extra(folder, attributes.names, IDENTITY, head=False, width=1, dtype=np.int32)[:, 0]
+        extras["identity"] = _extra(folder, names, IDENTITY, head=False, width=1, dtype=np.int32)[:, 0]
     if (folder / LANDMARKS).exists():
-        extras["landmarks"] = _extra(folder, attributes.names, LANDMARKS, head=True, width=len(COORDINATES), dtype=np.int16)
+        extras["landmarks"] = _extra(folder, names, LANDMARKS, head=True, width=len(COORDINATES), dtype=np.int16)
     if check_images:
-        check_files("celeba", folder / IMAGES, attributes.names)
-    splits = {}
-    prefix = f"{folder / IMAGES}/"
-    for number, split in enumerate(SPLITS):
-        rows = np.flatnonzero(parts == number)
-        paths = [prefix + attributes.names[row] for row in rows.tolist()]
-        of_split = {name: values[rows] for name, values in extras.items()}
-        splits[split] = Split(file_paths(paths), attributes.values[rows], of_split)
-    return Dataset("celeba", AttributeSchema(tuple(Attribute(name, CLASSES) for name in attributes.header)), splits)
+        check_images_present("celeba", folder / IMAGES, names)
+    schema = AttributeSchema(tuple(Attribute(name, BINARY) for name in attributes.header))
+    return Dataset("celeba", schema, splits_of_files(folder / IMAGES, names, attributes.values, parts, extras))
+
+
+def lay_out_from_tfds(tfds_dir: str | None = None, progress: Progress = SILENT) -> Path:
+    """Writes the images of tensorflow-datasets' `celeb_a`, still encoded, in the publisher's layout; returns the folder.
+
+    Its records do not hold the publisher's file names: images are named after their part and place in it. Everything is written
+    to a temporary folder that is renamed at the end.
+
+    Args:
+        tfds_dir: the folder of tensorflow-datasets, None for its default. Records that are prepared there are used without the
+            network. The layout is written to `crl_tf/` in it, and a second call returns it as it is.
+        progress: receives the progress, image by image.
+    Raises:
+        OSError: if the download fails, with what to do by hand.
+    """
+    builder = prepared_builder("celeba", "celeb_a", tfds_dir, LAYOUT)
+    stored = Path(builder.data_dir)
+    target = stored.parents[1] / "crl_tf" / f"celeb_a-{stored.name}"
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # The folder of an interrupted run is never continued; every run has its own.
+    with tempfile.TemporaryDirectory(prefix=f"{target.name}-incomplete-", dir=target.parent) as temporary:
+        complete = Path(temporary) / "complete"
+        (complete / IMAGES).mkdir(parents=True)
+        _write_layout(builder, complete, progress)
+        try:
+            complete.rename(target)
+        except OSError:
+            # Another process was faster; its folder has the same content.
+            if not target.exists():
+                raise
+    return target
 
 
 def _extra(folder: Path, names: list[str], file: str, *, head: bool, width: int, dtype: type[np.signedinteger]) -> np.ndarray:
     listed = read_numbers("celeba", folder / file, head=head, width=width, dtype=dtype)
     return same_order("celeba", folder / ATTRIBUTES, names, folder / file, listed)
+
+
+def _write_layout(builder: Any, folder: Path, progress: Progress) -> None:
+    import tensorflow_datasets as tfds
+
+    names = sorted(builder.info.features["attributes"])
+    attributes, parts, identities, landmarks = [], [], [], []
+    for number, split in enumerate(SPLITS):
+        examples = builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()})
+        total = builder.info.splits[split].num_examples
+        for index, example in enumerate(progress.track(tfds.as_numpy(examples), f"writing {split}", total=total)):
+            file = f"{split}-{index + 1:06d}.jpg"
+            (folder / IMAGES / file).write_bytes(example["image"])
+            attributes.append(" ".join([file, *("1" if example["attributes"][name] else "-1" for name in names)]))
+            parts.append(f"{file} {number}")
+            identities.append(f"{file} {example['identity']['Identity_No']}")
+            landmarks.append(" ".join([file, *(str(example["landmarks"][name]) for name in COORDINATES)]))
+    count = str(len(attributes))
+    _write_lines(folder / ATTRIBUTES, [count, " ".join(names), *attributes])
+    _write_lines(folder / PARTITION, parts)
+    _write_lines(folder / IDENTITY, identities)
+    _write_lines(folder / LANDMARKS, [count, " ".join(COORDINATES), *landmarks])
+
+
+def _write_lines(path: Path, lines: list[str]) -> None:
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -9,17 +9,19 @@ from pathlib import Path
 import numpy as np
 
 from crl_tf.datasets.source import Dataset, Split
-from crl_tf.datasets.sources.download import check_source_given, prepared_builder
-from crl_tf.datasets.sources.longtail import balanced_sizes, choose_per_class, imbalanced_sizes
-from crl_tf.imbalance import class_counts
+from crl_tf.datasets.sources.files import check_source_given, prepared_builder
+from crl_tf.imbalance import class_counts, power_law_counts
 from crl_tf.schema import Attribute, AttributeSchema
 
 NUM_CLASSES = 100
 VALIDATION_PER_CLASS = 10
+LARGEST, SMALLEST = 500, 25
+"""f(1) and f(100) of Sec. 4.3."""
+
 FILES = ("train", "test", "meta")
 LAYOUT = "the Python pickles train, test and meta (from cifar-100-python.tar.gz), itself or in cifar-100-python/"
 
-# All that the official pickles name. Unpickling runs what the file names, and these files come from the internet.
+# All functions that the official pickles name. Unpickling runs what a file names, and these files come from the internet.
 PICKLED = {
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"),
@@ -37,13 +39,13 @@ def load_cifar100(data_dir: str | None = None, *, seed: int = 0, download: bool 
 
     Args:
         data_dir: folder with the official Python pickles `train`, `test` and `meta`, or the parent of
-            `cifar-100-python`. With `download`, the folder of tensorflow-datasets (None: its own choice).
+            `cifar-100-python`. With `download`, the folder of tensorflow-datasets (None: its default).
         seed: of the choice of the validation images.
-        download: fetch through tensorflow-datasets, unless its records are there already.
+        download: fetch through tensorflow-datasets, unless its records are there.
     Raises:
         FileNotFoundError: if a file is missing.
         ValueError: if neither data_dir nor download is given, or a file is not an official pickle.
-        OSError: if the download fails, with what to make by hand instead.
+        OSError: if the download fails, with what to do by hand.
     """
     if download:
         names, train, test = _from_tfds(data_dir)
@@ -51,9 +53,9 @@ def load_cifar100(data_dir: str | None = None, *, seed: int = 0, download: bool 
         names, train, test = _from_pickles(Path(check_source_given("cifar100", data_dir, LAYOUT)))
     labels = train.labels[:, 0]
     held_out = choose_per_class(labels, np.full(NUM_CLASSES, VALIDATION_PER_CLASS), seed)
-    kept = np.setdiff1d(np.arange(len(train)), held_out)
+    training = np.setdiff1d(np.arange(len(train)), held_out)
     schema = AttributeSchema((Attribute("object", names),))
-    return Dataset("cifar100", schema, {"train": train.take(kept), "validation": train.take(held_out), "test": test})
+    return Dataset("cifar100", schema, {"train": train.take(training), "validation": train.take(held_out), "test": test})
 
 
 def load_cifar100_imb(data_dir: str | None = None, *, seed: int = 0, gamma: float = 1.0, download: bool = False) -> Dataset:
@@ -66,7 +68,7 @@ def load_cifar100_imb(data_dir: str | None = None, *, seed: int = 0, gamma: floa
 
 
 def load_cifar100_bln(data_dir: str | None = None, *, seed: int = 0, gamma: float = 1.0, download: bool = False) -> Dataset:
-    """CIFAR-100-bln(gamma): as many training images as imb(gamma), equally many per class (mean, rounded) (Sec. 4.3)."""
+    """CIFAR-100-bln(gamma): as many training images as imb(gamma), equally many in every class (Sec. 4.3)."""
     return _shrink_training("cifar100_bln", load_cifar100(data_dir, seed=seed, download=download), balanced_sizes, seed, gamma)
 
 
@@ -77,6 +79,43 @@ def _shrink_training(
     available = class_counts(train.labels, full.schema.num_classes)[0]
     indices = choose_per_class(train.labels[:, 0], sizes(available, gamma), seed)
     return Dataset(name, full.schema, {**full.splits, "train": train.take(indices)})
+
+
+def imbalanced_sizes(available: np.ndarray, gamma: float) -> np.ndarray:
+    """Class sizes f(i) = a / (i^gamma + b), f(1) = 500, f(K) = 25, clipped at the available samples.
+
+    The 10 validation images per class leave 490 of the 500 that f(1) asks for.
+
+    Args:
+        available: samples that each class has, [K].
+    """
+    return np.minimum(power_law_counts(len(available), gamma, LARGEST, SMALLEST), available)
+
+
+def balanced_sizes(available: np.ndarray, gamma: float) -> np.ndarray:
+    """Equal class sizes with the same total as `imbalanced_sizes`, up to the rounding of the mean."""
+    mean = round(float(imbalanced_sizes(available, gamma).mean()))
+    return np.full(len(available), mean, np.int64)
+
+
+def choose_per_class(labels: np.ndarray, sizes: np.ndarray, seed: int) -> np.ndarray:
+    """Indices (ascending) of `sizes[k]` samples of every class k, chosen at random from the seed.
+
+    The first `sizes[k]` of each class's random order are taken: with the same seed a larger choice includes a smaller one.
+
+    Args:
+        labels: class of every sample, integers [n].
+        sizes: samples to choose per class, [K], none above what the class has.
+        seed: of the ranking.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = []
+    for k, size in enumerate(sizes):
+        members = rng.permutation(np.flatnonzero(labels == k))
+        if not 0 <= size <= len(members):
+            raise ValueError(f"choose_per_class: sizes[{k}] must lie in [0, {len(members)}], received {int(size)}")
+        chosen.append(members[:size])
+    return np.sort(np.concatenate(chosen))
 
 
 class _NumpyUnpickler(pickle.Unpickler):
@@ -117,7 +156,7 @@ def _read_part(path: Path) -> Split:
     rows = np.asarray(content["data"])
     if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != 3 * 32 * 32:
         raise ValueError(f"cifar100: data in {path} must be uint8 [n, 3072], received {rows.dtype} {list(rows.shape)}")
-    # A row is the red plane, then green, then blue.
+    # A row holds the red plane, then green, then blue.
     images = np.ascontiguousarray(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
     return Split(images, np.asarray(content["fine_labels"], np.int32)[:, np.newaxis])
 
@@ -129,7 +168,7 @@ def _from_tfds(tfds_dir: str | None = None) -> tuple[tuple[str, ...], Split, Spl
 
     def read(part: str) -> Split:
         content = tfds.as_numpy(builder.as_dataset(split=part, batch_size=-1))
-        # tensorflow-datasets stores in an order of its own; the ids count the images in the publisher's order.
+        # tensorflow-datasets shuffles the images; their ids count them in the publisher's order.
         order = np.argsort(content["id"])
         return Split(content["image"][order], content["label"][order].astype(np.int32)[:, np.newaxis])
 

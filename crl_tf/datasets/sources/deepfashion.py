@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
-from crl_tf.datasets.source import SPLITS, Dataset, Split, file_paths
-from crl_tf.datasets.sources.lists import check_count, check_files, check_present, read_head, read_numbers, read_words, same_order
+from crl_tf.datasets.source import BINARY, Dataset
+from crl_tf.datasets.sources.files import check_images_present, check_present, splits_of_files
+from crl_tf.datasets.sources.lists import check_count, read_head, read_numbers, read_words, same_order
 from crl_tf.schema import NOT_ANNOTATED, Attribute, AttributeSchema
 
 ANNOTATIONS = ("Anno", "Anno_coarse")
-"""Where the lists of attributes are; the publisher renamed the folder when it added Anno_fine, another set of 26 attributes."""
+"""The folder of the lists of attributes; the publisher renamed it on adding Anno_fine, another set of 26 attributes."""
 
 ATTRIBUTES, LABELS, PARTITION, IMAGES = "list_attr_cloth.txt", "list_attr_img.txt", "Eval/list_eval_partition.txt", "Img"
 
 LAYOUT = f"Anno/ or Anno_coarse/ with {ATTRIBUTES} and {LABELS}, {PARTITION}, and the images of img.zip as Img/img/... or img/..."
 
 GROUPS = {"1": "texture", "2": "fabric", "3": "shape", "4": "part", "5": "style"}
-CLASSES = ("absent", "present")
 VALUES = {1: 1, -1: 0, 0: NOT_ANNOTATED}
-"""What the values of the list are as classes; the publisher's 0 stands for unknown."""
+"""The class of each value of the list; the publisher's 0 is unknown."""
 
 PARTS = {"train": 0, "val": 1, "test": 2}
 
@@ -28,14 +26,13 @@ PARTS = {"train": 0, "val": 1, "test": 2}
 def load_deepfashion(data_dir: str | None = None, *, check_images: bool = True) -> Dataset:
     """The benchmark in its official split, 209,222 / 40,000 / 40,000 images; one label per attribute, absent or present.
 
-    Each attribute carries its group (texture, fabric, shape, part, style), which the measurements by group go by (Table 7;
-    `crl_tf.metrics.top_of_group` says what "top-5" means there). The lists make 289 MB of labels and take 10 s on one
-    core. Nothing can be downloaded: the publisher asks for an agreement.
+    Each attribute has its group (texture, fabric, shape, part, style), by which Table 7 measures (`crl_tf.metrics.top_of_group`).
+    Nothing can be downloaded: the publisher asks for an agreement.
 
     Args:
         data_dir: folder in the publisher's layout: `Anno/list_attr_cloth.txt`, `Anno/list_attr_img.txt` (`Anno_coarse` in the
             newer release), `Eval/list_eval_partition.txt`, and the images as `Img/img/...` or `img/...`.
-        check_images: whether an image file that is missing is an error; without it no image folder is needed.
+        check_images: whether a missing image file is an error; without it no image folder is needed.
     Returns:
         images as file paths; labels int8 [n, L], -1 where the list says 0 (unknown).
     Raises:
@@ -57,14 +54,8 @@ def load_deepfashion(data_dir: str | None = None, *, check_images: bool = True) 
     partition = read_words("deepfashion", folder / PARTITION, PARTS, head=True)
     parts = same_order("deepfashion", labels, listed.names, folder / PARTITION, partition)
     if check_images:
-        check_files("deepfashion", root, listed.names)
-    splits = {}
-    prefix = f"{root or folder / IMAGES}/"
-    for number, split in enumerate(SPLITS):
-        rows = np.flatnonzero(parts == number)
-        paths = file_paths(prefix + listed.names[row] for row in rows.tolist())
-        splits[split] = Split(paths, listed.values[rows])
-    return Dataset("deepfashion", schema, splits)
+        check_images_present("deepfashion", root, listed.names)
+    return Dataset("deepfashion", schema, splits_of_files(root or folder / IMAGES, listed.names, listed.values, parts))
 
 
 def _read_attributes(path: Path) -> AttributeSchema:
@@ -74,7 +65,7 @@ def _read_attributes(path: Path) -> AttributeSchema:
     for number, line in enumerate(lines[2:], start=3):
         if not line.strip():
             continue
-        # A name may hold blanks, the number of its group is the last word.
+        # A name may hold blanks; the last word is the number of its group.
         name, _, group = line.strip().replace("\t", " ").rpartition(" ")
         name = name.strip()
         if not name or group not in GROUPS:
@@ -85,6 +76,6 @@ def _read_attributes(path: Path) -> AttributeSchema:
             )
         if name in attributes:
             raise ValueError(f"deepfashion: {path}, line {number}: the attribute {name!r} is listed a second time")
-        attributes[name] = Attribute(name, CLASSES, GROUPS[group])
+        attributes[name] = Attribute(name, BINARY, GROUPS[group])
     check_count("deepfashion", path, count, len(attributes), "attributes")
     return AttributeSchema(tuple(attributes.values()))

@@ -1,24 +1,25 @@
-"""Publishers' lists: a line per image, its name and then its values, parted by blanks. Numbers are read by the block."""
+"""Reads publishers' lists: one line per image, its name and then its values between blanks. Numbers are parsed in blocks."""
 
 from __future__ import annotations
 
 import codecs
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from crl_tf.datasets.text import shortened
+
 BLOCK = 1 << 20
-"""Bytes that are read and parsed at a time, so that a list of 900 MB is never in memory as text."""
+"""Bytes that are read and parsed at a time, so that a large list is never in memory as text."""
 
 MINUS, ZERO, NEWLINE, BLANK = 45, 48, 10, 32
-"""Characters; whatever is not above a blank (tabs, carriage returns) counts as one."""
+"""Characters; all that are not above a blank (tabs, carriage returns) count as blanks."""
 
 
 class Listed(NamedTuple):
-    """header: the words of the second line, none in a list without a head. names: n images. values: [n, ...] of them."""
+    """header: the words of the second line, empty for a list without a head. names: n images. values: [n, ...]."""
 
     header: list[str]
     names: list[str]
@@ -34,15 +35,15 @@ def read_numbers(
     meaning: Mapping[int, int] | None = None,
     dtype: type[np.signedinteger] = np.int8,
 ) -> Listed:
-    """A list of whole numbers: 26 MB of CelebA's in 0.4 s, without ever holding more than a block as text.
+    """Reads a list of whole numbers, holding no more than a block of it as text.
 
     Args:
         source: the dataset's name, with which errors begin.
         path: UTF-8 lines "name value value ...", with blank lines left out.
-        head: whether a line with the number of images, and one of names for the columns, come first.
-        width: values per line; None takes as many as the names of the columns.
-        meaning: the values that may occur, and what they become. None: any number of the type, as it is.
-        dtype: of the values that are returned, [n, width].
+        head: whether the list begins with a line with the number of images and a line with the names of the columns.
+        width: values per line; None: as many as the columns have names.
+        meaning: the allowed values, and what each becomes. None: any number of the type.
+        dtype: of the returned values, [n, width].
     Raises:
         ValueError: for a malformed line (named by its number), an image that is listed twice, or another number of images
             than the first line says.
@@ -61,7 +62,7 @@ def read_numbers(
 
 
 def read_words(source: str, path: Path, meaning: Mapping[str, int], *, head: bool) -> Listed:
-    """A list with one word for each image, such as its part: values int8 [n], what the words mean.
+    """Reads a list with one word for each image, such as its part; values int8 [n], as `meaning` says.
 
     Args and errors as for `read_numbers`.
     """
@@ -69,13 +70,14 @@ def read_words(source: str, path: Path, meaning: Mapping[str, int], *, head: boo
     with _opened(path) as file:
         count, header = _head(source, path, file) if head else (None, [])
         for number, line in enumerate(file, start=3 if head else 1):
-            # Split as bytes: a string would be split at Unicode's blanks too, which a file name may hold.
+            # Split as bytes: a string would also be split at Unicode's blanks, which a file name may hold.
             words = [word.decode(errors="replace") for word in line.split()]
             if not words:
                 continue
             if len(words) != 2 or words[1] not in meaning:
+                received = repr(shortened(" ".join(words)))
                 raise ValueError(
-                    f"{source}: {path}, line {number}: expected a file name and {_any_of(meaning)}, received {_short(words)}"
+                    f"{source}: {path}, line {number}: expected a file name and {_any_of(meaning)}, received {received}"
                 )
             names.append(words[0])
             values.append(meaning[words[1]])
@@ -84,7 +86,7 @@ def read_words(source: str, path: Path, meaning: Mapping[str, int], *, head: boo
 
 
 def same_order(source: str, first: Path, names: Sequence[str], other: Path, listed: Listed) -> np.ndarray:
-    """The values of another list, in the order of the names of the first; an error where they name different images."""
+    """The values of another list, in the order of the first list's names; ValueError if they name different images."""
     if listed.names == names:
         return listed.values
     row = {name: index for index, name in enumerate(listed.names)}
@@ -97,49 +99,23 @@ def same_order(source: str, first: Path, names: Sequence[str], other: Path, list
     return listed.values[[row[name] for name in names]]
 
 
-def check_files(source: str, root: Path, names: Sequence[str]) -> None:
-    """Raises FileNotFoundError, with how many and the first, unless all the names (with / between folders) are files there."""
-    # One listing per folder; 200,000 questions to the file system take minutes on network storage.
-    there: dict[str, set[str]] = {}
-    missing = []
-    for name in names:
-        folder, _, file = name.rpartition("/")
-        if folder not in there:
-            path = root / folder
-            there[folder] = set(os.listdir(path)) if path.is_dir() else set()
-        if file not in there[folder]:
-            missing.append(name)
-    if missing:
-        raise FileNotFoundError(
-            f"{source}: {len(missing)} of {len(names)} listed images are missing in {root}, the first: {missing[0]};"
-            " --skip_unreadable leaves them out, where they are no more than 1 %"
-        )
-
-
-def check_present(source: str, folder: Path, needed: Sequence[str], layout: str) -> None:
-    """Raises FileNotFoundError with what a folder lacks, and the layout that it must have."""
-    absent = [name for name in needed if not (folder / name).exists()]
-    if absent:
-        raise FileNotFoundError(f"{source}: data_dir must hold {layout}; {folder} lacks {', '.join(absent)}")
-
-
 def read_head(source: str, path: Path, lines: Sequence[str]) -> int:
-    """The number in the first of these lines, which says how many rows a list has."""
+    """The number in the first of these lines: how many rows the list has."""
     count = lines[0].removeprefix("\ufeff").strip() if lines else ""
     if not count.isdecimal():
-        raise ValueError(f"{source}: {path}: the first line must be the number of rows, received {_short([count])}")
+        raise ValueError(f"{source}: {path}: the first line must be the number of rows, received {shortened(count)!r}")
     return int(count)
 
 
-def check_count(source: str, path: Path, said: int, found: int, what: str) -> None:
+def check_count(source: str, path: Path, expected: int, rows: int, what: str) -> None:
     """Raises ValueError unless a list has as many rows as its first line says."""
-    if said != found:
-        cause = "the file is cut off, fetch it again" if found < said else "correct the number, or remove what was added"
-        raise ValueError(f"{source}: {path}: the first line says {said} {what}, but {found} follow: {cause}")
+    if expected != rows:
+        cause = "the file is cut off, fetch it again" if rows < expected else "correct the number, or remove what was added"
+        raise ValueError(f"{source}: {path}: the first line says {expected} {what}, but {rows} follow: {cause}")
 
 
 class _Block:
-    """Whole lines of a list, with where each word ends."""
+    """Complete lines of a list, with the place where each word ends."""
 
     def __init__(self, where: str, first_line: int, block: bytes, width: int, meaning: Mapping[int, int] | None) -> None:
         self._where, self._first_line, self._block, self._width, self._meaning = where, first_line, block, width, meaning
@@ -151,7 +127,9 @@ class _Block:
         wrong = np.flatnonzero((words != 0) & (words != width + 1))
         if wrong.size:
             received = (
-                f"{words[wrong[0]] - 1} values" if width > 1 else _short(block.split(b"\n")[wrong[0]].decode(errors="replace"))
+                f"{words[wrong[0]] - 1} values"
+                if width > 1
+                else repr(shortened(block.split(b"\n")[wrong[0]].decode(errors="replace")))
             )
             raise ValueError(f"{self._expected(int(wrong[0]))}, received {received}")
         self.lines = len(newlines)
@@ -174,17 +152,17 @@ class _Block:
             values = numbers.astype(dtype)
         else:
             values, known = np.zeros(numbers.size, dtype), np.zeros(numbers.size, bool)
-            for number, meant in self._meaning.items():
-                here = numbers == number
-                known |= here
-                np.putmask(values, here, meant)
+            for number, value in self._meaning.items():
+                equal = numbers == number
+                known |= equal
+                np.putmask(values, equal, value)
             sound &= known
         if not sound.all():
             row, column = divmod(int(np.flatnonzero(~sound)[0]), self._width)
             start, end = self._ends[row, column] + 1, self._ends[row, column + 1] + 1
             word = self._block[start:end].decode(errors="replace").strip()
             expected = self._expected(int(self._lines_with_words[row]))
-            raise ValueError(f"{expected}, received {_short([word])} as value {column + 1}")
+            raise ValueError(f"{expected}, received {shortened(word)!r} as value {column + 1}")
         return values.reshape(-1, self._width)
 
     def _expected(self, index: int) -> str:
@@ -194,8 +172,8 @@ class _Block:
 
 
 def _integers(text: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers whose last digits are at these places of the text, int32, and whether each word is one of up to 9 digits."""
-    last = text[at] - np.uint8(ZERO)  # below "0" it wraps around, to more than 9
+    """The numbers whose last digits are at these places of the text, int32, and whether each is a number of up to 9 digits."""
+    last = text[at] - np.uint8(ZERO)  # a byte below "0" wraps around to more than 9
     sound = last <= 9
     numbers = last.astype(np.int32)
     at = at - 1
@@ -207,7 +185,7 @@ def _integers(text: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         at[longer] -= 1
         longer = longer[text[at[longer]] - np.uint8(ZERO) <= 9]
     signed = text[at] == MINUS
-    # Before the digits and the sign there is nothing but a blank; a tenth digit is no blank either.
+    # A blank must stand before the digits and the sign; a tenth digit is none.
     sound &= text[at - signed] <= BLANK
     np.negative(numbers, out=numbers, where=signed)
     return numbers, sound
@@ -244,9 +222,3 @@ def _check_names(source: str, path: Path, names: Sequence[str], count: int | Non
 def _any_of(values: Mapping[int, int] | Mapping[str, int]) -> str:
     *others, last = map(str, values)
     return f"{', '.join(others)} or {last}"
-
-
-def _short(words: str | Sequence[str]) -> str:
-    text = words if isinstance(words, str) else " ".join(words)
-    text = text.strip()
-    return repr(text if len(text) <= 60 else f"{text[:57]}...")

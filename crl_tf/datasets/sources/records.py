@@ -1,9 +1,8 @@
-"""Images in TFRecord shards, as `preparing` writes them: opened by their index in seconds, read at random."""
+"""Images in TFRecord shards that `records.prepare` wrote: opened by their index in seconds, read at random."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,68 +10,73 @@ import numpy as np
 
 from crl_tf.datasets.source import SPLITS, Dataset, Records, Split
 from crl_tf.files import read_json
+from crl_tf.progress import SILENT, Progress
 from crl_tf.schema import AttributeSchema
 
 METADATA = "crl_tf.json"
-"""Written last: a folder that has it is whole."""
+"""Metadata, written last: a folder that has it is complete."""
 
 BEGUN = ".preparing"
-"""The folder of what is known of the shards so far, until all are there."""
+"""The folder of an unfinished preparation, with what is known of each finished shard."""
 
 FORMAT = 1
 
 
-def load_records(data_dir: str | None, *, verify: bool = False, advance: Callable[[int], None] | None = None) -> Dataset:
-    """Opens what `tools/prepare_dataset.py` (or `preparing.prepare`) has written, in the order of the dataset it was made of.
+def load_records(data_dir: str | None, *, verify: bool = False, progress: Progress = SILENT) -> Dataset:
+    """Opens what `tools/prepare_dataset.py` (or `records.prepare.prepare`) has written, in the order of the original dataset.
 
-    Only the index is read: labels, and where each image lies. Training from records therefore gives the same batches, byte for
-    byte, as from the image files, with the same seed.
+    Only the index is read: labels, and where each image lies. Training from records gives the same batches, byte for byte, as
+    training from the image files with the same seed.
 
     Args:
         data_dir: the folder that holds `crl_tf.json`, or one of the two above it if nothing else is prepared there.
         verify: also read every shard and compare its checksum; otherwise its size only.
-        advance: is told of the bytes of each shard that was verified.
+        progress: receives the progress of verifying, shard by shard.
     Returns:
         a dataset called "records": images as `Records`, labels int8 or int32 [n, L], the extras of the source.
     Raises:
         FileNotFoundError: if nothing is prepared in the folder, or a shard is missing.
-        ValueError: if preparing has not come to its end, or a shard or the index is damaged.
+        ValueError: if the preparation was not completed, or a shard or the index is damaged.
     """
     folder = find_prepared(data_dir)
     content = read_metadata(folder)
     try:
         schema = AttributeSchema.from_config(content["schema"])
-        splits = {split: _open(folder, content["splits"][split], verify, advance) for split in SPLITS}
+        parts = {split: content["splits"][split] for split in SPLITS}
+        shards = [shard for part in parts.values() for shard in part["shards"]]
+        for shard in progress.track(shards, "verifying shards") if verify else shards:
+            _check(folder / shard["file"], shard, verify)
+        splits = {split: _open(folder, part) for split, part in parts.items()}
     except (KeyError, TypeError) as error:
         raise ValueError(f"records: {folder / METADATA} is damaged ({error!r}): delete {folder} and prepare it again") from error
     return Dataset("records", schema, splits)
 
 
 def find_prepared(data_dir: str | Path | None) -> Path:
-    """The folder in or under `data_dir` that holds prepared records; the errors are those of `load_records`."""
+    """The folder in or below `data_dir` that holds prepared records; raises the errors of `load_records`."""
     if data_dir is None:
         raise ValueError("records: data_dir must be a folder that tools/prepare_dataset.py has written, received None")
     folder = Path(data_dir)
     levels = ("", "*/", "*/*/")
-    found = [path.parent for level in levels for path in sorted(folder.glob(level + METADATA))]
-    if len(found) > 1:
-        raise ValueError(f"records: data_dir must name one of {[str(path) for path in found]}, received {folder}")
-    if not found:
+    folders = [path.parent for level in levels for path in sorted(folder.glob(level + METADATA))]
+    if len(folders) > 1:
+        raise ValueError(f"records: data_dir must name one of {[str(path) for path in folders]}, received {folder}")
+    if not folders:
         begun = [path.parent for level in levels for path in sorted(folder.glob(level + BEGUN))]
         if begun:
             raise ValueError(
                 f"records: {begun[0]} was not prepared to its end: give tools/prepare_dataset.py the same command again"
             )
         raise FileNotFoundError(f"records: no {METADATA} in {folder} or up to two folders below: see tools/prepare_dataset.py")
-    return found[0]
+    return folders[0]
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
-    """What `crl_tf.json` of a prepared folder says, of a format that this version knows."""
+    """Reads `crl_tf.json` of a prepared folder; ValueError if its format is not that of this version."""
     content = read_json(folder / METADATA)
-    known = content.get("format") if isinstance(content, dict) else None
-    if known != FORMAT:
-        raise ValueError(f"records: {folder / METADATA} must be of format {FORMAT}, received {known}")
+    version = content.get("format") if isinstance(content, dict) else None
+    if version != FORMAT:
+        raise ValueError(f"records: {folder / METADATA} must be of format {FORMAT}, received {version}")
     return content
 
 
@@ -83,8 +87,8 @@ def checksum(path: Path) -> str:
 
 
 def pack_index(split: Split, where: Records) -> dict[str, np.ndarray]:
-    """The arrays of a split's index, as `np.savez` takes them without pickling; `_unpacked` is the inverse."""
-    # The narrowest type that holds the labels: a million rows of 40 are opened four times as fast.
+    """The arrays of a split's index, for `np.savez` without pickling; `_unpacked` is the inverse."""
+    # The narrowest type that holds the labels opens fastest.
     width = np.int8 if split.labels.max(initial=0) < 128 else np.int32
     arrays = {"labels": split.labels.astype(width), "shard": where.shard, "offset": where.offset, "length": where.length}
     for name, values in split.extras.items():
@@ -101,24 +105,20 @@ def _unpacked(arrays: dict[str, np.ndarray], shards: tuple[str, ...]) -> Split:
     return Split(where, arrays["labels"], extras)
 
 
-def _open(folder: Path, parts: dict[str, Any], verify: bool, advance: Callable[[int], None] | None) -> Split:
-    for shard in parts["shards"]:
-        _check(folder / shard["file"], shard, verify)
-        if advance is not None:
-            advance(shard["bytes"])
-    index = folder / parts["index"]["file"]
-    # A damaged index would train on wrong labels, silently; it is small.
-    _check(index, parts["index"], True)
+def _open(folder: Path, part: dict[str, Any]) -> Split:
+    index = folder / part["index"]["file"]
+    # A damaged index would train on wrong labels without an error, and it is small: always compared.
+    _check(index, part["index"], True)
     with np.load(index, allow_pickle=False) as arrays:
-        return _unpacked(dict(arrays), tuple(str(folder / shard["file"]) for shard in parts["shards"]))
+        return _unpacked(dict(arrays), tuple(str(folder / shard["file"]) for shard in part["shards"]))
 
 
-def _check(path: Path, facts: dict[str, Any], verify: bool) -> None:
+def _check(path: Path, expected: dict[str, Any], verify: bool) -> None:
     again = f"delete {path.parent} and prepare it again"
     if not path.is_file():
         raise FileNotFoundError(f"records: {path} is missing: {again}")
     size = path.stat().st_size
-    if size != facts["bytes"]:
-        raise ValueError(f"records: {path} is damaged, {facts['bytes']} bytes expected, received {size}: {again}")
-    if verify and checksum(path) != facts["blake2b"]:
+    if size != expected["bytes"]:
+        raise ValueError(f"records: {path} is damaged, {expected['bytes']} bytes expected, received {size}: {again}")
+    if verify and checksum(path) != expected["blake2b"]:
         raise ValueError(f"records: {path} is damaged, its checksum is another than when it was written: {again}")

@@ -24,16 +24,16 @@ CLASS_FILE = "classes.yaml"
 def load_xdomain(data_dir: str | os.PathLike[str] | None, *, seed: int = 0, check_images: bool = True) -> Dataset:
     """X-Domain from a manifest: nine labels of 6 to 55 classes, 155,467 / 10,000 / 80,000 images at random from the seed.
 
-    Its publisher hands the set out on request only (Chen et al., "Deep Domain Adaptation for Describing People Based on
-    Fine-Grained Clothing Attributes", CVPR 2015); there is nothing to download and no layout that everybody has. What is
-    read is a manifest that you write from what you were given: `manifest.csv` (or `manifest.parquet`) with the column `path`,
-    relative to the manifest's folder or absolute, and the columns `ATTRIBUTES`, which hold the names of the classes:
+    The publisher gives the set out on request only (Chen et al., "Deep Domain Adaptation for Describing People Based on
+    Fine-Grained Clothing Attributes", CVPR 2015), in no fixed layout. Write a manifest for it: `manifest.csv` (or
+    `manifest.parquet`) with the column `path`, relative to the manifest's folder or absolute, and the columns `ATTRIBUTES`, which
+    hold the names of the classes:
 
         path,Category,Colour,Collar,Button,Pattern,Shape,Length,Sleeve-Shape,Sleeve-Length
         images/000001.jpg,T-shirt,White,Round,Pullover,Solid,Slim,Regular,,Short
 
-    An empty cell is not annotated. Further columns are left alone. Classes are those that occur, sorted, unless `classes.yaml`
-    beside the manifest gives them (for any of the nine):
+    An empty cell is not annotated. Further columns are ignored. The classes are those that occur, sorted, unless `classes.yaml`
+    beside the manifest lists them (for any of the nine):
 
         Category: [T-shirt, Shirt, Suit]
         Length: [Short, Regular, Long]
@@ -43,7 +43,7 @@ def load_xdomain(data_dir: str | os.PathLike[str] | None, *, seed: int = 0, chec
     Args:
         data_dir: the manifest, or its folder.
         seed: of the split.
-        check_images: whether an image file that is missing is an error.
+        check_images: whether a missing image file is an error.
     Returns:
         images as file paths; labels int32 [n, 9], -1 = not annotated.
     Raises:
@@ -56,15 +56,15 @@ def load_xdomain(data_dir: str | os.PathLike[str] | None, *, seed: int = 0, chec
     labels: dict[str, Label] = {name: OneOf() for name in ATTRIBUTES}
     classes = path.parent / CLASS_FILE
     if classes.is_file():
-        given = parse_labels(OWNER, classes, read_yaml(OWNER, classes), "attributes")
-        unknown = [name for name in given if name not in labels]
+        listed = parse_labels(OWNER, classes, read_yaml(OWNER, classes), "attributes")
+        unknown = [name for name in listed if name not in labels]
         if unknown:
             raise ValueError(f"{OWNER}: {classes}: attributes must be some of {list(ATTRIBUTES)}, received {unknown}")
-        wrong = [name for name, label in given.items() if not isinstance(label, OneOf)]
+        wrong = [name for name, label in listed.items() if not isinstance(label, OneOf)]
         if wrong:
             raise ValueError(f"{OWNER}: {classes}: {wrong[0]} must be a list of classes, or nothing")
-        labels |= given
-    # Any shares, so that no column is taken for the split: that is drawn below, in exact sizes.
+        labels |= listed
+    # Shares, so that no column is used as the split, which is drawn below in exact sizes.
     images = read_labelled_images(OWNER, path, TableSchema(split=SHARES, labels=labels), check_images=check_images)
 
     def draw(labels: np.ndarray) -> dict[str, np.ndarray]:

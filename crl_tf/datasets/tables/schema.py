@@ -1,4 +1,4 @@
-"""The YAML that says what the columns of a table mean; every key of it can be left out."""
+"""Reads the YAML that says what the columns of a table mean. Every key is optional."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from crl_tf.datasets.source import SPLITS
+from crl_tf.datasets.text import shortened
 
 SPLIT_NAMES = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
@@ -45,10 +46,10 @@ Label = OneOf | Binary | MultiHot
 class TableSchema:
     """What the columns mean.
 
-    path: the column of the image paths. root: the folder that relative ones start at, itself relative to the table's folder.
+    path: the column of the image paths. root: the folder of relative paths, itself relative to the table's folder.
     split: the column of the splits, or shares of a seeded split; None: the column `split` if there is one, else `SHARES`.
     group: a column whose equal values stay in one split; None: the column `group` if there is one.
-    missing: values that mean that nothing is annotated. labels: by column; None: every column that is nothing else.
+    missing: values that mean not annotated. labels: by column; None: every column that has no other meaning.
     ignore: columns that are not labels.
     """
 
@@ -65,7 +66,7 @@ KEYS = ("path", "root", "split", "group", "missing", "labels", "ignore")
 
 
 class _TextLoader(yaml.BaseLoader):
-    """All values as they are written: YAML would make a number of 01 and a truth value of No, and the table has texts."""
+    """Loads all values as text: YAML would make a number of 01 and a truth value of No, but the table has text."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
@@ -79,13 +80,13 @@ def read_yaml(owner: str, path: Path) -> dict[str, Any]:
     """A YAML file whose content is a mapping, all values as text.
 
     Raises:
-        FileNotFoundError: if it is not there.
-        ValueError: if it is no YAML (with the line), or no mapping.
+        FileNotFoundError: if the file is missing.
+        ValueError: if it is not YAML (with the line), or not a mapping.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{owner}: no file {path}")
     try:
-        # BaseLoader builds nothing but texts, lists and mappings.
+        # BaseLoader builds only texts, lists and mappings.
         content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_TextLoader)
     except yaml.MarkedYAMLError as error:
         line = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
@@ -117,15 +118,15 @@ def read_table_schema(owner: str, path: Path) -> TableSchema:
     Values are texts as in the table, whether quoted or not: No stays No, 01 stays 01.
 
     Raises:
-        FileNotFoundError: if the file is not there.
-        ValueError: for an unknown key or a value of another kind.
+        FileNotFoundError: if the file is missing.
+        ValueError: for an unknown key or a value of a wrong kind.
     """
     content = read_yaml(owner, path)
     where = f"{owner}: {path}"
     unknown = [key for key in content if key not in KEYS]
     if unknown:
         raise ValueError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(KEYS)}")
-    # A key with nothing behind it is as good as none.
+    # A key without a value counts as absent.
     content = {key: value for key, value in content.items() if value != ""}
     for key in ("path", "root", "group"):
         if not isinstance(content.get(key, ""), str):
@@ -142,7 +143,7 @@ def read_table_schema(owner: str, path: Path) -> TableSchema:
 
 
 def parse_labels(owner: str, path: Path, content: Any, key: str) -> dict[str, Label]:
-    """What the YAML says of each label, by its column; `key` is what errors call the mapping."""
+    """The labels that the YAML describes, by column; `key` is the name of the mapping in errors."""
     where = f"{owner}: {path}: {key}"
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{where} must be a mapping of columns to their classes, received {_shown(content)}")
@@ -194,5 +195,4 @@ def _shares(where: str, value: Any) -> dict[str, float]:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:97]}..."
+    return shortened(repr(value), 100)

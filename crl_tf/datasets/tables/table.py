@@ -1,4 +1,4 @@
-"""Tables of text in CSV or Parquet, a million rows in seconds: each column as its distinct values and codes into them."""
+"""Reads tables of text in CSV or Parquet: each column as its distinct values and codes into them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 BLOCK = 1 << 23
-"""Bytes of CSV at a time; a row must fit in."""
+"""Bytes of CSV that are read at a time; a row must fit in."""
 EXACT = 2.0**53
-"""Up to here every whole number is a float64."""
+"""The largest number up to which a float64 holds every whole number."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """Distinct values of a column, space around them dropped, and which of them each row has.
+    """A column as its distinct values, without the space around them, and the place of each row's value among them.
 
-    values: those that occur, in no order. codes: int32 [n], the place of a row's value; -1 for a null.
+    values: those that occur, in no order. codes: int32 [n], places in `values`; -1 for a null.
     """
 
     values: tuple[str, ...]
@@ -40,7 +40,7 @@ class Column:
 class Table:
     """Some columns of a file.
 
-    owner: the dataset whose table it is, which its errors begin with.
+    owner: the dataset that the table belongs to; errors begin with it.
     """
 
     owner: str
@@ -51,16 +51,16 @@ class Table:
         return len(next(iter(self.columns.values())))
 
     def where(self, row: int) -> str:
-        """What to call a row, counted from 0, in an error: the line of a CSV on which it begins, else its number from 1."""
+        """What errors call a row, counted from 0: the line of a CSV on which it begins, else its number from 1."""
         if not _is_parquet(self.path):
-            # Only errors ask, so that nothing has to know of lines while a million rows are read.
+            # Only errors ask: reading the table does not count lines.
             line = next((line for line, _ in islice(_csv_rows(self.owner, self.path), row + 1, None)), None)
             if line is not None:
                 return f"line {line}"
         return f"row {row + 1}"
 
     def error(self, message: str, row: int | None = None) -> ValueError:
-        """The ValueError that names the file, and the row where there is one to name."""
+        """A ValueError that names the file, and the row if one is given."""
         place = "" if row is None else f", {self.where(row)}"
         return ValueError(f"{self.owner}: {self.path}{place}: {message}")
 
@@ -90,12 +90,12 @@ class Table:
         encoded = encoded.unify_dictionaries().combine_chunks()
         values = pc.utf8_trim_whitespace(encoded.dictionary.cast(pa.string())).to_pylist()
         codes = pc.fill_null(encoded.indices, -1).to_numpy().astype(np.int32, copy=False)
-        # A dictionary may hold values that no row has, one value twice once space is dropped, and a null.
+        # A dictionary may hold values that no row has, values that differ in space only, and a null.
         used = np.bincount(codes + 1, minlength=len(values) + 1)[1:] > 0
         places: dict[str, int] = {}
         recode = [
-            places.setdefault(value, len(places)) if value is not None and there else -1
-            for value, there in zip(values, used.tolist(), strict=True)
+            places.setdefault(value, len(places)) if value is not None and occurs else -1
+            for value, occurs in zip(values, used.tolist(), strict=True)
         ]
         if recode != list(range(len(values))):
             codes = np.array([*recode, -1], np.int32)[codes]
@@ -107,14 +107,14 @@ class Table:
         values = pc.fill_null(numbers, 0.0).to_numpy()
         wrong = np.flatnonzero(~((np.trunc(values) == values) & (np.abs(values) <= EXACT)))
         if wrong.size:
-            found = values[wrong[0]]
-            advice = "write null where nothing is annotated" if np.isnan(found) else "a class is text or a whole number"
-            raise self.error(f"column {name!r} holds {'NaN' if np.isnan(found) else found}; {advice}", int(wrong[0]))
+            value = values[wrong[0]]
+            advice = "write null where nothing is annotated" if np.isnan(value) else "a class is text or a whole number"
+            raise self.error(f"column {name!r} holds {'NaN' if np.isnan(value) else value}; {advice}", int(wrong[0]))
         return numbers.cast(pa.int64())
 
 
 def find_table(owner: str, data_dir: str | os.PathLike[str] | None, stem: str) -> Path:
-    """The table that `data_dir` is, or holds as `stem`.csv or `stem`.parquet.
+    """The path of the table: `data_dir` itself, or `stem`.csv or `stem`.parquet in it.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -129,15 +129,15 @@ def find_table(owner: str, data_dir: str | os.PathLike[str] | None, stem: str) -
         if not os.path.isfile(data_dir):
             raise FileNotFoundError(f"{owner}: no file {data_dir}")
         return Path(data_dir)
-    there = [name for name in names if (Path(data_dir) / name).is_file()]
-    if not there:
+    present = [name for name in names if (Path(data_dir) / name).is_file()]
+    if not present:
         raise FileNotFoundError(
             f"{owner}: no file {Path(data_dir) / names[0]}, nor {names[1]} beside it; a table of another name is"
             " itself the data_dir"
         )
-    if len(there) == 2:
+    if len(present) == 2:
         raise ValueError(f"{owner}: {data_dir} holds {names[0]} and {names[1]}; name one of them as data_dir")
-    return Path(data_dir) / there[0]
+    return Path(data_dir) / present[0]
 
 
 def column_names(owner: str, path: Path) -> list[str]:
@@ -171,7 +171,7 @@ def column_names(owner: str, path: Path) -> list[str]:
 
 
 def read_table(owner: str, path: Path, names: Sequence[str], texts: Sequence[str]) -> Table:
-    """Reads the named columns; those in `texts` will be asked for as texts, the others as categories.
+    """Reads the named columns: those in `texts` for `Table.texts`, the others for `Table.categories`.
 
     Raises:
         ValueError: if the file is malformed (a CSV: with the line), or has no row.
@@ -188,7 +188,7 @@ def _read_parquet(owner: str, path: Path, names: Sequence[str], texts: Sequence[
         schema = pq.read_schema(path)
         raw = {name.strip(): name for name in schema.names}
         encoded = [raw[n] for n in names if n not in texts and _is_text(schema.field(raw[n]).type)]
-        # A file by itself, with no partitions read into its folder's name.
+        # ParquetFile reads no partitions into the folder's name.
         with pq.ParquetFile(path, read_dictionary=encoded) as file:
             table = file.read(columns=[raw[name] for name in names])
     except (pa.ArrowException, OSError) as error:
@@ -212,12 +212,12 @@ def _read_csv(owner: str, path: Path, names: Sequence[str], texts: Sequence[str]
             ),
         )
     except pa.ArrowException as error:
-        # Arrow does not say on which line.
+        # Arrow does not name the line.
         if _check_csv(owner, path, len(header)) == 0:
             raise ValueError(f"{owner}: {path} holds no row below its header") from error
         raise ValueError(f"{owner}: {path}: {_one_line(error)}") from error
     columns = {name: table.column(raw[name]) for name in names}
-    # A quotation mark left open swallows lines, which Arrow takes as it comes.
+    # A quotation mark that is not closed swallows lines, which Arrow accepts.
     if any(_holds_line_break(chunk) for column in columns.values() for chunk in column.chunks):
         _check_csv(owner, path, len(header))
     return columns
@@ -229,7 +229,7 @@ def _holds_line_break(values: pa.Array) -> bool:
 
 
 def _check_csv(owner: str, path: Path, width: int) -> int:
-    """Reads every row again, slowly and strictly, for the line of what is wrong with one; returns how many there are."""
+    """Reads every row again, slowly and strictly, to raise an error with the line; returns the number of rows."""
     count = 0
     for line, row in islice(_csv_rows(owner, path), 1, None):
         if len(row) != width:
@@ -239,7 +239,7 @@ def _check_csv(owner: str, path: Path, width: int) -> int:
 
 
 def _csv_rows(owner: str, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Every row that is not an empty line, the header first, and the line on which it begins."""
+    """Every row that is not an empty line, the header first, with the line on which it begins."""
     # utf-8-sig: spreadsheets put a byte order mark before the first column's name.
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, strict=True)
@@ -250,7 +250,7 @@ def _csv_rows(owner: str, path: Path) -> Iterator[tuple[int, list[str]]]:
             except csv.Error as error:
                 raise ValueError(f"{owner}: {path}, line {line}: {error}") from error
             except UnicodeDecodeError as error:
-                # The file is decoded in pieces, ahead of its lines.
+                # The file is decoded in blocks, ahead of its lines.
                 raise ValueError(f"{owner}: {path}, after line {line - 1}: {error}; save it as UTF-8") from error
             if row is None:
                 return

@@ -8,6 +8,7 @@ import image_zoo
 import numpy as np
 import pytest
 import tensorflow as tf
+from dataset_files import RecordedProgress
 
 from crl_tf.datasets.images import check as checking
 from crl_tf.datasets.images.check import check_images, duplicates, image_names, without_unreadable
@@ -70,9 +71,9 @@ def dataset_of(train, **others):
 def test_exactly_what_the_pipeline_raises_for_is_found(tmp_path, monkeypatch):
     split, names, reasons = zoo(tmp_path / "ä b")
     monkeypatch.setattr(checking, "CHUNK", 7)
-    seen = []
-    checked = check_images(split, image_size=(8, 8), advance=seen.append)
-    assert sum(seen) == len(split) and max(seen) <= 7
+    progress = RecordedProgress()
+    checked = check_images(split, image_size=(8, 8), progress=progress, what="reading train")
+    assert progress.done == progress.totals == {"reading train": len(split)}
     assert {names[p.index]: p.reason.startswith(reasons[names[p.index]]) for p in checked.unreadable} == dict.fromkeys(
         reasons, True
     )

@@ -13,8 +13,7 @@ from image_zoo import HEIGHT, WIDTH, as_seen, encoded, exif, picture, with_segme
 from PIL import Image, ImageOps
 
 from crl_tf.datasets.images import decode as decoding
-from crl_tf.datasets.images.decode import decode, decode_images, fault, read_images
-from crl_tf.datasets.images.headers import read_header
+from crl_tf.datasets.images.decode import decode, decode_images, fault, read_header, read_images
 
 READABLE, UNREADABLE = image_zoo.readable(), image_zoo.unreadable()
 
@@ -123,6 +122,42 @@ def test_nonsense_in_exif_is_upright(body):
     np.testing.assert_array_equal(same, decode(tf.constant(jpeg), (HEIGHT, WIDTH)))
 
 
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "JPEG"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_that_pillow_writes_turns_images_of_every_form(form, orientation):
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    content = encoded(picture(90, 160), form, exif=tags, **({"lossless": True} if form == "WEBP" else {}))
+    image = decode(tf.constant(content), (200, 200)).numpy()
+    seen = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content)))).astype(int)
+    assert image.shape == seen.shape and read_header(content).upright_size == image.shape[:2]
+    largest, mean = TOLERANCE["jpg" if form == "JPEG" else "png"]
+    assert np.abs(image - seen).max() <= largest and np.abs(image - seen).mean() <= mean
+
+
+def test_python_is_called_only_for_what_the_graph_cannot_decide(monkeypatch):
+    called = []
+    for name in ("_branch_by_header", "_decode_in_python"):
+        function = getattr(decoding, name)
+        monkeypatch.setattr(decoding, name, lambda *a, name=name, function=function: called.append(name) or function(*a))
+    jpeg = encoded(picture(), "JPEG")
+    upright, turned = (with_segment(jpeg, 0xE1, exif(orientation)) for orientation in (1, 6))
+    profile = with_segment(jpeg, 0xE2, b"ICC_PROFILE\0\1\1" + bytes(3000), at=20)
+    expected = {
+        jpeg: [],
+        profile: [],
+        READABLE["colours.png"]: [],
+        upright: ["_branch_by_header"],
+        turned: ["_branch_by_header", "_decode_in_python"],
+        READABLE["film.gif"]: ["_decode_in_python"],
+        READABLE["lossy.webp"]: ["_decode_in_python"],
+    }
+    for content, names in expected.items():
+        called.clear()
+        decode(tf.constant(content), (8, 8))
+        assert called == names
+
+
 def test_bytes_that_look_like_an_orientation_turn_nothing():
     jpeg = encoded(picture(), "JPEG", quality=95)
     for marker, body in ((0xFE, exif(6)), (0xE2, b"ICC_PROFILE\0" + exif(6))):
@@ -139,8 +174,10 @@ def test_python_and_the_graph_decode_to_the_same_bytes(monkeypatch):
     monkeypatch.setattr(decoding, "_decode_in_python", lambda *a: called.append(1) or in_python(*a))
     decode_images(tf.constant(contents), tf.constant([""] * 5), (55, 47))
     assert not called
-    monkeypatch.setattr(decoding, "_PLAIN_JPEG", "never")
-    monkeypatch.setattr(decoding, "_TURNED", r"(?s)\C*")
+    # Every JPEG may have EXIF, none of which is found upright.
+    monkeypatch.setattr(decoding, "_EXIF", r"(?s)\C*")
+    monkeypatch.setattr(decoding, "_branch_by_header", lambda *_: np.int32(4))
+    contents = [with_segment(content, 0xFE, b"a comment") for content in contents]
     np.testing.assert_array_equal(decode_images(tf.constant(contents), tf.constant([""] * 5), (55, 47)), plain)
     assert len(called) == 5
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from dataset_files import write_image
+from dataset_files import RecordedProgress, write_image
 from PIL import Image
 
 from crl_tf.datasets.records import builders
@@ -188,15 +188,14 @@ class Stopped(BaseException):
 
 def test_goes_on_where_it_was_stopped_to_identical_files(source, tmp_path):
     whole = contents(prepare(source, tmp_path / "whole", shard_bytes=300, seed=3))
-    done = []
 
-    def stop(count):
-        done.append(count)
-        if sum(done) >= 7:
+    def stop():
+        if progress.done["writing shards"] >= 5:
             raise Stopped
 
+    progress = RecordedProgress(stop)
     with pytest.raises(Stopped):
-        prepare(source, tmp_path / "out", shard_bytes=300, seed=3, advance=stop)
+        prepare(source, tmp_path / "out", shard_bytes=300, seed=3, progress=progress)
     folder = tmp_path / "out" / "crl_mine" / "1.0.0"
     begun = {path.name: path.stat().st_mtime_ns for path in folder.glob("crl_mine-*")}
     assert 1 < len(begun) < len(list((tmp_path / "whole").rglob("crl_mine-*")))
@@ -208,23 +207,21 @@ def test_goes_on_where_it_was_stopped_to_identical_files(source, tmp_path):
     # As a process that was killed leaves it: half a file, and a shard of which nothing was noted.
     (folder / ".partial-0123-crl_mine-train.tfrecord-00004-of-00009").write_bytes(b"half")
     (folder / BEGUN / f"{sorted(begun)[0]}.json").unlink()
-    done.clear()
-    prepare(source, tmp_path / "out", shard_bytes=300, seed=3, advance=done.append)
-    assert sum(done) == 16
+    progress = RecordedProgress()
+    prepare(source, tmp_path / "out", shard_bytes=300, seed=3, progress=progress)
+    assert progress.done == progress.totals == {"writing shards": len(list(folder.glob("crl_mine-*")))}
     assert contents(folder) == whole
     assert not (folder / BEGUN).exists()
     kept = [name for name, time in begun.items() if (folder / name).stat().st_mtime_ns == time]
     assert len(kept) == len(begun) - 1
 
-    done.clear()
     times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    prepare(source, tmp_path / "out", shard_bytes=300, seed=3, advance=done.append)
-    assert done == [16]
+    prepare(source, tmp_path / "out", shard_bytes=300, seed=3)
     assert times == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
 
 
 def test_does_not_go_on_with_another_dataset(source, tmp_path):
-    def stop(count):
+    def stop():
         raise Stopped
 
     def other_size(folder):
@@ -246,7 +243,7 @@ def test_does_not_go_on_with_another_dataset(source, tmp_path):
     )
     prepare(source, tmp_path / "whole", shard_bytes=300)
     with pytest.raises(Stopped):
-        prepare(source, tmp_path / "begun", shard_bytes=300, advance=stop)
+        prepare(source, tmp_path / "begun", shard_bytes=300, progress=RecordedProgress(stop))
     for other, settings in others:
         dataset = other()
         for folder in ("whole", "begun"):
@@ -282,13 +279,13 @@ def test_bad_arguments_and_folders(source, tmp_path):
 
 
 def test_two_at_once(source, tmp_path):
-    def second(count):
+    def second():
         with pytest.raises(ValueError, match=r"^prepare: another process is writing to .*1\.0\.0$"):
             prepare(source, tmp_path / "out")
         raise Stopped
 
     with pytest.raises(Stopped):
-        prepare(source, tmp_path / "out", advance=second)
+        prepare(source, tmp_path / "out", progress=RecordedProgress(second))
     prepare(source, tmp_path / "out")
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from dataset_files import RecordedProgress
 
-from crl_tf.datasets.sources import celeba_download
+from crl_tf.datasets.sources import celeba
 from crl_tf.datasets.sources.celeba import load_celeba
 from crl_tf.datasets.sources.cifar100 import load_cifar100, load_cifar100_bln, load_cifar100_imb
 
@@ -26,7 +27,7 @@ def tfds_dir(tmp_path_factory):
             for i in range(size):
                 features = {
                     "image": np.full((218, 178, 3), 80 * number + 10 * i, np.uint8),
-                    "landmarks": {name: 100 * number + 10 * i + c for c, name in enumerate(celeba_download.COORDINATES)},
+                    "landmarks": {name: 100 * number + 10 * i + c for c, name in enumerate(celeba.COORDINATES)},
                     "attributes": {name: (name == "Bald") == (i == 0) for name in builder.info.features["attributes"]},
                     "identity": {"Identity_No": 1000 * number + i},
                 }
@@ -51,7 +52,7 @@ def tfds_dir(tmp_path_factory):
 
 
 def test_from_tfds(tfds_dir):
-    folder = celeba_download.lay_out_from_tfds(str(tfds_dir))
+    folder = celeba.lay_out_from_tfds(str(tfds_dir))
     dataset = load_celeba(str(folder))
     assert [len(s) for s in dataset.splits.values()] == [3, 2, 1]
     assert len(dataset.schema) == 40
@@ -71,24 +72,26 @@ def test_from_tfds(tfds_dir):
     # Nothing but the whole folder stays, and a second call takes it as it is.
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
     before = folder.stat().st_mtime_ns
-    assert celeba_download.lay_out_from_tfds(str(tfds_dir)) == folder
+    assert celeba.lay_out_from_tfds(str(tfds_dir)) == folder
     assert folder.stat().st_mtime_ns == before
 
 
 def test_interrupted_layout_is_not_taken_for_whole(tfds_dir, tmp_path, monkeypatch):
     shutil.copytree(tfds_dir / "celeb_a", tmp_path / "celeb_a")
-    write = celeba_download._write_layout
+    write = celeba._write_layout
 
-    def interrupted(builder, folder):
-        write(builder, folder)
+    def interrupted(builder, folder, progress):
+        write(builder, folder, progress)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(celeba_download, "_write_layout", interrupted)
+    monkeypatch.setattr(celeba, "_write_layout", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        celeba_download.lay_out_from_tfds(str(tmp_path))
+        celeba.lay_out_from_tfds(str(tmp_path))
     assert list((tmp_path / "crl_tf").iterdir()) == []
-    monkeypatch.setattr(celeba_download, "_write_layout", write)
-    assert len(load_celeba(str(tmp_path), download=True).splits["train"]) == 3
+    monkeypatch.setattr(celeba, "_write_layout", write)
+    progress = RecordedProgress()
+    assert len(load_celeba(str(tmp_path), download=True, progress=progress).splits["train"]) == 3
+    assert progress.done == progress.totals == {"writing train": 3, "writing validation": 2, "writing test": 1}
 
 
 @pytest.mark.parametrize("load", [load_celeba, load_cifar100, load_cifar100_imb, load_cifar100_bln])

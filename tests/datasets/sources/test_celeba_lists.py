@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from crl_tf.datasets.sources import lists
+from crl_tf.datasets.sources.files import check_images_present
 
 
 def line_by_line(text, head, meaning):
@@ -71,6 +72,6 @@ def test_files_are_looked_for_in_their_folders(tmp_path):
     for name in ("a/1.jpg", "a/b/2.jpg", "3.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    lists.check_files("source", tmp_path, ["3.jpg", "a/b/2.jpg", "a/1.jpg"])
+    check_images_present("source", tmp_path, ["3.jpg", "a/b/2.jpg", "a/1.jpg"])
     with pytest.raises(FileNotFoundError, match=r"source: 3 of 4 listed images are missing in .*, the first: a/2\.jpg"):
-        lists.check_files("source", tmp_path, ["a/1.jpg", "a/2.jpg", "c/1.jpg", "1.jpg"])
+        check_images_present("source", tmp_path, ["a/1.jpg", "a/2.jpg", "c/1.jpg", "1.jpg"])

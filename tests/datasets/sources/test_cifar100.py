@@ -8,7 +8,7 @@ import pytest
 
 from crl_tf.datasets import load_dataset
 from crl_tf.datasets.sources import cifar100
-from crl_tf.datasets.sources.longtail import choose_per_class
+from crl_tf.datasets.sources.cifar100 import choose_per_class
 from crl_tf.imbalance import class_counts, imbalance_ratio
 
 

@@ -1,0 +1,77 @@
+"""The table of datasets, and loading one by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from crl_tf.datasets.source import Dataset
+from crl_tf.datasets.sources.attribute_csv import load_attribute_csv
+from crl_tf.datasets.sources.celeba import load_celeba
+from crl_tf.datasets.sources.cifar100 import load_cifar100, load_cifar100_bln, load_cifar100_imb
+from crl_tf.datasets.sources.deepfashion import load_deepfashion
+from crl_tf.datasets.sources.handwriting import load_handwriting
+from crl_tf.datasets.sources.records import load_records
+from crl_tf.datasets.sources.xdomain import load_xdomain
+from crl_tf.progress import SILENT, Progress
+
+
+class Row(NamedTuple):
+    """One dataset: `load(data_dir, **options)` with those options of `load_dataset` that are named in `uses`."""
+
+    load: Callable[..., Dataset]
+    uses: tuple[str, ...] = ()
+
+
+DATASETS: dict[str, Row] = {
+    "handwriting": Row(load_handwriting, ("seed",)),
+    "celeba": Row(load_celeba, ("download", "check_images", "progress")),
+    "deepfashion": Row(load_deepfashion, ("check_images",)),
+    "xdomain": Row(load_xdomain, ("seed", "check_images")),
+    "cifar100": Row(load_cifar100, ("seed", "download")),
+    "cifar100_imb": Row(load_cifar100_imb, ("seed", "gamma", "download")),
+    "cifar100_bln": Row(load_cifar100_bln, ("seed", "gamma", "download")),
+    "attribute_csv": Row(load_attribute_csv, ("seed", "schema", "check_images")),
+    "records": Row(load_records),
+}
+
+
+def load_dataset(
+    name: str,
+    *,
+    data_dir: str | None = None,
+    seed: int = 0,
+    gamma: float = 1.0,
+    download: bool = False,
+    schema: str | None = None,
+    check_images: bool = True,
+    progress: Progress = SILENT,
+) -> Dataset:
+    """Loads a dataset by name. An option that the dataset does not use (see `DATASETS`) has no effect.
+
+    Args:
+        name: a key of `DATASETS`.
+        data_dir: the folder with the publisher's files. `handwriting` is embedded and takes none; the others need one, or
+            `download`.
+        seed: of everything random: handwriting, CIFAR-100's validation images and long tails, splits that no list gives.
+        gamma: exponent of the power law of Sec. 4.3, for cifar100_imb and cifar100_bln.
+        download: fetch through tensorflow-datasets (celeba, cifar100 and its two relatives), into `data_dir` if given.
+        schema: a YAML file that says what the columns of `attribute_csv` mean.
+        check_images: whether a missing image file is an error; without it, a list is enough.
+        progress: receives the progress of long steps.
+    Raises:
+        ValueError: for an unknown name or malformed files.
+        FileNotFoundError: for missing files.
+    """
+    if name not in DATASETS:
+        raise ValueError(f"load_dataset: name must be one of {sorted(DATASETS)}, received {name!r}")
+    options = {
+        "seed": seed,
+        "gamma": gamma,
+        "download": download,
+        "schema": schema,
+        "check_images": check_images,
+        "progress": progress,
+    }
+    row = DATASETS[name]
+    return row.load(data_dir, **{option: options[option] for option in row.uses})

@@ -1,0 +1,25 @@
+"""Text of other people's files and long lists of names, short enough for one line of an error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """The text on one line of at most so many characters.
+
+    >>> shortened("a  long\\nline", 8)
+    'a lon...'
+    """
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def listed(items: Iterable[object], most: int = 3) -> str:
+    """The first items as text, and dots if there are more.
+
+    >>> listed(["a", "b", "c"], 2)
+    'a, b, ...'
+    """
+    names = [str(item) for item in items]
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
