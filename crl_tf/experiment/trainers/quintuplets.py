@@ -124,26 +124,15 @@ def find_quintuplets(features: np.ndarray, clusters: Clusters) -> Quintuplets:
 
 def _neighbours(distance: np.ndarray, anchors: np.ndarray, cluster: slice, of_class: slice) -> list[np.ndarray | None]:
     """The four neighbours of anchors of one cluster, None for what the cluster lacks; overwrites distance [anchors, n]."""
-    n = distance.shape[1]
-    nearest_other = _nearest(distance, [slice(0, of_class.start), slice(of_class.stop, n)])
-    outside = _nearest(distance, [slice(of_class.start, cluster.start), slice(cluster.stop, of_class.stop)])
+    size, class_size = cluster.stop - cluster.start, of_class.stop - of_class.start
     distance[np.arange(len(anchors)), anchors] = -np.inf  # never the farthest, unless there is no other
-    within, farthest = (
-        part.start + distance[:, part].argmax(axis=1) if part.stop - part.start > 1 else None for part in (cluster, of_class)
-    )
+    within = cluster.start + distance[:, cluster].argmax(axis=1) if size > 1 else None
+    farthest = of_class.start + distance[:, of_class].argmax(axis=1) if class_size > 1 else None
+    distance[:, cluster] = np.inf
+    outside = of_class.start + distance[:, of_class].argmin(axis=1) if class_size > size else None
+    distance[:, of_class] = np.inf
+    nearest_other = distance.argmin(axis=1) if distance.shape[1] > class_size else None
     return [within, outside, farthest, nearest_other]
-
-
-def _nearest(distance: np.ndarray, parts: list[slice]) -> np.ndarray | None:
-    nearest, least = None, None
-    for part in parts:
-        if part.start == part.stop:
-            continue
-        place = distance[:, part].argmin(axis=1) + part.start
-        value = np.take_along_axis(distance, place[:, np.newaxis], axis=1)[:, 0]
-        nearest = place if nearest is None else np.where(value < least, place, nearest)
-        least = value if least is None else np.minimum(value, least)
-    return nearest
 
 
 def draw_anchors(classes: np.ndarray, usable: np.ndarray, *, batches: int, size: int, rng: np.random.Generator) -> np.ndarray:

@@ -57,22 +57,17 @@ DEEPFASHION = (2,) * 1000
 CIFAR = (100,)
 
 NETWORKS: dict[str, Network] = {
-    "deepid2": Network(deepid2.deepid2, branches(64), (55, 47), CELEBA, deepid2.SMALLEST_SIDE),
-    "mtct": Network(mtct.mtct, branches(*mtct.BRANCH), (227, 227), XDOMAIN, mtct.SMALLEST_SIDE),
-    "cifarnet": Network(cifarnet.cifarnet, branches(64), (32, 32), CIFAR, cifarnet.SMALLEST_SIDE),
-    "resnet32": Network(resnet32.resnet32, linear, (32, 32), CIFAR, resnet32.SMALLEST_SIDE),
-    "densenet": Network(densenet.densenet, linear, (32, 32), CIFAR, densenet.SMALLEST_SIDE),
+    "deepid2": Network(deepid2.deepid2, branches(64), (55, 47), CELEBA, 32),
+    "mtct": Network(mtct.mtct, branches(256, 64), (227, 227), XDOMAIN, 32),
+    "cifarnet": Network(cifarnet.cifarnet, branches(64), (32, 32), CIFAR, 8),
+    "resnet32": Network(resnet32.resnet32, linear, (32, 32), CIFAR, 8),
+    "densenet": Network(densenet.densenet, linear, (32, 32), CIFAR, 8),
     "resnet50": Network(
-        resnet50.resnet50,
-        linear,
-        (224, 224),
-        DEEPFASHION,
-        resnet50.SMALLEST_SIDE,
-        preprocess=lambda images: ApplicationInput("resnet")(images),
+        resnet50.resnet50, linear, (224, 224), DEEPFASHION, 32, preprocess=lambda images: ApplicationInput("resnet")(images)
     ),
-    "anet": Network(anet.anet, linear, (55, 47), CELEBA, anet.SMALLEST_SIDE, linear_svm=True),
-    "panda": Network(panda.panda, linear, (112, 92), CELEBA, panda.SMALLEST_SIDE, parts=True),
-    "darn": Network(darn.darn, branches(*darn.BRANCH), (227, 227), XDOMAIN, darn.SMALLEST_SIDE),
-    "ddan": Network(ddan.ddan, branches(*ddan.BRANCH), (227, 227), XDOMAIN, ddan.SMALLEST_SIDE),
-    "fashionnet": Network(fashionnet.fashionnet, linear, (224, 224), XDOMAIN, fashionnet.SMALLEST_SIDE),
+    "anet": Network(anet.anet, linear, (55, 47), CELEBA, 16, linear_svm=True),
+    "panda": Network(panda.panda, linear, (112, 92), CELEBA, 32, parts=True),
+    "darn": Network(darn.darn, branches(64), (227, 227), XDOMAIN, 32),
+    "ddan": Network(ddan.ddan, branches(64), (227, 227), XDOMAIN, 32),
+    "fashionnet": Network(fashionnet.fashionnet, linear, (224, 224), XDOMAIN, 32),
 }

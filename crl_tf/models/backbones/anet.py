@@ -7,8 +7,6 @@ from keras import layers
 
 from crl_tf.models.heads import scaled
 
-SMALLEST_SIDE = 16
-
 
 def anet(images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor:
     """Four convolutions, the first three pooled, and one fully connected layer: features for a linear SVM per label.

@@ -7,8 +7,6 @@ from keras import layers
 
 from crl_tf.models.heads import scaled
 
-SMALLEST_SIDE = 8
-
 
 def cifarnet(images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor:
     """Three 5x5 convolutions, each pooled 3x3 with stride 2.

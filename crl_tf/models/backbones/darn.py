@@ -8,14 +8,9 @@ from keras import layers
 from crl_tf.models.backbones import nin
 from crl_tf.models.heads import scaled
 
-SMALLEST_SIDE = nin.SMALLEST_SIDE
-
-BRANCH = (64,)
-"""Units of the layer of each label before its logits."""
-
 
 def darn(images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor:
-    """NIN units and two fully connected layers for all labels; each label has a branch (`BRANCH`) on them.
+    """NIN units and two fully connected layers for all labels; each label has a branch of 64 units on them.
 
     Differs from the paper: one network for one domain, where the paper has one for the shop's and one for the street's images;
     no triplet ranking loss, which needs pairs across domains. Not published: the trunk is `nin`, as MTCT's; the two layers have

@@ -8,14 +8,9 @@ from keras import layers
 from crl_tf.models.backbones import nin
 from crl_tf.models.heads import scaled
 
-SMALLEST_SIDE = nin.SMALLEST_SIDE
-
-BRANCH = (64,)
-"""Units of the layer of each label before its logits."""
-
 
 def ddan(images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor:
-    """NIN units and one fully connected layer for all labels; each label has a branch (`BRANCH`) on it.
+    """NIN units and one fully connected layer for all labels; each label has a branch of 64 units on it.
 
     Differs from the paper: one column for one domain, where the paper has one for the shop's and one for the street's images
     with alignment costs between their layers, and a layer that merges them. That layer is the fully connected one. Not

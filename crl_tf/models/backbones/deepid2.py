@@ -7,8 +7,6 @@ from keras import layers
 
 from crl_tf.models.heads import scaled
 
-SMALLEST_SIDE = 32
-
 
 def deepid2(images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor:
     """Four convolutions, the first three pooled, and 160 features of a layer on the last two of them.

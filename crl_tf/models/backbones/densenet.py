@@ -7,8 +7,6 @@ from keras import layers
 
 from crl_tf.models.heads import scaled
 
-SMALLEST_SIDE = 8
-
 
 def densenet(images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor:
     """3 blocks of 12 convolutions; each takes the outputs of all before it in its block and adds 12 filters: L = 40, k = 12.

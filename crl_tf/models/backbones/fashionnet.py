@@ -7,8 +7,6 @@ from keras import layers
 
 from crl_tf.models.heads import scaled
 
-SMALLEST_SIDE = 32
-
 STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 """Filters and number of 3x3 convolutions of each stage of VGG-16."""
 

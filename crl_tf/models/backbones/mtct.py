@@ -6,14 +6,9 @@ import keras
 
 from crl_tf.models.backbones import nin
 
-SMALLEST_SIDE = nin.SMALLEST_SIDE
-
-BRANCH = (256, 64)
-"""Units of the layers of each label before its logits."""
-
 
 def mtct(images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor:
-    """Five stacked NIN units (`nin`); each label has a branch (`BRANCH`) on them.
+    """Five stacked NIN units (`nin`); each label has a branch of 256 and 64 units on them.
 
     The paper: "five stacked NIN conv units and n_attr parallel branches with each a 3-FC-layers sub-network for modelling a
     distinct attribute". The last of the three layers is taken to be the classifier: two layers and the logits. Not published:

@@ -7,8 +7,6 @@ from keras import layers
 
 from crl_tf.models.heads import scaled
 
-SMALLEST_SIDE = 32
-
 UNITS = ((96, 11, 4), (256, 5, 1), (384, 3, 1), (384, 3, 1), (1024, 3, 1))
 """Filters, side and stride of each unit's first convolution."""
 

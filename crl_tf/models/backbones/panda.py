@@ -11,8 +11,6 @@ from keras import layers
 
 from crl_tf.models.heads import scaled
 
-SMALLEST_SIDE = 32
-
 SMALLEST_PART = 8
 """The least height and width of a part, in pixels."""
 

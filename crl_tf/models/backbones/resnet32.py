@@ -7,8 +7,6 @@ from keras import layers
 
 from crl_tf.models.heads import scaled
 
-SMALLEST_SIDE = 8
-
 
 def resnet32(images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor:
     """3 stages of 5 blocks of two 3x3 convolutions, 16, 32 and 64 filters: 6 * 5 + 2 weighted layers with the classifier.

@@ -7,8 +7,6 @@ from keras import layers
 
 from crl_tf.models.heads import scaled
 
-SMALLEST_SIDE = 32
-
 
 def resnet50(images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor:
     """A 7x7 convolution, then 3, 4, 6 and 3 bottleneck blocks of 64, 128, 256 and 512 filters, with four times as many outputs.
