@@ -61,7 +61,7 @@ def _power_law(classes: int, ratio: float) -> np.ndarray:
 
 
 def settings(quick: bool) -> dict[str, Setting]:
-    """The three of the paper's kinds: many binary labels, few labels with many classes, one label with a hundred."""
+    """Three settings like the paper's: many binary labels, few labels with many classes, one label with a hundred classes."""
     rates = np.random.default_rng(1).permutation(np.geomspace(0.02, 0.5, 4 if quick else 40))
     sizes = (3, 4, 6) if quick else (6, 6, 7, 9, 14, 18, 25, 38, 55)
     one_label = _power_law(5, 4) if quick else _normalised(power_law_counts(100, 1.0, 500, 25))
@@ -104,13 +104,13 @@ def make_batches(setting: Setting, batch: int, seed: int = 0) -> Batches:
 
 
 def cross_entropy(setting: Setting) -> Loss:
-    """The baseline."""
+    """The cross-entropy, as a function of a batch."""
     loss = MultiLabelCrossEntropy(setting.num_classes)
     return lambda labels, logits, features: tf.reduce_mean(loss.call(labels, logits))
 
 
 def objective(setting: Setting, level: str, comparison: str, **parameters: object) -> Loss:
-    """Eq. 8 whole, cross-entropy included: what a training step pays."""
+    """Eq. 8 with its cross-entropy, which is what a training step computes."""
     loss = CRL(setting.num_classes, level=level, comparison=comparison, alpha=0.5, **parameters)
 
     def of(labels: tf.Tensor, logits: tf.Tensor, features: tf.Tensor) -> tf.Tensor:
@@ -131,7 +131,7 @@ def rectification(setting: Setting, level: str, comparison: str, **parameters: o
 
 
 def nothing(labels: tf.Tensor, logits: tf.Tensor, features: tf.Tensor) -> tf.Tensor:
-    """The empty loop's: what the loop itself costs."""
+    """Almost no computation: it measures the loop itself."""
     return tf.reduce_sum(logits[0]) + tf.cast(labels[0, 0], tf.float32)
 
 

@@ -59,7 +59,7 @@ class Item:
 
 
 def calibrate(item: Item, seconds: float) -> None:
-    """Settles how many iterations make one measurement of about `seconds`; the first call, which traces, is not counted."""
+    """Sets the iterations of one measurement to take about `seconds`; the first call, which traces, is not counted."""
     item.run(1)
     item.iterations = 1
     while (elapsed := timed(item.run, item.iterations)) < seconds / 4:
@@ -75,10 +75,10 @@ def timed(run: Callable[[int], Any], iterations: int) -> float:
 
 
 def measure(items: Sequence[Item], *, rounds: int, seconds: float, seed: int, report: Callable[[int], None]) -> None:
-    """Interleaved rounds over calibrated items; what takes far longer than `seconds` even once sits most rounds out."""
+    """Runs interleaved rounds over calibrated items; an item that takes far longer than `seconds` sits most rounds out."""
     order = random.Random(seed)
     with no_collection():
-        # The later programs of many may have made TensorFlow forget the earlier ones' compiled form.
+        # Preparing many programs may have evicted the compiled form of the first ones.
         for item in items:
             item.run(1)
         for number in range(rounds):
@@ -88,7 +88,7 @@ def measure(items: Sequence[Item], *, rounds: int, seconds: float, seed: int, re
                 slow = item.iterations == 1 and min(item.by_round.values(), default=0.0) > 5 * seconds
                 if slow and number % SLOW_ITEM_EVERY:
                     continue
-                # What ran before may still be spinning in its thread pool, and its data fill the caches; long runs bear it.
+                # Threads of the item before may still spin, and its data fill the caches; this matters for short runs only.
                 if item.iterations > 1:
                     item.run(1)
                 item.by_round[number] = timed(item.run, item.iterations) / item.iterations
@@ -98,7 +98,7 @@ def measure(items: Sequence[Item], *, rounds: int, seconds: float, seed: int, re
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """Garbage is collected before and when asked for; then only what is new is looked at, for graphs are a great many objects."""
+    """Collects garbage once and then only on request, new objects only: graphs are very many objects."""
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -110,7 +110,7 @@ def no_collection() -> Iterator[None]:
 
 
 def quotient(over: Item, under: Item, minus: Item | None = None) -> list[float]:
-    """(over - minus) / under of every round that all of them saw; of the medians when no round did."""
+    """(over - minus) / under of every round that has all of them; of the medians if no round has."""
     involved = [item for item in (over, under, minus) if item is not None]
     if not all(item.by_round for item in involved):
         return []
@@ -122,7 +122,7 @@ def quotient(over: Item, under: Item, minus: Item | None = None) -> list[float]:
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any, environment: Mapping[str, str] | None = None) -> Any:
-    """function(*arguments) in a process of its own, which starts with these variables besides the present ones."""
+    """Runs function(*arguments) in a new process, with these environment variables added."""
     before = dict(os.environ)
     os.environ.update(environment or {})
     try:
@@ -134,7 +134,7 @@ def in_fresh_process(function: Callable[..., Any], *arguments: Any, environment:
 
 
 def peak_bytes(call: Callable[[], Any], repeats: int = 3) -> list[int]:
-    """The most that `call` holds at any moment over what was held before it, of each repeat; empty where no kernel tells.
+    """The peak memory of `call` above the memory before it, of each repeat; empty where the kernel does not report it.
 
     Meant for `in_fresh_process` with the environment FREED_AT_ONCE.
     """
@@ -157,12 +157,12 @@ def _status_bytes(name: str) -> int:
 
 
 def cores() -> int:
-    """CPUs that this process may run on."""
+    """The number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine(threads: int) -> dict[str, Any]:
-    """What the numbers were measured on."""
+    """A description of this machine."""
     cpuinfo, meminfo = (p.read_text() if p.exists() else "" for p in (Path("/proc/cpuinfo"), Path("/proc/meminfo")))
     model = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.M)
     memory = re.search(r"^MemTotal:\s+(\d+) kB", meminfo, re.M)

@@ -1,4 +1,4 @@
-"""The same loss as it is written without this package: what bench_loss.py compares with.
+"""The same loss written without this package, for comparison in bench_loss.py.
 
 `naive_class_level` is the paper's equations as Python loops over labels and classes, each class with tensors of its own size.
 `MetricLearning` hands the triplets of the instance level to pytorch-metric-learning, the way its users mine: top-k per anchor.
@@ -51,8 +51,8 @@ def _naive_class(
     labels: tf.Tensor, is_minority: tf.Tensor, score: tf.Tensor, c: int, comparison: str, kappa: int
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The distances of all positive pairs, of all negative pairs, and (relative) the hinges of all triplets of one class."""
-    # Most classes of a batch are no minority: without anchors all that follows is empty. tf.cond instead takes ten times as
-    # long to trace, and is no faster.
+    # Most classes of a batch are no minority: without anchors all that follows is empty. tf.cond instead takes much longer to
+    # trace, and is no faster.
     anchor = tf.where((labels == c) & is_minority)[:, 0]
     other = tf.boolean_mask(score, (labels != c) & (labels >= 0))
     own = tf.gather(score, anchor)
@@ -149,7 +149,7 @@ def _minority(column: np.ndarray, size: int, rho: float = 0.5) -> list[int]:
 
 
 def checked_naive(setting: Setting, batches: Batches, comparison: str, kappa: int) -> Callable[..., tuple[tf.Tensor, ...]]:
-    """Value and gradient of the naive loops, once they give those of our loss; or the program ends."""
+    """Value and gradient of the naive loops; ends the program if they differ from those of this package."""
     first = [x[0] for x in batches]
 
     def loops(labels: tf.Tensor, logits: tf.Tensor, features: tf.Tensor) -> tf.Tensor:
@@ -162,7 +162,7 @@ def checked_naive(setting: Setting, batches: Batches, comparison: str, kappa: in
 
 
 def checked_metric_learning(setting: Setting, batches: Batches, kappa: int, threads: int) -> MetricLearning:
-    """pytorch-metric-learning, once it gives our value and gradient on the same triplets; or the program ends.
+    """pytorch-metric-learning; ends the program if its value or gradient on the same triplets differs from this package.
 
     Raises:
         ImportError: it is not installed.

@@ -1,6 +1,6 @@
 """The Class Rectification Loss as plain loops in float64: the reference that the TensorFlow losses are tested against.
 
-Written from SPEC.md alone (sections 1 to 5; the equation numbers are the paper's) and meant to be checked against it by eye:
+Written from docs/spec.md alone (sections 1 to 5; the equation numbers are the paper's) and meant to be checked against it by eye:
 one loop over labels, classes, anchors, positives, negatives, and nothing that is clever or fast.
 
 `labels` are integers [B, L], -1 = not annotated; `num_classes` is a list of L class numbers; `inputs` are the concatenated

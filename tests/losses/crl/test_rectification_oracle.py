@@ -1,4 +1,4 @@
-"""`class_rectification_loss` against SPEC.md: every case with every variant, a brute-force oracle, finite differences."""
+"""`class_rectification_loss` against docs/spec.md: every case with every variant, a brute-force oracle, finite differences."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_margin(level, comparison):
         np.testing.assert_allclose(value, oracle_crl(case.labels, inputs, margin=margin, **options), **VALUE_TOLERANCE)
         assert np.isfinite(gradient).all()
         assert np.abs(value - default).max() > 1e-3
-    # SPEC's defaults, given by hand: 0.5 at the class level; 2 pi / |Z_j| (eq. 12) or 1 at the instance level.
+    # The defaults of docs/spec.md, by hand: 0.5 at the class level; 2 pi / |Z_j| (eq. 12) or 1 at the instance level.
     for j, size in enumerate(case.num_classes):
         given = 0.5 if level == "class" else 2 * math.pi / size if comparison == "relative" else 1.0
         value = class_rectification_loss(case.labels, inputs, margin=given, **options).numpy()

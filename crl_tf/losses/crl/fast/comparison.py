@@ -13,6 +13,7 @@ import tensorflow as tf
 from crl_tf.layout import length, pick
 from crl_tf.losses.crl.comparison import Scale
 from crl_tf.losses.crl.fast.rows import MinedRows
+from crl_tf.losses.crl.mining import Pairs
 
 
 class ComparedRows(NamedTuple):
@@ -67,50 +68,36 @@ def fast_absolute(mined: MinedRows, scale: Scale) -> ComparedRows:
 
 
 def fast_distribution(mined: MinedRows, scale: Scale) -> ComparedRows:
-    """Eqs. 14-16. Each pair needs the node below it and its share of the node above, once.
-
-    The gradient is read off the other side's histogram: moving a negative up takes mass from cumsum(h-) at the node below it,
-    and nowhere else.
-    """
-    positive, negative, label = mined.positive, mined.negative, mined.rows.label
-    labels, bins, counts = scale.margin.shape[0], scale.num_bins, Counts.of(mined)
+    """Eqs. 14-16, as `compare_distribution` has them: only the negatives' histogram, read off at every positive pair."""
+    label, counts = mined.rows.label, Counts.of(mined)
+    labels, bins = scale.margin.shape[0], scale.num_bins
     per_unit = (bins - 1) / (scale.high - scale.low)
-    pairs = tf.maximum(_by_label(counts.negatives, label, labels), 1.0)[:, None]
 
-    def cells(distance: tf.Tensor, valid: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        # What is not valid falls into one more cell, behind those of all labels, where every table holds 0.
-        position = tf.clip_by_value((distance - scale.low) * per_unit, 0.0, bins - 1.0)
+    def cells(pairs: Pairs) -> tuple[tf.Tensor, tf.Tensor]:
+        """The node below each distance, and the share of the node above.
+
+        What is not valid falls into one more cell, behind those of all labels, where every table holds 0.
+        """
+        position = tf.clip_by_value((pairs.distance - scale.low) * per_unit, 0.0, bins - 1.0)
         # Cut as a whole number again: there is none for NaN, whose share must carry it on.
         node = tf.clip_by_value(tf.cast(position, tf.int32), 0, bins - 2)
-        return tf.where(valid, node + (label * bins)[:, None], labels * bins), position - tf.cast(node, tf.float32)
+        return tf.where(pairs.valid, node + (label * bins)[:, None], labels * bins), position - tf.cast(node, tf.float32)
 
-    def histogram(cell: tf.Tensor, mass: tf.Tensor, above: tf.Tensor) -> tf.Tensor:
-        at, above = (
-            tf.reshape(tf.math.unsorted_segment_sum(t, cell, labels * bins + 1)[:-1], [labels, bins]) for t in (mass, above)
-        )
-        return at - above + tf.pad(above[:, :-1], [[0, 0], [1, 0]])
+    def sums(values: tf.Tensor, cell: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(tf.math.unsorted_segment_sum(values, cell, labels * bins + 1)[:-1], [labels, bins])
 
     def read(table: tf.Tensor, cell: tf.Tensor) -> tf.Tensor:
         return pick(tf.pad(tf.reshape(table, [-1]), [[0, 1]]), cell)
 
-    @tf.custom_gradient
-    def overlaps(near: tf.Tensor, far: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]]:
-        near_cell, near_share = cells(near, positive.valid)
-        far_cell, far_share = cells(far, negative.valid)
-        below = histogram(far_cell, tf.ones_like(far_share), far_share) / pairs
-        rise = read(tf.pad(below[:, 1:], [[0, 0], [0, 1]]), near_cell)
-        overlap = read(tf.cumsum(below, axis=-1), near_cell) + near_share * rise
-
-        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            mass = tf.zeros_like(near_share) + upstream[:, None]
-            pulled = histogram(near_cell, mass, mass * near_share) / pairs
-            return mass * rise * per_unit, read(-per_unit * pulled, far_cell)
-
-        return tf.reduce_sum(overlap, axis=-1), gradient
-
+    positive_cell, positive_share = cells(mined.positive)
+    negative_cell, negative_share = cells(mined.negative)
+    above = sums(negative_share, negative_cell)
+    histogram = sums(tf.ones_like(negative_share), negative_cell) - above + tf.pad(above[:, :-1], [[0, 0], [1, 0]])
+    histogram /= tf.maximum(_by_label(counts.negatives, label, labels), 1.0)[:, None]
+    rise = read(tf.pad(histogram[:, 1:], [[0, 0], [0, 1]]), positive_cell)
+    overlap = read(tf.cumsum(histogram, axis=-1), positive_cell) + positive_share * rise
     triplets = _by_label(counts.positives * counts.negatives, label, labels)
-    shares = _label_mean(overlaps(positive.distance, negative.distance), counts.positives, label, labels)
-    return ComparedRows(shares, triplets, triplets)
+    return ComparedRows(_label_mean(tf.reduce_sum(overlap, axis=-1), counts.positives, label, labels), triplets, triplets)
 
 
 FAST_COMPARISONS: dict[str, Callable[[MinedRows, Scale], ComparedRows]] = {

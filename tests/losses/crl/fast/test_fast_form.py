@@ -52,7 +52,7 @@ SHAPES = {
 @every_variant
 @pytest.mark.parametrize("shape", SHAPES)
 def test_graph_and_xla_agree_with_the_readable_form(shape, level, comparison):
-    """Rows are as many as there are in a graph, padded under XLA, and an anchor may stand for others: the sum is the same."""
+    """In a graph there are as many rows as anchors, under XLA they are filled up: the sum is the same."""
     num_classes, batch, kappa, scope = SHAPES[shape]
     case = random_case(301, batch, num_classes, dim=7)
     case.labels[np.random.default_rng(0).random(case.labels.shape) < 0.06] = -1
@@ -74,7 +74,7 @@ def test_graph_and_xla_agree_with_the_readable_form(shape, level, comparison):
 @every_variant
 @pytest.mark.parametrize("scope", ["minority", "all"])
 def test_every_sample_gets_its_own_share(scope, level, comparison):
-    """Also those for which another row stands; and the counts of classes, triplets and active triplets are the same."""
+    """And the counts of classes, triplets and active triplets are the same."""
     case = random_case(302, 80, [2, 3, 6])
     layout = Layout.of(case.num_classes)
     labels = rows_of_labels(tf.constant(case.labels))
@@ -89,7 +89,7 @@ def test_every_sample_gets_its_own_share(scope, level, comparison):
             total = tf.reduce_sum(result.by_label * tf.linspace(0.5, 2.0, 80))
         seen.append([*result, tape.gradient(total, inputs)])
     fast, readable = seen
-    assert (np.count_nonzero(readable[0], axis=1) > 6).all()  # more anchors than the 5 + 1 that have a row
+    assert (np.count_nonzero(readable[0], axis=1) > 6).all()  # more anchors than kappa
     for a, b in zip(fast[:-1], readable[:-1], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(fast[-1], readable[-1], rtol=0, atol=GRADIENT_TOLERANCE * np.abs(readable[-1]).max())
@@ -189,13 +189,13 @@ def test_vectorized_map_takes_the_readable_form():
         np.testing.assert_allclose(mapped[k], loss(labels[k], logits[k]), rtol=1e-5)
 
 
-def test_a_running_sum_over_more_negatives_than_a_triangle_is_worth():
+def test_all_pairs_of_a_large_batch_also_of_unknown_size():
     case = random_case(305, 400, [3], skew=0.3)
     options = {"num_classes": [3], "kappa": None}
     expected = value_and_gradient(case.labels, case.logits, form="readable", **options)
     assert_same(value_and_gradient(case.labels, case.logits, **options), expected)
 
-    # Nor does an unknown batch size change a thing, on either side of the length where the two sums change places.
+    # Nor does an unknown batch size change a thing.
     @tf.function(input_signature=[tf.TensorSpec([None, 1], tf.int32), tf.TensorSpec([None, 3], tf.float32)])
     def loss(labels, logits):
         return class_rectification_loss(labels, logits, **options)
@@ -208,15 +208,15 @@ def test_a_running_sum_over_more_negatives_than_a_triangle_is_worth():
 
 def test_compiled_by_xla_where_xla_compiles_and_only_there():
     def seen():
-        found.append(compiled_by_xla())
+        answers.append(compiled_by_xla())
         return tf.zeros([])
 
-    found = []
+    answers = []
     seen()
     tf.function(seen)()
     tf.function(lambda: tf.function(seen)(), jit_compile=True)()
     tf.function(lambda: tf.while_loop(lambda i: i < 1, lambda i: (seen(), i + 1)[1:], [0]), jit_compile=True)()
-    assert found == [False, False, True, True]
+    assert answers == [False, False, True, True]
 
 
 def test_form_must_be_known():
