@@ -4,10 +4,10 @@
     python tools/bench_input.py --data_dir=CELEBA --rounds=9   on images of a CelebA
     python tools/bench_input.py --quick                        only that it works, in seconds: no figures to quote
 
-One process, interleaved: every round visits every row once, so that what disturbs the machine disturbs all of them. A row shows
-the median of its rounds, and the smallest and largest; ratios are taken within each round. The row measured twice (A/A) tells
-how far from 1 a ratio lies by chance. Training is `fit` on real steps of the recipe (celeba_paper: DeepID2, 40 labels of 2
-classes, batch 256, 55 x 47), an epoch at a time; files have been read before and come from the system's memory.
+One process, interleaved: every round visits every row once. A row shows the median of its rounds, and the smallest and largest;
+ratios are taken within each round. The row measured twice (A/A) shows how far from 1 a ratio is by chance. Training is `fit` on
+real steps of the recipe (celeba_paper: DeepID2, 40 labels of 2 classes, batch 256, 55 x 47), an epoch at a time; files have been
+read before and come from the system's memory.
 Takes every flag of `crl_tf.main` as well.
 """
 
@@ -38,8 +38,11 @@ from crl_tf.datasets.cache import MEMORY, cached
 from crl_tf.datasets.images.decode import decode, read_images, resized
 from crl_tf.datasets.pipeline import AUGMENTATIONS, make_pipeline, usable_cores
 from crl_tf.datasets.sources.celeba import ATTRIBUTES, IMAGES, PARTITION
-from crl_tf.experiment import config as recipe
-from crl_tf.experiment import run as experiment
+from crl_tf.experiment.assemble import assemble
+from crl_tf.experiment.config import load_recipe, override
+from crl_tf.experiment.data import Data, load_source
+from crl_tf.experiment.run import Context, prepare
+from crl_tf.experiment.trainers.gradient import compiled
 from crl_tf.files import write_json
 from crl_tf.imbalance import class_counts
 
@@ -122,7 +125,8 @@ def rows(config: ConfigDict, files: Dataset, cache_folder: Path, seconds: float)
 
     counts = class_counts(files.splits["train"].labels, files.schema.num_classes)
     keras.utils.set_random_seed(config.seed)
-    model, _, _ = experiment.assemble(config, files, counts)
+    data = Data(files, counts, size, batch_size, config.seed, tuple(config.data.augment))
+    model, _, _ = compiled(prepare(Context(assemble(config), data, cache_folder)))
     fixed = next(iter(pipelines["an array in memory"].take(1)))
     alone = _untuned(tf.data.Dataset.from_tensors(fixed).repeat(-(-count // batch_size)))
     training = {
@@ -148,8 +152,8 @@ def _stages(files: Split, plain: Split, size: tuple[int, int], batch_size: int) 
         again = tf.data.Dataset.range(-(-count // batch_size))
         return again.map(lambda i: AUGMENTATIONS[name](images, seed + i), num_parallel_calls=cores)
 
-    # What decoding yields has many sizes: its number of pixels stands for it.
-    found = {
+    # Decoded images have many sizes, so that a batch holds their numbers of pixels.
+    stages = {
         "read files": paths.map(lambda path: tf.strings.length(tf.io.read_file(path)), num_parallel_calls=cores).batch(
             batch_size
         ),
@@ -164,7 +168,7 @@ def _stages(files: Split, plain: Split, size: tuple[int, int], batch_size: int) 
         "shuffle and batch indices": tf.data.Dataset.range(count).shuffle(count).batch(batch_size),
         **{f"augment: {name}": augmented(name) for name in AUGMENTATIONS},
     }
-    return {name: _untuned(data) for name, data in found.items()}
+    return {name: _untuned(data) for name, data in stages.items()}
 
 
 def _untuned(data: tf.data.Dataset) -> tf.data.Dataset:
@@ -195,7 +199,7 @@ def _epoch(model: keras.Model, data: tf.data.Dataset, count: int) -> Row:
 
 
 def measured(by_name: dict[str, Row], rounds: int) -> dict[str, list[float]]:
-    """Images per second of every round, after one that does not count: it traces and builds."""
+    """Images per second of every round, after a first one, which traces and compiles and is not counted."""
     values: dict[str, list[float]] = {name: [] for name in by_name}
     for number in track(range(rounds + 1), "measuring", transient=True, disable=not sys.stdout.isatty()):
         for name, row in by_name.items():
@@ -235,19 +239,20 @@ def run(argv: Sequence[str]) -> None:
     count, rounds, seconds = (64, 2, 0.0) if _QUICK.value else (_IMAGES.value, _ROUNDS.value, _SECONDS.value)
     # Until the end: the files under it are read in every round.
     with main.errors_in_one_line(), tempfile.TemporaryDirectory(prefix="bench_input-") as scratch:
-        config = recipe.override(flags.FLAGS.config, main.given_settings())
+        named = flags.FLAGS["config"].present or flags.FLAGS["dataset"].present
+        config = main.configuration(None if named else load_recipe("celeba_paper"))
         if _QUICK.value:
-            config.train.batch_size = 32
+            config = override(config, {"train.batch_size": 32})
         if config.dataset == "celeba" and config.data.dir is None:
             config.data.dir = str(Path(scratch) / "celeba")
             write_celeba(Path(config.data.dir), count)
-        files = first_of(experiment.load(config), count)
+        files = first_of(load_source(config.dataset, config.data, seed=config.seed, check_images=True), count)
         paths = files.splits["train"].images
         if not files.splits["train"].in_files:
             raise ValueError(f"dataset must be one of image files, such as celeba, received {config.dataset!r}")
         values = measured(rows(config, files, Path(scratch) / "cache", seconds), rounds)
         kilobytes = float(np.mean([os.path.getsize(path) for path in paths])) / 1000
-    found = {
+    result = {
         "machine": machine(),
         "images": {"count": len(paths), "kilobytes": kilobytes, "of": "generated" if scratch in config.data.dir else "given"},
         "recipe": config.to_dict(),
@@ -258,21 +263,13 @@ def run(argv: Sequence[str]) -> None:
         },
     }
     console = Console()
-    console.print(" · ".join(f"{key} {value}" for key, value in found["machine"].items()), highlight=False)
+    console.print(" · ".join(f"{key} {value}" for key, value in result["machine"].items()), highlight=False)
     about = f"images per second: {len(paths):,} images of {kilobytes:.1f} kB, to {config.data.image_size}, {rounds} rounds"
-    console.print(_table(about, found["images_per_second"], ",.0f"))
-    console.print(_table("ratios within a round", found["ratios"], ".3f"))
+    console.print(_table(about, result["images_per_second"], ",.0f"))
+    console.print(_table("ratios within a round", result["ratios"], ".3f"))
     if _JSON.value:
-        write_json(Path(_JSON.value), found)
-
-
-def parse(argv: Sequence[str]) -> list[str]:
-    """`crl_tf.main`'s parser, with this program's recipe where none is asked for."""
-    argv = list(argv)
-    if not any(arg.lstrip("-").split("=")[0] in ("config", "dataset") for arg in argv[1:]):
-        argv.insert(1, "--config=celeba_paper")
-    return main.parse(argv)
+        write_json(Path(_JSON.value), result)
 
 
 if __name__ == "__main__":
-    app.run(run, flags_parser=parse)
+    app.run(run)

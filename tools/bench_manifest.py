@@ -1,4 +1,4 @@
-"""A manifest of a million rows and forty labels: seconds until it is open and until the first batch, and peak memory.
+"""Measures seconds to open a manifest of a million rows and forty labels, to its first batch, and peak memory.
 
     python tools/bench_manifest.py                          1,000,000 rows x 40 labels, CSV and Parquet
     python tools/bench_manifest.py --rows=100000 --json=found.json
@@ -49,7 +49,7 @@ SHOWN = {
     "batch_mb": ("batch", 0),
 }
 
-# Nothing heavy up here: what this process holds would count in those that it starts.
+# No heavy imports here: the memory of this process would count in those that it starts.
 _ROWS = flags.DEFINE_integer("rows", 1_000_000, "rows of the manifest", lower_bound=100)
 _LABELS = flags.DEFINE_integer("labels", 40, "labels", lower_bound=1)
 _IMAGES = flags.DEFINE_integer("images", 1_000, "image files that the paths lead to", lower_bound=1)
@@ -123,7 +123,7 @@ def peak_mb() -> float:
     """High-water mark of this process's resident set, in 10^6 bytes."""
     status = Path("/proc/self/status")
     if status.is_file():
-        # Unlike getrusage's, this one does not begin with the memory of the process that started this one.
+        # Unlike getrusage, VmHWM does not begin with the memory of the parent process.
         return next(int(line.split()[1]) * 1024 / 1e6 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
@@ -159,18 +159,18 @@ def main(argv: Sequence[str]) -> None:
                 file, check_images = MEASURED[name]
                 rounds[name].append(in_fresh_process("measure", str(Path(folder) / file), check_images))
     about = {"rows": _ROWS.value, "labels": _LABELS.value, "cores": _CORES.value, "batch": BATCH, "generate_seconds": generated}
-    found = {**about, "python": platform.python_version(), "machine": platform.machine(), "file_mb": sizes, "rounds": rounds}
+    result = {**about, "python": platform.python_version(), "machine": platform.machine(), "file_mb": sizes, "rounds": rounds}
     title = f"{_ROWS.value:,} rows x {_LABELS.value} labels, {_CORES.value} core(s), median of {_ROUNDS.value}; peak memory in MB"
     table = Table("", "file MB", *(head for head, _ in SHOWN.values()), title=title, title_justify="left")
     for name, measured in rounds.items():
         middle = {key: sorted(one[key] for one in measured)[len(measured) // 2] for key in SHOWN}
         table.add_row(name, f"{sizes[name]:,.0f}", *(f"{middle[key]:,.{digits}f}" for key, (_, digits) in SHOWN.items()))
-    # As wide as it is: figures that a narrow terminal cuts off are no figures.
+    # A narrow terminal would cut off figures.
     Console(width=100).print(table)
     if _JSON.value:
         from crl_tf.files import write_json
 
-        write_json(Path(_JSON.value), found)
+        write_json(Path(_JSON.value), result)
 
 
 if __name__ == "__main__":

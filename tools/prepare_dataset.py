@@ -1,12 +1,12 @@
-"""Any dataset into TFRecord shards, which train without a file per image and which `tfds.load` reads too.
+"""Writes any dataset as TFRecord shards, for training without a file per image and for `tfds.load`.
 
     python tools/prepare_dataset.py --dataset=celeba --data_dir=CELEBA --out=PREPARED
     python tools/prepare_dataset.py --dataset=attribute_csv --data_dir=SHOP --skip_unreadable --out=PREPARED
-    python tools/prepare_dataset.py --verify --out=PREPARED                   every checksum of what stands there
+    python tools/prepare_dataset.py --verify --out=PREPARED                   compare every checksum
     python -m crl_tf.main --dataset=records --data_dir=PREPARED/crl_celeba    train from it
 
-Takes the flags of `crl_tf.main` that say what the dataset is, and its recipes. Stopped and called again with the same flags it
-goes on where it was; see `crl_tf.datasets.records.prepare.prepare`.
+Takes the flags of `crl_tf.main` that describe the dataset, and its recipes. Called again with the same flags, it continues an
+interrupted preparation; see `crl_tf.datasets.records.prepare.prepare`.
 """
 
 from __future__ import annotations
@@ -17,23 +17,24 @@ from pathlib import Path
 
 from absl import app, flags
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from crl_tf import main
+from crl_tf.datasets.images.check import without_unreadable
 from crl_tf.datasets.records import prepare as preparing
 from crl_tf.datasets.sources import records
-from crl_tf.experiment import config as recipe
-from crl_tf.experiment import run as experiment
+from crl_tf.datasets.text import listed
+from crl_tf.experiment.data import load_source
+from crl_tf.progress import SILENT, Progress
 
-_OUT = flags.DEFINE_string("out", None, "where crl_<dataset>/<version>/ comes to stand; with --verify, where it stands")
+_OUT = flags.DEFINE_string("out", None, "the folder in which crl_<dataset>/<version>/ is written; with --verify, in which it is")
 _SHARD_MEGABYTES = flags.DEFINE_integer(
-    "shard_megabytes", 128, "about the size of a shard, in units of 2**20 bytes", lower_bound=1
+    "shard_megabytes", 128, "approximate size of a shard, in units of 2**20 bytes", lower_bound=1
 )
-_VERIFY = flags.DEFINE_bool("verify", False, "read every shard in --out and compare its checksum, and write nothing")
+_VERIFY = flags.DEFINE_bool("verify", False, "read every shard in --out and compare its checksum; write nothing")
 
 
 def run(argv: Sequence[str]) -> None:
-    """Prepares, or verifies, what the flags say, and prints where it is and how to train from it."""
+    """Prepares or verifies what the flags say, and prints its folder and how to train from it."""
     if len(argv) > 1:
         raise app.UsageError(f"flags only, received {argv[1:]}")
     if not _OUT.value:
@@ -47,17 +48,16 @@ def run(argv: Sequence[str]) -> None:
 
 def prepare(out: Path) -> None:
     """Writes the dataset of the flags below `out`."""
-    config = recipe.override(flags.FLAGS.config, main.given_settings())
-    dataset = experiment.load(config)
-    with _progress() as progress:
-        task = progress.add_task(f"preparing {dataset.name}", total=sum(map(len, dataset.splits.values())))
-        folder = preparing.prepare(
-            dataset,
-            out,
-            seed=config.seed,
-            shard_bytes=_SHARD_MEGABYTES.value * 2**20,
-            advance=lambda count: progress.advance(task, count),
-        )
+    config = main.configuration()
+    progress = _progress()
+    skip = config.data.skip_unreadable
+    dataset = load_source(config.dataset, config.data, seed=config.seed, check_images=not skip, progress=progress)
+    if skip:
+        dataset, unreadable = without_unreadable(dataset, image_size=tuple(config.data.image_size), progress=progress)
+        if unreadable:
+            print(f"left out unreadable images, {len(unreadable)}: {listed(image.name for image in unreadable)}")
+    shard_bytes = _SHARD_MEGABYTES.value * 2**20
+    folder = preparing.prepare(dataset, out, seed=config.seed, shard_bytes=shard_bytes, progress=progress)
     _report(folder)
     print(f"train from it: python -m crl_tf.main --dataset=records --data_dir={folder}")
     print(f"read it: tfds.load({folder.parent.name!r}, data_dir={str(folder.parents[1])!r})")
@@ -66,10 +66,7 @@ def prepare(out: Path) -> None:
 def verify(out: Path) -> None:
     """Compares every checksum of what is prepared in or below `out`."""
     folder = records.find_prepared(out)
-    shards = [shard for split in records.read_metadata(folder)["splits"].values() for shard in split["shards"]]
-    with _progress() as progress:
-        task = progress.add_task("verifying MB", total=sum(shard["bytes"] for shard in shards) // 10**6)
-        records.load_records(str(folder), verify=True, advance=lambda count: progress.advance(task, count / 10**6))
+    records.load_records(str(folder), verify=True, progress=_progress())
     _report(folder)
     print("every checksum is as it was written")
 
@@ -83,9 +80,9 @@ def _report(folder: Path) -> None:
 
 
 def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    # Bars on the error stream, so that the output can be redirected.
+    return main.ConsoleProgress(Console(stderr=True)) if sys.stderr.isatty() else SILENT
 
 
 if __name__ == "__main__":
-    app.run(run, flags_parser=main.parse)
+    app.run(run)

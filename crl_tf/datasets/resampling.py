@@ -1,6 +1,6 @@
-"""Which samples an epoch is made of: over-, down- and class-balanced sampling. NumPy only, yields indices.
+"""Chooses the samples of an epoch, as indices: over-, down- and class-balanced sampling.
 
-Over- and down-sampling are the ones that Dong, Gong & Zhu compare with (Sec. 4); class-balanced sampling is of Kang et al.,
+Dong, Gong & Zhu compare with over- and down-sampling (Sec. 4); class-balanced sampling is by Kang et al.,
 *Decoupling Representation and Classifier for Long-Tailed Recognition* (ICLR 2020), eq. 1 with q = 0.
 """
 
@@ -15,9 +15,9 @@ from crl_tf.imbalance import class_counts, imbalance_ratio
 from crl_tf.schema import AttributeSchema
 
 MOST_TIMES = 50
-"""Over-sampling that would make more images of one, on average, is refused."""
+"""Over-sampling that would repeat images more often than this, on average, is refused."""
 FEWEST_PER_CLASS = 2
-"""Down-sampling that would leave fewer images for every class that occurs, all labels together, is refused."""
+"""Down-sampling that would leave fewer images per class that occurs, over all labels, is refused."""
 
 
 class MeaninglessForData(ValueError):
@@ -30,7 +30,7 @@ class Resampling(NamedTuple):
     draw: from labels, integers [n, L] (-1 = not annotated), L class numbers and a generator to indices, int64 [m].
     every_epoch: whether each epoch has a draw of its own (then m does not change).
     rule: what is drawn, in words.
-    driver: what drives it on labels of a schema, in words; ValueError where it has no meaning there.
+    driver: in words, which label and class cause most of the resampling; ValueError if the labels give it no meaning.
     """
 
     draw: Callable[[np.ndarray, Sequence[int], np.random.Generator], np.ndarray]
@@ -40,7 +40,7 @@ class Resampling(NamedTuple):
 
 
 class Resampled(NamedTuple):
-    """indices: int64 [m], or from the number of an epoch to them; as `make_pipeline` takes them. summary: one line to print."""
+    """indices: int64 [m], or a function from an epoch's number to them, for `make_pipeline`. summary: one line."""
 
     indices: np.ndarray | Callable[[int], np.ndarray]
     summary: str
@@ -71,7 +71,7 @@ def resample(name: str, labels: np.ndarray, schema: AttributeSchema, seed: int) 
     schema.check_labels(labels, "resample")
     if not (labels >= 0).any():
         raise ValueError(f"resample: {name} needs labels with an annotated sample, received {len(labels)} samples without one")
-    # Column after column: with 1,000 labels, going through the columns of what lies row after row takes ten times as long.
+    # Columns contiguous, because everything below reads them.
     labels = np.asfortranarray(labels)
     driver = row.driver(labels, schema)
 
@@ -96,21 +96,20 @@ def _largest_ratio(labels: np.ndarray, sizes: Sequence[int]) -> float:
 
 
 def _by_label(labels: np.ndarray, tables: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-    """Of each label, what its table has for the class of every sample, float64 [n]; 0 where not annotated."""
+    """For each label, the entry of its table for the class of every sample, float64 [n]; 0 if not annotated."""
     for column, table in zip(labels.T, tables, strict=True):
         yield np.where(column >= 0, table[column], 0.0)
 
 
 def _share(part: np.ndarray, whole: np.ndarray | int) -> np.ndarray:
-    """part / whole, and 0 where the whole is 0: a class without an image, a label or a sample without an annotation."""
+    """part / whole, and 0 where the whole is 0: a class without images, a label or a sample without annotation."""
     return np.divide(part, whole, out=np.zeros(np.broadcast(part, whole).shape), where=np.asarray(whole) > 0)
 
 
 def over_sampling_copies(labels: np.ndarray, num_classes: Sequence[int]) -> np.ndarray:
-    """How often each sample is wanted, float64 [n], 1 or more: the mean over its annotated labels of h_max,j / h_j[a_ij].
+    """The number of copies of each sample, float64 [n], at least 1: the mean over its annotated labels of h_max,j / h_j[a_ij].
 
-    Decision, ours: for several labels the paper replicates "by label-set weights", and says no more. A sample that is not
-    annotated is wanted once.
+    For several labels the paper says only that it replicates "by label-set weights". A sample without annotation has one copy.
 
     >>> over_sampling_copies(np.array([[0, 0], [0, 1], [0, 1], [1, 1]]), [2, 2])  # 3/3, 3/1 and 3/1, 3/3, each by halves
     array([2., 1., 1., 2.])
@@ -136,7 +135,7 @@ def _over_sampled(labels: np.ndarray, num_classes: Sequence[int], rng: np.random
 
 
 class _Driver(NamedTuple):
-    """What most of the copies beyond the first come from: in words, and the shares of all of them."""
+    """The label and class that cause most of the copies beyond the first, and the share that each causes."""
 
     what: str
     of_label: float
@@ -144,7 +143,7 @@ class _Driver(NamedTuple):
 
 
 def _driver(labels: np.ndarray, schema: AttributeSchema) -> _Driver:
-    # A sample's copies beyond the first, by the labels whose mean they are, added up by class.
+    # A sample's copies beyond the first are a mean over its labels: each label's part, added up by class.
     part = _share(1.0, (labels >= 0).sum(axis=1))
     extra, counts = [], class_counts(labels, schema.num_classes)
     for column, h in zip(labels.T, counts, strict=True):
@@ -171,13 +170,12 @@ def _driver_of_copies(labels: np.ndarray, schema: AttributeSchema) -> str:
 
 
 def down_sampling_probability(labels: np.ndarray, num_classes: Sequence[int]) -> np.ndarray:
-    """With which probability each sample stays, float64 [n].
+    """The probability with which each sample is kept, float64 [n].
 
-    One label: h_min / h[a_i] with h_min its smallest class that occurs, which balances it. Decision, ours, for several: the
-    sample's copies under over-sampling, relative to their mean over all samples, and never more than 1, so that what any label
-    is short of stays, and what all have plenty of goes. (The largest of h_min,j / h_j[a_ij] would keep nearly everything as
-    soon as one label is nearly balanced, their smallest would leave nothing where one class is very rare.) A sample that is not
-    annotated does not stay.
+    One label: h_min / h[a_i], with h_min its smallest class that occurs, which balances it. Several labels: the sample's copies
+    under over-sampling relative to their mean over all samples, at most 1. (The largest of h_min,j / h_j[a_ij] would keep nearly
+    everything if one label is nearly balanced; the smallest would keep nothing if one class is very rare.) A sample without
+    annotation is not kept.
 
     >>> down_sampling_probability(np.array([[0], [0], [0], [1]]), [2])
     array([0.33333333, 0.33333333, 0.33333333, 1.        ])
@@ -220,10 +218,10 @@ def _driver_of_kept(labels: np.ndarray, schema: AttributeSchema) -> str:
 
 
 def class_balanced_probability(labels: np.ndarray, num_classes: Sequence[int]) -> np.ndarray:
-    """How likely a draw is each sample, float64 [n] of sum 1: the mean over the labels of 1 / (C_j h_j[a_ij]).
+    """The probability of each sample in one draw, float64 [n] of sum 1: the mean over the labels of 1 / (C_j h_j[a_ij]).
 
-    C_j: classes of label j that occur. That is a label at random, a class of it at random, one of its samples at random.
-    Decision, ours: Kang et al. have one label; labels without an annotated sample are left out.
+    C_j: classes of label j that occur. This draws a label at random, then one of its classes, then one of its samples. Kang et
+    al. have one label. Labels without an annotated sample are left out.
 
     >>> class_balanced_probability(np.array([[0], [0], [0], [1]]), [2])
     array([0.16666667, 0.16666667, 0.16666667, 0.5       ])
@@ -234,7 +232,7 @@ def class_balanced_probability(labels: np.ndarray, num_classes: Sequence[int]) -
 
 
 def _class_balanced(labels: np.ndarray, num_classes: Sequence[int], rng: np.random.Generator) -> np.ndarray:
-    # Draws are independent of one another, so that drawing label, class and sample one after the other comes to the same.
+    # Draws are independent, so that this is the same as drawing label, class and sample one after the other.
     return rng.choice(len(labels), len(labels), p=class_balanced_probability(labels, num_classes))
 
 

@@ -1,4 +1,4 @@
-"""Splits from a seed: stratified over many labels, with groups kept whole; and at random in given sizes."""
+"""Splits samples by a seed: stratified over many labels with groups kept whole, or at random in given sizes."""
 
 from __future__ import annotations
 
@@ -11,28 +11,27 @@ import numpy as np
 def stratified_split(
     labels: np.ndarray, shares: Mapping[str, float], seed: int, groups: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """Divides samples into parts so that every class of every label has its share in each.
+    """Divides samples into parts so that every class of every label has its share in each part.
 
-    After Sechidis et al. 2011 (iterative stratification), a class at a time from the rarest to the most frequent: what rarer
-    classes have left of it goes where most of its share is still to come, one to each part that has none of it first. The
-    units that are dealt out are the samples, or whole groups, which weigh as much as their samples.
+    Iterative stratification (Sechidis et al. 2011), class by class from the rarest to the most frequent: the units of a class
+    that rarer classes have not assigned go first to parts without the class, then where most of its share is missing. Units are
+    the samples, or whole groups, which weigh as much as their samples.
 
-    Guaranteed: parts are disjoint and complete, none is empty, groups are whole, and every class of at least as many units as
-    there are parts is in each part, unless each of its units is, where it stands, the last one of such a class or the only
-    one there is. That cannot happen with one label and no groups. Sizes come close to
-    their shares, those of the parts too (1,000,000 samples with 40 labels: within 0.06 %; 1,000 groups of 1 to 40 samples with
-    10 labels: within 2 %); coverage comes first. A class of fewer units than parts is in the largest part and then in another,
-    as long as there are not so many such classes that sizes would suffer.
+    Guaranteed: parts are disjoint and complete, none is empty, groups are whole, and every class with at least as many units as
+    parts is in each part, unless each of its units is the last one of another such class in its part, or the part's only unit.
+    That cannot happen with one label and no groups. Classes and parts come close to their shares; coverage comes first. A class
+    with fewer units than parts is in the largest part and then in others, unless there are so many such classes that the sizes of
+    the parts would suffer.
 
     Args:
         labels: integers [n, L], -1 = not annotated. Fast if columns are contiguous (`columns.T`).
-        shares: of the parts, by name; positive, 1 in all.
+        shares: of the parts, by name; positive, with sum 1.
         seed: the same gives the same parts.
         groups: integers [n], samples of one number stay together; -1: a sample by itself.
     Returns:
         by part: indices of its samples, ascending.
     Raises:
-        ValueError: if the shares are not as said, or there are fewer units than parts.
+        ValueError: for wrong shares, or fewer units than parts.
 
     >>> parts = stratified_split(np.array([[0]] * 90 + [[1]] * 10), {"train": 0.8, "validation": 0.1, "test": 0.1}, seed=0)
     >>> {name: (len(rows), int((rows >= 90).sum())) for name, rows in parts.items()}
@@ -63,7 +62,7 @@ def random_split(count: int, sizes: Mapping[str, int], seed: int) -> dict[str, n
 
     Args:
         count: samples.
-        sizes: of the parts, by name; `count` in all.
+        sizes: of the parts, by name, with sum `count`.
         seed: the same gives the same parts.
     Returns:
         by part: indices of its samples, ascending.
@@ -81,12 +80,12 @@ def random_split(count: int, sizes: Mapping[str, int], seed: int) -> dict[str, n
 
 
 SLACK = 0.02
-"""How far above its share, as a part of it, classes too rare to be in every part may take a part."""
+"""By which fraction of its share classes too rare for every part may enlarge a part."""
 
 
 @dataclass(frozen=True)
 class _Class:
-    """units: int32, those that have a sample of the class, ascending. weights: how many; None: one each."""
+    """One class of one label. units: int32, those with a sample of it, ascending. weights: samples per unit; None: one each."""
 
     units: np.ndarray
     weights: np.ndarray | None
@@ -95,7 +94,7 @@ class _Class:
         return np.ones(len(chosen)) if self.weights is None else self.weights[chosen]
 
     def sizes(self, part: np.ndarray, parts: int) -> np.ndarray:
-        """Samples of the class in each part, float64 [parts]; units that are in none are left out."""
+        """Samples of the class in each part, float64 [parts], without unassigned units."""
         return np.bincount(part[self.units] + 1, self.weights, minlength=parts + 1)[1:].astype(np.float64)
 
     def units_in(self, part: np.ndarray, parts: int) -> np.ndarray:
@@ -103,7 +102,7 @@ class _Class:
 
 
 def _units(samples: int, groups: np.ndarray | None) -> tuple[np.ndarray | None, int]:
-    """Which unit each sample belongs to (None: each is one itself), and how many units there are."""
+    """The unit of each sample (None: each sample is one), and the number of units."""
     if groups is None:
         return None, samples
     # Samples without a group get numbers of their own.
@@ -115,7 +114,7 @@ def _units(samples: int, groups: np.ndarray | None) -> tuple[np.ndarray | None, 
 
 
 def _classes(labels: np.ndarray, unit_of: np.ndarray | None, count: int) -> Iterator[_Class]:
-    """Every class that occurs; and all units as if they had one class in common, which comes last as the most frequent."""
+    """Every class that occurs, and last, as the most frequent, a class of all units."""
     for column in labels.T:
         # Narrow integers are sorted in a few passes.
         column = column.astype(np.int16) if column.max(initial=0) < 2**15 else column
@@ -149,7 +148,7 @@ def _deal(
     slack: float,
     rng: np.random.Generator,
 ) -> None:
-    """Assigns the units of a class that no rarer class has assigned. drift: samples that each part has above its share."""
+    """Assigns the units of a class that no rarer class has assigned. drift: samples of each part above its share."""
     left = rng.permutation(np.flatnonzero(part[members.units] < 0))
     if not left.size:
         return
@@ -169,10 +168,10 @@ def _deal(
 def _place_many(
     members: _Class, left: np.ndarray, have: np.ndarray, share: np.ndarray, drift: np.ndarray, everything: _Class
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The units of a class in another order, and a part for each of them: one to each that has none, the rest by the shares."""
+    """The units of a class, reordered, and a part for each: one to each part without the class, the rest by the shares."""
     left, weights = left.copy(), members.weights_of(left)
     need = share * (have.sum() + weights.sum()) - have
-    # First one to each part without any, and the heaviest of these to the neediest part.
+    # First one to each part without the class, the heaviest to the part that needs most.
     empty = np.flatnonzero(have == 0)
     empty = empty[np.argsort(-need[empty], kind="stable")][: len(left)]
     first = len(empty)
@@ -182,7 +181,7 @@ def _place_many(
     chosen[:first] = empty
     need[empty] -= weights[:first]
     if first < len(left):
-        # Cuts along the rest, as if it were a line of samples; a unit goes where its middle lies.
+        # The rest is cut like a line of samples; a unit goes to the part in which its middle lies.
         need = np.maximum(need, 0)
         rest = np.cumsum(weights[first:])
         ends = np.cumsum(need)[:-1] * (rest[-1] / need.sum())
@@ -195,9 +194,9 @@ def _place_many(
 
 
 def _place_few(weights: np.ndarray, have: np.ndarray, share: np.ndarray, drift: np.ndarray, slack: float) -> np.ndarray:
-    """Parts for the units of a class that cannot be in every part: the largest part first, then one that lacks the class.
+    """Parts for the units of a class that cannot be in every part: the largest part first, then one without the class.
 
-    Unless that part is above its share already: thousands of such classes would otherwise take it far from it.
+    A part that is above its share already is passed over, because thousands of such classes would enlarge it too much.
     """
     have, drift, chosen = have.copy(), drift.copy(), []
     for weight in weights:
@@ -213,13 +212,13 @@ def _place_few(weights: np.ndarray, have: np.ndarray, share: np.ndarray, drift: 
 
 
 def _cover(classes: list[_Class], part: np.ndarray, parts: int, rng: np.random.Generator) -> None:
-    """Moves single units into parts that lack their class, while that takes no such class away from another part."""
+    """Moves single units into parts without their class, as long as no other part loses such a class."""
     counts = np.stack([members.units_in(part, parts) for members in classes])
     due = counts.sum(axis=1) >= parts
     moved = True
     while moved:
         moved = False
-        # From the end: what all units have in common first, so that no part stays empty.
+        # From the end: the class of all units first, so that no part stays empty.
         for number in np.flatnonzero(due & (counts == 0).any(axis=1))[::-1]:
             for target in np.flatnonzero(counts[number] == 0):
                 moved |= _move_one(classes, int(number), int(target), counts, due, part, rng)
@@ -235,14 +234,14 @@ def _move_one(
     rng: np.random.Generator,
 ) -> bool:
     candidates = rng.permutation(classes[number].units)
-    # What a unit's leaving would cost: 1, a class that is too rare to be everywhere; 2, one that is not; 3, its whole part.
+    # What a part loses with a unit: 1, a class too rare for every part; 2, another class; 3, its only unit.
     cost = np.zeros(len(part), np.int8)
     for index, where in np.argwhere(counts == 1):
         units = classes[index].units
         unit = units[part[units] == where]
         cost[unit] = np.maximum(cost[unit], 3 if index == len(classes) - 1 else 2 if due[index] else 1)
     unit = candidates[np.argmin(cost[candidates])]
-    # Any class may be given up for a part that has nothing.
+    # For an empty part, another may lose any class.
     if cost[unit] > (2 if number == len(classes) - 1 else 1):
         return False
     for index, members in enumerate(classes):

@@ -25,10 +25,11 @@ spec.loader.exec_module(tool)
 found = []
 for given in json.loads(sys.argv[2]):
     out, said = io.StringIO(), 0
-    flags.FLAGS.unparse_flags()
+    for name in flags.FLAGS:
+        flags.FLAGS[name].unparse()
     with contextlib.redirect_stdout(out):
         try:
-            tool.run(tool.main.parse(["tool", "--noverify", "--noskip_unreadable", "--out=", *given]))
+            tool.run(flags.FLAGS(["tool", *given]))
         except SystemExit as error:
             said = error.code
     found.append([said, out.getvalue()])

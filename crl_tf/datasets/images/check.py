@@ -10,12 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from crl_tf.datasets.images.decode import MISSING, REMEDY, decode, encoded_image, fault, file_fault, read_header
+from crl_tf.datasets.images.decode import MISSING, REMEDY, decode, encoded_image, fault, file_fault, read_encoded, read_header
 from crl_tf.datasets.pipeline import usable_cores
 from crl_tf.datasets.source import Dataset, Records, Split
 from crl_tf.datasets.text import listed
@@ -223,7 +222,7 @@ def _check(
     names = image_names(split, indices)
     if split.decoded:
         return [(_digest(np.ascontiguousarray(split.images[i]).data), split.images.shape[1:3], [], None) for i in indices]
-    read = list(_records(split.images, indices)) if isinstance(split.images, Records) else [_file(name) for name in names]
+    read = list(_records(split.images, indices)) if isinstance(split.images, Records) else [read_encoded(name) for name in names]
     with tf.device("/cpu:0"):
         decoded = set(decodable(tf.constant([content or b"" for content, _ in read], tf.string)).numpy().tolist())
     facts: list[_Facts] = []
@@ -234,20 +233,6 @@ def _check(
         size, words = _described(content)
         facts.append((_digest(content), size, words, Unreadable(index, name, reason) if reason else None))
     return facts
-
-
-def _file(path: str) -> tuple[bytes | None, str | None]:
-    """The bytes of a file, or why it cannot be read."""
-    try:
-        return tf.io.read_file(path).numpy() if "://" in path else Path(path).read_bytes(), None
-    except (FileNotFoundError, tf.errors.NotFoundError):
-        return None, MISSING
-    except IsADirectoryError:
-        return None, "a folder, not an image file"
-    except OSError as error:
-        return None, f"cannot be opened ({error.strerror})"
-    except tf.errors.OpError:
-        return None, "cannot be opened"
 
 
 def _records(records: Records, indices: np.ndarray) -> Iterator[tuple[bytes | None, str | None]]:

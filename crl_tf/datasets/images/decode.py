@@ -8,6 +8,7 @@ import math
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -235,17 +236,24 @@ def fault(content: bytes, image_size: tuple[int, int]) -> str | None:
     return _too_large(header, image_size) or f"{header} that is truncated or damaged"
 
 
-def file_fault(path: str, image_size: tuple[int, int]) -> str | None:
-    """`fault` of a file; also "missing", "a folder", or the system's reason if it cannot be opened."""
+def read_encoded(path: str) -> tuple[bytes | None, str | None]:
+    """The bytes of an image file, or why it cannot be read: "missing", a folder, or the system's reason."""
     try:
-        content = tf.io.read_file(path).numpy()
-    except tf.errors.NotFoundError:
-        return MISSING
-    except tf.errors.OpError as error:
-        if tf.io.gfile.isdir(path):
-            return "a folder, not an image file"
-        return f"cannot be opened ({error.message.splitlines()[0].split('; ')[-1].split(' [Op:')[0]})"
-    return fault(content, image_size)
+        return tf.io.read_file(path).numpy() if "://" in path else Path(path).read_bytes(), None
+    except (FileNotFoundError, tf.errors.NotFoundError):
+        return None, MISSING
+    except IsADirectoryError:
+        return None, "a folder, not an image file"
+    except OSError as error:
+        return None, f"cannot be opened ({error.strerror})"
+    except tf.errors.OpError:
+        return None, "cannot be opened"
+
+
+def file_fault(path: str, image_size: tuple[int, int]) -> str | None:
+    """`fault` of a file, or why the file cannot be read."""
+    content, reason = read_encoded(path)
+    return reason or fault(content or b"", image_size)
 
 
 def _batch(

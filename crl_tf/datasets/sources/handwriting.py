@@ -16,9 +16,9 @@ from crl_tf.schema import Attribute, AttributeSchema
 SIZE = 32
 SAMPLES = {"train": 10_000, "validation": 960, "test": 3_000}
 DIGIT_SHARES = (0.6, 0.2, 0.2)
-"""Share of the digits' images of which each split is composed."""
+"""The share of the digits' images that each split is composed of."""
 CHUNK = 500
-"""Images composed at a time: the intermediate arrays stay within the processor's cache."""
+"""Images composed at a time, so that the intermediate arrays fit into the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class _Label:
     gamma: float
 
 
-# Rare inks lie between frequent ones on the colour circle, so that a network can give them up at little cost.
+# Rare inks lie between frequent ones on the colour circle, so that a network loses little by confusing them.
 HUES = {
     "red": 0,
     "green": 120,
@@ -64,8 +64,8 @@ def load_handwriting(data_dir: str | None = None, *, seed: int = 0) -> Dataset:
     and corner of a small digit; `stroke` (2), how the thin stroke across the image slants. Each is drawn independently of
     the others. Training sizes follow f(i) = a / (i^gamma + b) (Sec. 4.3), from 1:1 (`place`) to past 1:1,000 (`ink`).
 
-    Training, validation and test (10,000 / 960 / 3,000 images) are composed of different digits' images. Validation and test
-    hold *equally many images of every class*, unlike training, so that the sensitivity of the rarest class is measured on 250
+    Training, validation and test (10,000 / 960 / 3,000 images) are composed of different images of digits. Unlike training,
+    validation and test hold *equally many images of every class*, so that the sensitivity of the rarest class is measured on 250
     test images and not on one.
 
     Args:
@@ -90,7 +90,7 @@ def load_handwriting(data_dir: str | None = None, *, seed: int = 0) -> Dataset:
 
 
 def split_digits(values: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-    """Disjoint indices of the digits for train, validation and test, each value divided by `DIGIT_SHARES`."""
+    """Disjoint indices of digits for train, validation and test; each value is divided by `DIGIT_SHARES`."""
     pools: list[list[np.ndarray]] = [[], [], []]
     for value in range(10):
         members = rng.permutation(np.flatnonzero(values == value))
@@ -101,7 +101,7 @@ def split_digits(values: np.ndarray, rng: np.random.Generator) -> list[np.ndarra
 
 
 def training_sizes(num_classes: int, total: int, smallest: int, gamma: float) -> np.ndarray:
-    """Power-law class sizes of a given sum: the largest class is what makes up the total."""
+    """Power-law class sizes of a given sum, to which the largest class is adjusted."""
     low, high = smallest, total
     while low < high:
         middle = (low + high + 1) // 2
@@ -124,7 +124,7 @@ def _draw_labels(split: str, rng: np.random.Generator) -> np.ndarray:
 
 def _compose(glyphs: np.ndarray, members: list[np.ndarray], labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Paints background, clutter, stroke and the two digits, back to front; uint8 [n, 32, 32, 3]."""
-    # Colour planes come first until the end: NumPy is several times as fast when the last axis is a long one.
+    # Colour planes come first until the end, because NumPy is faster with a long last axis.
     n = len(labels)
     digit, ink, small, place, stroke = labels.T
 
@@ -132,7 +132,7 @@ def _compose(glyphs: np.ndarray, members: list[np.ndarray], labels: np.ndarray, 
         return rng.uniform(low, high, (n, *shape)).astype(np.float32)
 
     def draw(values: np.ndarray) -> np.ndarray:
-        # The members of all values in a row: an offset into the value's own stretch.
+        # One vector of the members of all values; an offset selects within those of one value.
         lengths = np.array([len(m) for m in members])
         offsets = (rng.random(n) * lengths[values]).astype(np.int64)
         return glyphs[np.concatenate(members)[(np.cumsum(lengths) - lengths)[values] + offsets]]
@@ -157,7 +157,7 @@ def _compose(glyphs: np.ndarray, members: list[np.ndarray], labels: np.ndarray, 
 
 
 def _paint(image: np.ndarray, opacity: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    """Covers images [n, 3, 32, 32] with one colour each, [n, 3], as far as opacity [n, 32, 32] says."""
+    """Covers images [n, 3, 32, 32] with one colour each, [n, 3], by opacity [n, 32, 32]."""
     return image + opacity[:, np.newaxis] * (colour[:, :, np.newaxis, np.newaxis] - image)
 
 
@@ -169,7 +169,7 @@ def _colour(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.nd
 
 
 def _centred_grid(centres: np.ndarray, degrees: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column of every pixel as seen from a centre and turned, each [n, 32, 32]."""
+    """Row and column of every pixel relative to a centre, rotated; each [n, 32, 32]."""
     pixels = np.arange(SIZE, dtype=np.float32)
     y = pixels[np.newaxis, :, np.newaxis] - centres[:, 0, np.newaxis, np.newaxis]
     x = pixels[np.newaxis, np.newaxis, :] - centres[:, 1, np.newaxis, np.newaxis]
@@ -178,7 +178,7 @@ def _centred_grid(centres: np.ndarray, degrees: np.ndarray) -> tuple[np.ndarray,
 
 
 def _place(glyphs: np.ndarray, centres: np.ndarray, scale: np.ndarray, degrees: np.ndarray) -> np.ndarray:
-    """Each 8x8 glyph enlarged, turned and set at its centre, bilinear, on [n, 32, 32]."""
+    """Each 8x8 glyph enlarged, rotated and placed at its centre, bilinear, on [n, 32, 32]."""
     y, x = (3.5 + c / scale[:, np.newaxis, np.newaxis] for c in _centred_grid(centres, degrees))
     return _sample(glyphs, y, x)
 

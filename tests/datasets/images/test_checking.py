@@ -141,7 +141,7 @@ def test_pixels_have_nothing_to_check():
 
 def test_a_disk_that_errs_once_is_not_hidden(tmp_path, monkeypatch):
     (tmp_path / "a.png").write_bytes(image_zoo.readable()["colours.png"])
-    monkeypatch.setattr(checking, "_file", lambda _: (b"\x89PNG\r\n\x1a\n" + bytes(30), None))
+    monkeypatch.setattr(checking, "read_encoded", lambda _: (b"\x89PNG\r\n\x1a\n" + bytes(30), None))
     (problem,) = check_images(split_of([str(tmp_path / "a.png")])).unreadable
     assert problem.reason == "could not be decoded"
 
