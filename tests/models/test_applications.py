@@ -174,6 +174,6 @@ def test_a_name_that_is_close_to_none_is_answered_by_none():
 @pytest.mark.parametrize("name", ["keras:MobileNetV3Small", "keras:ResNet50"])
 def test_averages_of_normalisation_follow_within_tens_of_steps(name):
     network = build_network(name, image_size=(32, 32), num_classes=[2])
-    found = [x.momentum for x in network.get_layer("backbone").layers if isinstance(x, keras.layers.BatchNormalization)]
+    momenta = [x.momentum for x in network.get_layer("backbone").layers if isinstance(x, keras.layers.BatchNormalization)]
     # Of what the averages were, 0.9^50 = 0.5 % are left after 50 steps; of MobileNetV3's own 0.999 it would be 95 %.
-    assert found and max(found) <= 0.9
+    assert momenta and max(momenta) <= 0.9

@@ -226,16 +226,16 @@ def keras_vgg16(size):
 )
 def test_with_the_weights_of_keras_own_network_the_features_are_its_features(function, oracle, size):
     keras.utils.set_random_seed(0)
-    theirs = oracle(size)
+    published = oracle(size)
     inputs = keras.Input((*size, 3))
-    ours = keras.Model(inputs, function(inputs))
-    weights = jittered(theirs)
-    theirs.set_weights(weights)
-    ours.set_weights(weights)
+    network = keras.Model(inputs, function(inputs))
+    weights = jittered(published)
+    published.set_weights(weights)
+    network.set_weights(weights)
     seen = images(*size) / 127.5 - 1
-    expected = theirs(seen).numpy()
+    expected = published(seen).numpy()
     assert np.ptp(expected) > 0.01 * np.abs(expected).max() > 0
-    np.testing.assert_allclose(ours(seen), expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(network(seen), expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
 def test_nin_halves_after_the_first_second_and_fourth_unit_and_ends_with_the_mean():

@@ -75,13 +75,13 @@ def test_cosine_logits_are_scaled_cosines(by_label):
     features = rng.normal(size=(5, 2, depth) if by_label else (5, depth)).astype(np.float32)
     features[0] = 0.0
     layer = CosineLogits(sizes, scale=30.0)
-    found = layer(features).numpy()
+    logits = layer(features).numpy()
     kernel = layer.kernel.numpy()
     for i, j in np.ndindex(5, 5):
         f = features[i, 0 if j < 2 else 1] if by_label else features[i]
         norm = np.linalg.norm(f)
         expected = 30 * f @ kernel[:, j] / (norm * np.linalg.norm(kernel[:, j])) if norm else 0.0
-        assert found[i, j] == pytest.approx(expected, abs=1e-4)
+        assert logits[i, j] == pytest.approx(expected, abs=1e-4)
     again = CosineLogits.from_config(layer.get_config())
     assert again.scale == 30.0 and again.num_classes == sizes
     with tf.GradientTape() as tape:

@@ -52,10 +52,10 @@ def save_as_published(model, path):
 def refused(path, *parts):
     with pytest.raises(ValueError) as caught:
         yield
-    said = str(caught.value)
-    assert said.startswith(f"pretrained={path} ") and "\n" not in said
+    message = str(caught.value)
+    assert message.startswith(f"pretrained={path} ") and "\n" not in message
     for part in parts:
-        assert part in said
+        assert part in message
 
 
 @pytest.fixture(scope="module")
@@ -126,9 +126,9 @@ def test_a_refused_file_leaves_the_backbone_as_it_was(run, tmp_path):
     for spoil in ("shape", "nan"):
         backbone.save_weights(path)
         with h5py.File(path, "r+") as file:
-            found = []
-            file.visititems(lambda name, item, found=found: found.append(name) if isinstance(item, h5py.Dataset) else None)
-            last = found[-1]
+            names = []
+            file.visititems(lambda name, item, names=names: names.append(name) if isinstance(item, h5py.Dataset) else None)
+            last = names[-1]
             value = file[last][...]
             del file[last]
             file[last] = value[..., :-1] if spoil == "shape" else np.full_like(value, np.nan)
@@ -188,10 +188,10 @@ def test_a_download_that_fails_says_what_to_do_by_hand(mobilenet, keras_cache, m
     monkeypatch.setattr("keras.src.utils.file_utils.urlretrieve", unreachable)
     with pytest.raises(ValueError) as caught:
         load_backbone(mobilenet[2], "imagenet", MOBILENET)
-    said = str(caught.value)
-    assert said.startswith("pretrained=imagenet: the weights of keras:MobileNet could not be fetched") and "\n" not in said
-    assert "no route" in said and "fetch https://storage.googleapis.com/" in said
-    assert said.endswith("/mobilenet_1_0_224_tf_no_top.h5 elsewhere and pass --pretrained=FILE")
+    message = str(caught.value)
+    assert message.startswith("pretrained=imagenet: the weights of keras:MobileNet could not be fetched") and "\n" not in message
+    assert "no route" in message and "fetch https://storage.googleapis.com/" in message
+    assert message.endswith("/mobilenet_1_0_224_tf_no_top.h5 elsewhere and pass --pretrained=FILE")
 
 
 def test_imagenet_is_for_networks_of_keras():
@@ -270,12 +270,12 @@ def test_frozen_layers_stay_in_a_step_and_through_a_file(tmp_path):
     rng = np.random.default_rng(0)
     x, y = rng.normal(3, 2, (16, 4, 4, 3)).astype(np.float32), rng.integers(0, 2, (16, 2))
     trained = keras.saving.load_model(tmp_path / "model.keras")
-    there = weighted_layers(trained.network.get_layer("backbone"))
-    assert [layer.trainable for layer in there] == [False, False, True, True]
-    before = [layer.get_weights() for layer in there]
+    with_weights = weighted_layers(trained.network.get_layer("backbone"))
+    assert [layer.trainable for layer in with_weights] == [False, False, True, True]
+    before = [layer.get_weights() for layer in with_weights]
     trained.compile(keras.optimizers.SGD(0.1), loss=CRL(SIZES, alpha=0.5))
     trained.train_on_batch(x, y)
-    after = [layer.get_weights() for layer in there]
+    after = [layer.get_weights() for layer in with_weights]
     moved = [[(a != b).any() for a, b in zip(*pair, strict=True)] for pair in zip(before, after, strict=True)]
     # Of the last two the kernel, and the moving mean and variance; the first two stand still.
     assert not any(moved[0] + moved[1]) and moved[2][0] and all(moved[3][2:])
@@ -294,9 +294,9 @@ def test_weights_of_a_turned_image_are_refused(tmp_path):
 
 
 def test_weights_of_resnet50_mean_the_same_in_both_of_its_forms(tmp_path):
-    theirs = build_network("keras:ResNet50", image_size=(32, 32), num_classes=[2])
-    theirs.get_layer("backbone").save_weights(tmp_path / "r.weights.h5")
-    ours = build_network("resnet50", image_size=(32, 32), num_classes=[2], pretrained=str(tmp_path / "r.weights.h5"))
+    keras_form = build_network("keras:ResNet50", image_size=(32, 32), num_classes=[2])
+    keras_form.get_layer("backbone").save_weights(tmp_path / "r.weights.h5")
+    own_form = build_network("resnet50", image_size=(32, 32), num_classes=[2], pretrained=str(tmp_path / "r.weights.h5"))
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
-    found, expected = (network(images)["features"].numpy() for network in (ours, theirs))
-    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+    features, expected = (network(images)["features"].numpy() for network in (own_form, keras_form))
+    np.testing.assert_allclose(features, expected, atol=1e-4 * np.abs(expected).max())

@@ -19,9 +19,9 @@ def bench(*flags, cwd):
 def test_quick(tmp_path):
     ran = bench("--quick", "--markdown", "--json=found.json", cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
-    found = json.loads((tmp_path / "found.json").read_text())
-    rows = found["networks"]
-    assert list(rows) == ["deepid2", "deepid2, again (A/A)", "cifarnet"] and found["rounds"] == 2
+    result = json.loads((tmp_path / "found.json").read_text())
+    rows = result["networks"]
+    assert list(rows) == ["deepid2", "deepid2, again (A/A)", "cifarnet"] and result["rounds"] == 2
     for row in rows.values():
         for what in ("forward", "step"):
             seconds, base = (r[f"{what}_seconds"]["values"] for r in (row, rows["deepid2"]))

@@ -17,16 +17,16 @@ def bench(*flags, cwd):
 def test_quick(tmp_path):
     ran = bench("--quick", "--json=found.json", "--loss=class_abs", cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert list(found["rows"])[:2] == ["none of them", "none of them, again (A/A)"]
-    assert {"steps_per_execution 2", "xla", "mixed_bfloat16"} <= set(found["rows"])
-    baseline = found["rows"]["none of them"]["images_per_second"]["rounds"]
-    for row in found["rows"].values():
+    result = json.loads((tmp_path / "found.json").read_text())
+    assert list(result["rows"])[:2] == ["none of them", "none of them, again (A/A)"]
+    assert {"steps_per_execution 2", "xla", "mixed_bfloat16"} <= set(result["rows"])
+    baseline = result["rows"]["none of them"]["images_per_second"]["rounds"]
+    for row in result["rows"].values():
         speed = row["images_per_second"]
         assert len(speed["rounds"]) == 2 and 0 < speed["smallest"] <= speed["median"] <= speed["largest"]
         # A ratio is taken within each round, not between the medians.
         np.testing.assert_allclose(row["ratio"]["rounds"], np.divide(speed["rounds"], baseline))
-    assert found["recipe"]["method"] == "class_abs" and found["machine"]["tensorflow"]
+    assert result["recipe"]["method"] == "class_abs" and result["machine"]["tensorflow"]
 
 
 def test_mistakes_get_one_line(tmp_path):

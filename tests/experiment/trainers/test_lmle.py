@@ -156,12 +156,12 @@ def test_degenerate_labels_train_on_what_is_left_of_them(task_in, toy, tmp_path,
         learned = learn_label(task, 0, start, 3)
         assert all(np.isfinite(weight).all() for weight in learned.weights)
         assert np.isfinite(learned.centres).all() and set(learned.classes) == set(classes)
-        said = "is not trained" in messages.text
+        logged = "is not trained" in messages.text
         moved = any((mine != theirs).any() for mine, theirs in zip(learned.weights, start, strict=True))
         if classes == [2, 2, 2]:
-            assert said and not moved
+            assert logged and not moved
         else:
-            assert moved is trained and said is not trained
+            assert moved is trained and logged is not trained
 
 
 def test_a_network_that_is_all_frozen_is_only_clustered(task_in, tmp_path):

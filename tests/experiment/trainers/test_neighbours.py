@@ -12,9 +12,9 @@ def test_references_hold_every_class_that_occurs():
     labels[17, 0], labels[500, 1], labels[501, 1] = 1, 3, 2
     unknown = (labels < 0).all(axis=1)
     for seed in range(5):
-        kept = choose_references(labels, 30, seed)
-        assert len(kept) == len(set(kept)) == 30 and (np.diff(kept) > 0).all()
-        assert {17, 500, 501} <= set(kept) and not unknown[kept].any()
+        references = choose_references(labels, 30, seed)
+        assert len(references) == len(set(references)) == 30 and (np.diff(references) > 0).all()
+        assert {17, 500, 501} <= set(references) and not unknown[references].any()
     assert set(choose_references(labels, 30, 0)) != set(choose_references(labels, 30, 1))
     np.testing.assert_array_equal(choose_references(labels, 30, 0), choose_references(labels, 30, 0))
     np.testing.assert_array_equal(choose_references(labels, 5000, 0), np.flatnonzero(~unknown))
