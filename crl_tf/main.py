@@ -40,9 +40,9 @@ from rich.progress import track
 import crl_tf
 from crl_tf.experiment import report
 from crl_tf.experiment.compare import ALL, compare
-from crl_tf.experiment.config import load_recipe, override
+from crl_tf.experiment.config import load_recipe, override, refuse_clash
 from crl_tf.experiment.inspect import inspect
-from crl_tf.experiment.methods import METHODS, canonical, combined, with_loss
+from crl_tf.experiment.methods import METHODS, canonical, with_loss
 from crl_tf.experiment.run import evaluate, run
 from crl_tf.experiment.settings import SETTINGS, Rule, absolute_path, check_setting
 from crl_tf.experiment.workdir import started_with
@@ -142,9 +142,8 @@ def configuration(started: ConfigDict | None = None) -> ConfigDict:
             raise ValueError(f"method and loss must not be given both, received {values['method']!r} and {_LOSS.value!r}")
         config = override(config, {"method": with_loss(config.method, _LOSS.value)})
     config = override(config, {"method": canonical(config.method)})
-    clash = [key for key in combined(config.method).settings if key in values]
-    if clash and _COMPARE.value is None:
-        raise ValueError(f"{clash[0]} is set by the method {config.method}: leave it out, received {values[clash[0]]!r}")
+    if _COMPARE.value is None:
+        refuse_clash(config.method, values)
     return config
 
 

@@ -153,7 +153,7 @@ def test_a_recipe_is_chosen_before_the_dataset():
         (["--method=smote"], "method must be one of ['ce', 'class_rel'"),
         (["--compare=ce,smote"], "method must be one of ['ce', 'class_rel'"),
         (["--compare=ce,ce"], "compare must name each method once"),
-        (["--compare=ce,class_rel+focal"], "method 'class_rel+focal' gives loss twice"),
+        (["--compare=ce,class_rel+focal"], "method 'class_rel+focal' sets loss twice"),
         (["--compare=ce", "--seeds=0,x"], "seeds must be integers >= 0, received '0,x'"),
         (["--compare=ce", "--loss=focal"], "compare names the methods; --method and --loss are for one run"),
         (["--compare="], "compare must name a method or more"),
@@ -166,6 +166,7 @@ def test_a_recipe_is_chosen_before_the_dataset():
         (["--config=nonsense"], "config must be a file (.py, or a run's config.json) or one of"),
         (["--config.train.epoch=3"], "Unknown command line flag 'config.train.epoch'. Did you mean: config.train.epochs"),
         (["--config.optimiser=adamw"], "Unknown command line flag 'config.optimiser'"),
+        (["--config=clash.py"], "crl.rho is set by the method class_rel_rho_10: leave it out, received 0.3"),
         (["--config=unknown.py"], "config has no setting 'train.epoch'; did you mean 'train.epochs'?"),
         (["--config=broken.py"], "config broken.py: invalid syntax (broken.py, line 1)"),
         (["--seed=-1"], "seed must be an int in [0, 4294967295], received -1"),
@@ -185,6 +186,7 @@ def test_every_mistake_gets_one_clear_line(flags, complaint, tmp_path):
     (tmp_path / "broken.py").write_text("def get_config(:\n")
     unknown = "from crl_tf.experiment.config import recipe\ndef get_config():\n    return recipe({'train.epoch': 3})\n"
     (tmp_path / "unknown.py").write_text(unknown)
+    (tmp_path / "clash.py").write_text(unknown.replace("{'train.epoch': 3}", "{'method': 'class_rel_rho_10', 'crl.rho': 0.3}"))
     code, out, err = command(*flags, cwd=tmp_path)
     assert code != 0 and complaint in err + out
     assert "Traceback" not in err + out

@@ -144,6 +144,13 @@ def test_a_setting_has_one_name_and_no_second_meaning():
         assert setting.default != -1, f"{key}: -1 stands for something else"
 
 
+@pytest.mark.parametrize("key", SETTINGS)
+def test_every_setting_is_read_somewhere(key):
+    name = key.split(".")[-1]
+    readers = [path for path in FILES if path.name != "settings.py" and re.search(rf"\b{name}\b", path.read_text())]
+    assert readers, f"nothing reads {key}"
+
+
 @pytest.mark.parametrize("folder", ["crl_tf", "tools", "configs", "tests"])
 def test_no_file_over_400_lines_and_no_utils(folder):
     for path in (ROOT / folder).rglob("*.py"):

@@ -41,7 +41,15 @@ def recipe(settings: Mapping[str, Any], base: str | None = None) -> ConfigDict:
         settings: by dotted key.
         base: name of the other recipe.
     """
+    refuse_clash(settings.get("method", SETTINGS["method"].default), settings)
     return override(base_config() if base is None else load_recipe(base), settings)
+
+
+def refuse_clash(method: str, settings: Mapping[str, Any]) -> None:
+    """Refuses settings by dotted key that the method sets itself."""
+    for key in combined(method).settings:
+        if key in settings:
+            raise ValueError(f"{key} is set by the method {method}: leave it out, received {settings[key]!r}")
 
 
 def override(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:

@@ -141,7 +141,7 @@ def _check_annotated(dataset: Dataset, counts: list[np.ndarray]) -> None:
 
 
 def _summary(dataset: Dataset, counts: list[np.ndarray]) -> str:
-    """One line, so that a column mistaken for a label is seen before hours of training."""
+    """Summarises the data in one line, so that a column mistaken for a label is seen before hours of training."""
     images = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
     labels = f"{len(counts)} labels" if len(counts) > 1 else "1 label"
     untrained = sum(int((count == 0).sum()) for count in counts)

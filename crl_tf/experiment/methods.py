@@ -17,7 +17,7 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Method(NamedTuple):
-    """A row of `METHODS`, or several rows joined.
+    """A row of `METHODS`, which sets one of the four parts (and settings that belong to it), or several rows joined.
 
     source: paper and equation. cost: compared with `ce`, in words.
     loss: a row of `crl_tf.losses.table.LOSSES`. trainer: a row of `crl_tf.experiment.trainers.TRAINERS`.
@@ -89,7 +89,7 @@ def combined(name: str) -> Method:
         if "loss" in {*sets, *row_sets} and "trainer" in {*sets, *row_sets}:
             twice |= {"loss", "trainer"}  # a trainer other than gradient has a loss of its own
         if twice:
-            raise ValueError(f"method {name!r} gives {', '.join(sorted(twice))} twice: join what sets different things")
+            raise ValueError(f"method {name!r} sets {', '.join(sorted(twice))} twice: each part may be set once")
         sets |= row_sets
     parts = {part: sets.pop(part, default) for part, default in PARTS.items()}
     source, cost = ("; ".join(getattr(METHODS[row], field) for row in rows) for field in ("source", "cost"))
@@ -114,5 +114,5 @@ def with_loss(name: str, loss: str) -> str:
     'focal+over_sampling'
     """
     combined(loss)
-    others = [row for row in name.split("+") if row in METHODS and not METHODS[row].sets.keys() & {"loss", "trainer"}]
+    others = [row for row in name.split("+") if not METHODS[row].sets.keys() & {"loss", "trainer"}]
     return canonical("+".join([loss, *others]))

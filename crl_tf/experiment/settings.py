@@ -112,7 +112,10 @@ MARGINS = Rule(
 
 
 class Setting(NamedTuple):
-    """default; rule; what it is, for --help and the documents; its short flag; words of it that are no path, where it is one."""
+    """One setting: its default, its rule, its help text and its short flag.
+
+    not_a_path: of a path, the values that are words and not paths, such as "none"; None where it is no path.
+    """
 
     default: Any
     rule: Rule

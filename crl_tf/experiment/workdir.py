@@ -51,7 +51,7 @@ def differences(previous: Mapping[str, Any], current: Mapping[str, Any], *, free
 
 
 def refuse_file(workdir: Path) -> None:
-    """A file cannot be a run's folder, nor hold one."""
+    """Refuses a folder of a run that is a file, or lies below one."""
     blocking = next((path for path in (workdir, *workdir.parents) if path.exists() and not path.is_dir()), None)
     if blocking is not None:
         raise ValueError(f"workdir must be a folder, but {blocking} is a file")

@@ -12,7 +12,8 @@ def test_a_row_says_what_settings_know_and_is_spelled_in_one_way(name):
     row = METHODS[name]
     assert row.source and row.cost
     assert set(row.settings) <= set(SETTINGS)
-    assert row.sets and canonical(name) == name
+    # One part: what sets several is joined by +, or a recipe.
+    assert len(row.sets.keys() & PARTS.keys()) == 1 and canonical(name) == name
     config = checked(override(base_config(), {"method": name}))[0]
     assert config.method == name
     for key, value in row.settings.items():
@@ -35,9 +36,9 @@ def test_methods_are_joined():
 
 
 def test_what_cannot_be_joined_is_refused():
-    with pytest.raises(ValueError, match=r"'class_rel\+focal' gives loss twice"):
+    with pytest.raises(ValueError, match=r"'class_rel\+focal' sets loss twice"):
         combined("class_rel+focal")
-    with pytest.raises(ValueError, match=r"'lmle\+focal' gives loss, trainer twice"):
+    with pytest.raises(ValueError, match=r"'lmle\+focal' sets loss, trainer twice"):
         combined("lmle+focal")
     with pytest.raises(ValueError, match=r"method must be one of .*received 'smote'"):
         combined("smote")

@@ -214,13 +214,13 @@ def method_list(methods: Mapping[str, Any]) -> Table:
     """One row per method: what it sets in a recipe, who proposed it, and its cost against cross-entropy.
 
     Args:
-        methods: name to a row with `settings`, `source` and `cost` (`crl_tf.experiment.methods.METHODS`).
+        methods: name to a row with `sets`, `source` and `cost` (`crl_tf.experiment.methods.METHODS`).
     """
     rows = []
     for name, row in methods.items():
-        settings = ", ".join(f"{key} = {'none' if value is None else value}" for key, value in row.settings.items())
+        settings = ", ".join(f"{key} = {'none' if value is None else value}" for key, value in row.sets.items())
         rows.append(text_cells([name, settings, row.source, row.cost]))
-    title = "methods, for --method and --compare; several that set different things are joined by +"
+    title = "methods, for --method and --compare; several are joined by +"
     return rich_table(Grid(title, ["method", "sets", "source", "training costs"], rows, names=4, copied=True))
 
 
