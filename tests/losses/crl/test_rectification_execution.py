@@ -75,8 +75,8 @@ def graph_operations(level, comparison, num_classes):
 def test_the_graph_does_not_grow_with_labels_or_classes(level, comparison):
     """No operation per label or class: 9 labels of 178 classes, or 30 labels, take as many as 3 labels of 9.
 
-    To within 8: a small array of zeros is one operation, a larger one three.
+    To within 12: a small array of zeros is one operation, a larger one three, and there are up to six.
     """
     small = graph_operations(level, comparison, [2, 3, 4])
-    assert abs(graph_operations(level, comparison, XDOMAIN_SIZES) - small) <= 8
-    assert abs(graph_operations(level, comparison, [2, 3] * 15) - small) <= 8
+    assert abs(graph_operations(level, comparison, XDOMAIN_SIZES) - small) <= 12
+    assert abs(graph_operations(level, comparison, [2, 3] * 15) - small) <= 12
