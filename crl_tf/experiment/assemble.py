@@ -1,4 +1,4 @@
-"""Turns a configuration into the parts of a run. Nothing after this reads the configuration."""
+"""Turns a configuration into the parts of a run, each bound to its values. No function after this receives the configuration."""
 
 from __future__ import annotations
 
