@@ -17,5 +17,5 @@ def test_examples(name):
 
 
 def test_what_is_public_has_an_example():
-    without = [name for name in crl_tf.__all__ if ">>>" not in (getattr(crl_tf, name).__doc__ or "")]
+    without = [name for name in crl_tf.__all__ if name != "__version__" and ">>>" not in (getattr(crl_tf, name).__doc__ or "")]
     assert not without
