@@ -101,7 +101,8 @@ def test_every_ratio_has_its_bar(quick):
             assert ratio["met"] == (ratio["median"] >= ratio["bar"] if least else ratio["median"] <= ratio["bar"]), name
     items = {item["name"]: item["by_round"] for item in found["items"]}
     ratio = ratios["class_relative, batch to 96"]
-    by_round = [items[ratio["over"]][r] / items[ratio["under"]][r] for r in ("0", "1")]
+    over, under = items[ratio["over"]], items[ratio["under"]]
+    by_round = [over[r] / under[r] for r in over.keys() & under.keys()]  # what is slow sits rounds out
     assert ratio["median"] == pytest.approx(np.median(by_round))
 
 
