@@ -29,7 +29,7 @@ def test_quick(tmp_path):
     disk, memory = (rows[f"training, from {source}"]["rounds"] for source in ("the disk cache", "an array in memory"))
     np.testing.assert_allclose(ratios["training: disk cache / memory"]["rounds"], np.divide(disk, memory))
     assert found["images"]["count"] == 64 and found["images"]["of"] == "generated"
-    assert found["recipe"]["loss"] == "class_abs" and found["recipe"]["data"]["image_size"] == [55, 47]
+    assert found["recipe"]["method"] == "class_abs" and found["recipe"]["data"]["image_size"] == [55, 47]
     assert found["machine"]["cores"] >= 1 and found["machine"]["tensorflow"]
     # Images and caches go with the program.
     assert [p.name for p in tmp_path.iterdir()] == ["found.json"]
