@@ -66,7 +66,7 @@ def inspect(config: ConfigDict, workdir: Path, *, check_images: bool = True, pro
 
 
 def inspect_dataset(dataset: Dataset, *, batch_size: int, eta: float, rho: float = 0.5, seed: int = 0) -> dict[str, Any]:
-    """Everything that the labels alone tell, ready for JSON.
+    """Describes the labels of a dataset, ready for JSON.
 
     Args:
         dataset: its images are not touched.
@@ -113,7 +113,7 @@ def inspect_dataset(dataset: Dataset, *, batch_size: int, eta: float, rho: float
             "missing": {split: _missing(dataset.splits[split].labels[:, j]) for split in SPLITS},
             **({"group": attribute.group} if attribute.group else {}),
         }
-    found = {
+    facts = {
         "dataset": dataset.name,
         "batch_size": batch_size,
         "eta": eta,
@@ -122,7 +122,7 @@ def inspect_dataset(dataset: Dataset, *, batch_size: int, eta: float, rho: float
         "labels": labels,
         "co_occurrence": strongest_pairs(schema, co_occurrence(dataset.splits["train"].labels, schema)),
     }
-    return {**found, "findings": findings(found)}
+    return {**facts, "findings": findings(facts)}
 
 
 def two_in_batch(counts: np.ndarray, total: int, batch_size: int) -> np.ndarray:
@@ -176,21 +176,22 @@ def association(together: np.ndarray, schema: AttributeSchema) -> np.ndarray:
 
 
 def strongest_pairs(schema: AttributeSchema, together: np.ndarray) -> list[list[Any]]:
+    """The pairs of labels with the largest association, [name, name, Cramér's V], at most `STRONGEST`."""
     values = association(together, schema)
     pairs = [(i, j) for i, j in zip(*np.triu_indices(len(schema), k=1), strict=True) if np.isfinite(values[i, j])]
     pairs.sort(key=lambda pair: -values[pair])
     return [[schema.names[i], schema.names[j], round(float(values[i, j]), 4)] for i, j in pairs[:STRONGEST]]
 
 
-def findings(found: dict[str, Any]) -> list[str]:
-    """What of the facts asks for something to be done, a sentence each."""
-    classes = [(label, name, c) for label, facts in found["labels"].items() for name, c in facts["classes"].items()]
-    batch_size, said = found["batch_size"], []
+def findings(facts: dict[str, Any]) -> list[str]:
+    """What a user should know or change before training, a sentence each."""
+    classes = [(label, name, c) for label, of_label in facts["labels"].items() for name, c in of_label["classes"].items()]
+    batch_size, sentences = facts["batch_size"], []
 
     def say(some: Sequence[tuple[str, str, Any]], what: str) -> None:
         if some:
             named = ", ".join(f"{label}={name}" for label, name, _ in some[:3])
-            said.append(f"{len(some)} of {len(classes)} classes {what}: {named}{', …' if len(some) > 3 else ''}")
+            sentences.append(f"{len(some)} of {len(classes)} classes {what}: {named}{', …' if len(some) > 3 else ''}")
 
     say([c for c in classes if not any(c[2][split] for split in SPLITS)], "have no image in any split")
     say(
@@ -204,10 +205,10 @@ def findings(found: dict[str, Any]) -> list[str]:
         f"have two images in fewer than half of the batches of {batch_size}; CRL cannot act on them in the others"
         " (a larger batch_size, or resampling, helps)",
     )
-    empty = [label for label, facts in found["labels"].items() if facts["ratio"] is None]
+    empty = [label for label, of_label in facts["labels"].items() if of_label["ratio"] is None]
     if empty:
-        said.append(f"no training image is annotated for {', '.join(empty)}: drop the label")
-    return said
+        sentences.append(f"no training image is annotated for {', '.join(empty)}: drop the label")
+    return sentences
 
 
 def _split_facts(dataset: Dataset, split: str, counts: Sequence[np.ndarray]) -> dict[str, Any]:
@@ -247,7 +248,7 @@ def _rectified(dataset: Dataset, batch_size: int, rho: float, seed: int) -> np.n
 
 
 def inspect_images(dataset: Dataset, image_size: tuple[int, int], *, progress: Progress = SILENT) -> dict[str, Any]:
-    """Reads every image once: which cannot be decoded, which stand in several splits, of what sizes and forms they are.
+    """Reads every image once: finds unreadable and repeated images, their sizes and forms.
 
     Args:
         image_size: height and width that training resizes to.
@@ -264,7 +265,7 @@ def inspect_images(dataset: Dataset, image_size: tuple[int, int], *, progress: P
         {"split": name, "image": image.name, "reason": image.reason} for name, c in checked.items() for image in c.unreadable
     ]
     for c in checked.values():
-        # Two empty files are no picture that stands there twice.
+        # Two empty files are not a repeated picture.
         c.digests[[image.index for image in c.unreadable]] = 0
     same = duplicates({name: c.digests for name, c in checked.items()})
     repeated = [
@@ -300,24 +301,24 @@ def _size_facts(sizes: np.ndarray) -> dict[str, list[int]]:
 def _image_findings(
     unreadable: Sequence[Mapping[str, str]], repeated: Sequence[Sequence[str]], within: Mapping[str, int], images: int
 ) -> list[str]:
-    said = []
+    sentences = []
     if unreadable:
         first = unreadable[0]
-        said.append(
+        sentences.append(
             f"{len(unreadable)} of {images} images cannot be read, the first: {first['image']} ({first['reason']});"
             " --skip_unreadable leaves them out"
         )
     if repeated:
         what = "1 picture stands" if len(repeated) == 1 else f"{len(repeated)} pictures stand"
-        said.append(
+        sentences.append(
             f"{what} in several splits, so that what is tested was trained on: {' = '.join(repeated[0])}; inspection.json names"
             " them all"
         )
     if any(within.values()):
-        said.append(
+        sentences.append(
             f"pictures that repeat another of their split: {', '.join(f'{n} in {name}' for name, n in within.items() if n)}"
         )
-    return said
+    return sentences
 
 
 def save_co_occurrence(together: np.ndarray, schema: AttributeSchema, path: Path) -> None:
@@ -334,7 +335,7 @@ def save_co_occurrence(together: np.ndarray, schema: AttributeSchema, path: Path
 
 
 def _lists_alone(dataset: Dataset) -> bool:
-    """Whether not one of the image files that a sample of the dataset names is there."""
+    """Whether the dataset has lists only: of a sample of its image files, none exists."""
     rng = np.random.default_rng(0)
     paths = [p for s in dataset.splits.values() if s.in_files for p in s.images[rng.integers(len(s), size=64)].tolist()]
     return bool(paths) and not any(map(os.path.exists, paths))
