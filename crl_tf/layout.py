@@ -1,7 +1,7 @@
 """The column layout of many labels in one tensor, and the accepted forms of targets and predictions, brought to one.
 
 Inside the program there is one form: integer labels [B, L] with -1 = not annotated, and float32 logits
-[B, sum(num_classes)], label after label. Losses and metrics let their arguments in through here.
+[B, sum(num_classes)], label after label. Losses and metrics convert their arguments here.
 """
 
 from __future__ import annotations

@@ -162,6 +162,8 @@ def test_a_recipe_is_chosen_before_the_dataset():
         (["--method=class_rel_rho_10", "--rho=0.3"], "crl.rho is set by the method class_rel_rho_10: leave it out"),
         (["--kappa=-3"], "crl.kappa must be an int >= 1, or none, received -3"),
         (["--rho=1.5"], "crl.rho must be a number in (0, 1], received 1.5"),
+        (["--method=ce", "--config.focal.gamma=-1"], "focal.gamma must be a number >= 0, received -1.0"),
+        (["--config.crl.base=instance_rel"], "crl.base must be a loss of logits alone, such as 'focal', received 'instance_rel'"),
         (["--learing_rate=1"], "Did you mean: learning_rate"),
         (["--config=nonsense"], "config must be a file (.py, or a run's config.json) or one of"),
         (["--config.train.epoch=3"], "Unknown command line flag 'config.train.epoch'. Did you mean: config.train.epochs"),

@@ -17,7 +17,7 @@ from crl_tf.progress import SILENT, Progress
 
 
 class Row(NamedTuple):
-    """One dataset: `load(data_dir, **options)` with those options of `load_dataset` that are named in `uses`."""
+    """One dataset: the function that loads it, from `data_dir`, and the options of `load_dataset` that this function takes."""
 
     load: Callable[..., Dataset]
     uses: tuple[str, ...] = ()

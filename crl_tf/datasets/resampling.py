@@ -40,7 +40,10 @@ class Resampling(NamedTuple):
 
 
 class Resampled(NamedTuple):
-    """indices: int64 [m], or a function from an epoch's number to them, for `make_pipeline`. summary: one line."""
+    """The samples of an epoch after resampling.
+
+    indices: int64 [m], or a function from an epoch's number to them, for `make_pipeline`. summary: one line for the user.
+    """
 
     indices: np.ndarray | Callable[[int], np.ndarray]
     summary: str

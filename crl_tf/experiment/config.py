@@ -96,14 +96,26 @@ def checked(config: ConfigDict) -> tuple[ConfigDict, Method]:
         raise MeaninglessForData(f"network.cosine_scale must be none for {config.model}, which ends in a linear SVM")
     network = {name: config.network[name] for name in ("width", "pretrained", "cosine_scale")}
     check_network(config.model, image_size=size, **network)
+    _check_losses(method.loss, loss_sections(config), config.network.cosine_scale)
     check_schedule(config.train)
-    make_loss(method.loss, loss_sections(config), Problem([2], [[2, 1]], config.network.cosine_scale))
     if config.crl.alpha_warmup_epochs and config.train.steps_per_execution > 1:
         raise ValueError(
             f"train.steps_per_execution must be 1 with crl.alpha_warmup_epochs = {config.crl.alpha_warmup_epochs}, which changes"
             f" alpha at every step, received {config.train.steps_per_execution}: --alpha_warmup_epochs=0 turns the warm-up off"
         )
     return config, method
+
+
+def _check_losses(name: str, sections: Mapping[str, Mapping[str, Any]], cosine_scale: float | None) -> None:
+    """Checks the parameters of all losses by making each of a section once, and the chosen one with its cosine scale."""
+    first = {row.section: loss for loss, row in reversed(LOSSES.items()) if row.section}
+    for section, loss in first.items():
+        try:
+            make_loss(loss, sections, Problem([2], [[2, 1]], 1.0))
+        except ValueError as error:
+            of_section = str(error).split(" ")[0] in LOSSES[loss].parameters
+            raise ValueError(f"{section}.{error}" if of_section else str(error)) from error
+    make_loss(name, sections, Problem([2], [[2, 1]], cosine_scale))
 
 
 def loss_sections(config: ConfigDict) -> dict[str, dict[str, Any]]:

@@ -94,12 +94,15 @@ class Loss(keras.losses.Loss, abc.ABC):
 
     @abc.abstractmethod
     def terms(self, labels: tf.Tensor, logits: tf.Tensor, features: tf.Tensor | None = None) -> Terms:
-        """The loss of a batch by label and sample.
+        """Computes each sample's share of each label's loss.
 
         Args:
             labels: int32 [L, B], -1 = not annotated.
-            logits: float32 [B, sum(num_classes)].
+            logits: float32 [B, sum(num_classes)]. `crl_tf.layout.log_probabilities` turns them to a row per class.
             features: float32 [B, D], shared by all labels, or [B, L, D]; None where `needs_features` is False.
+        Returns:
+            shares that sum over B to the mean over the label's annotated samples (`mean_over_annotated`): 0, with a zero
+            gradient, where a sample is not annotated; NaN under XLA for an unknown class (`nan_if_unknown`).
         """
 
     def callbacks(self, epochs: int) -> list[keras.callbacks.Callback]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,10 +41,10 @@ class Row:
     """A row of `LOSSES`.
 
     make: (problem, **parameters) to the loss.
+    source, cost: paper and equation; the cost compared with cross-entropy, in words.
     section: the section of a configuration that holds its parameters; None without parameters.
     parameters: the keys of that section, with their defaults.
-    source, cost: paper and equation; the cost compared with cross-entropy, in words.
-    settings: what else the configuration must say, by dotted key.
+    settings: other settings that the loss fixes, by dotted key.
     shared: keys of the section "crl" that are parameters of this loss too.
     """
 
@@ -56,18 +57,12 @@ class Row:
     shared: tuple[str, ...] = ()
 
 
+_NO_SETTINGS = {"num_classes", "level", "comparison", "class_counts", "from_logits", "feature_shape", "reduction", "name"}
 CRL_PARAMETERS: Mapping[str, Any] = {
-    "kappa": 25,
-    "rho": 0.5,
-    "eta": 0.01,
-    "alpha": None,
-    "margin": None,
-    "scope": "minority",
-    "num_bins": 100,
-    "alpha_warmup_epochs": 0,
+    **{name: one.default for name, one in signature(CRL).parameters.items() if name not in _NO_SETTINGS},
     "base": "ce",
 }
-"""The section "crl". alpha None: eta * Omega. margin None: the paper's. base: a row of `LOSSES` that needs no features."""
+"""The section "crl": the arguments of `CRL` with their defaults. base: a row of `LOSSES` that needs no features."""
 
 SAME_COST, CLASS_COST, INSTANCE_COST = "as ce", "a step ~1 % more", "a step ~12 % more"
 

@@ -58,7 +58,7 @@ def check_present(source: str, folder: Path, needed: Sequence[str], layout: str)
 
 
 def check_images_present(source: str, root: Path, names: Sequence[str]) -> None:
-    """Raises FileNotFoundError, with their number and the first, if names (with / between folders) are no files below root."""
+    """Checks that every listed image (names with / between folders) is a file below root; else raises FileNotFoundError."""
     # One listing per folder, because asking for each of 200,000 files takes minutes on network storage.
     files: dict[str, set[str]] = {}
     missing = []

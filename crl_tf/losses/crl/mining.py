@@ -63,7 +63,7 @@ def anchor_rows(batch: int | tf.Tensor, rho: float, scope: str) -> int | tf.Tens
 
 
 def at_most(count: int | tf.Tensor | None, most: int | tf.Tensor) -> int | tf.Tensor:
-    """top_k refuses a k above the row length; kappa=None mines nothing, that is, takes all."""
+    """Limits kappa to the length of a row; None means all samples."""
     if count is None:
         return most
     return min(count, most) if isinstance(count, int) and isinstance(most, int) else tf.minimum(count, most)
