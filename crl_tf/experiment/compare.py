@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -119,7 +120,7 @@ def plan(
     seeds: Sequence[int] | None = None,
     *,
     data: Data | None = None,
-    previous: Previous = Previous(),  # noqa: B008
+    previous: Previous = FIRST_SITTING,
 ) -> Plan:
     """Says what a comparison will run, and what it leaves out and why. Reads and writes nothing.
 
@@ -273,7 +274,7 @@ class _Clock:
 def _previous(recipe: Mapping[str, Any], workdir: Path, seeds: Sequence[int] | None, resume: bool) -> Previous:
     """What earlier sittings left in a folder; only a comparison by the same configuration may be continued."""
     if not clean_folder(workdir, resume):
-        return Previous()
+        return FIRST_SITTING
     if not (workdir / COMPARISON).is_file():
         raise ValueError(f"resume: {workdir} holds no comparison: pass another --workdir")
     # Settings that methods set are theirs.
