@@ -69,7 +69,10 @@ class Previous(NamedTuple):
 
     methods: Sequence[str] = ()
     seeds: Sequence[int] = ()
-    failed: Mapping[str, str] = {}
+    failed: Mapping[str, str] = MappingProxyType({})
+
+
+FIRST_SITTING = Previous()
 
 
 def compare(
