@@ -40,7 +40,7 @@ from rich.progress import track
 import crl_tf
 from crl_tf.experiment import report
 from crl_tf.experiment.compare import ALL, compare
-from crl_tf.experiment.config import load_recipe, override, refuse_clash
+from crl_tf.experiment.config import flattened, load_recipe, override, refuse_clash, with_method
 from crl_tf.experiment.inspect import inspect
 from crl_tf.experiment.methods import METHODS, canonical, with_loss
 from crl_tf.experiment.run import evaluate, run
@@ -135,15 +135,17 @@ def configuration(started: ConfigDict | None = None) -> ConfigDict:
         started: the configuration of the run that is resumed, in place of a recipe.
     """
     values = settings_of_flags()
-    name = _CONFIG.value or values.get("dataset", SETTINGS["dataset"].default)
-    config = override(started or load_recipe(name), values)
+    name = _CONFIG.value if _CONFIG.present else values.get("dataset", SETTINGS["dataset"].default)
+    config = started or load_recipe(name)
     if _LOSS.present:
         if "method" in values:
             raise ValueError(f"method and loss must not be given both, received {values['method']!r} and {_LOSS.value!r}")
-        config = override(config, {"method": with_loss(config.method, _LOSS.value)})
-    config = override(config, {"method": canonical(config.method)})
+        values["method"] = with_loss(config.method, _LOSS.value)
+    # A comparison sets its methods later, on a configuration without what the recipe's method had set.
+    own = SETTINGS["method"].default if _COMPARE.present else config.method
+    config = override(with_method(config, canonical(values.pop("method", own))), values)
     if _COMPARE.value is None:
-        refuse_clash(config.method, values)
+        refuse_clash(config.method, flattened(config.to_dict()))
     return config
 
 
@@ -207,7 +209,7 @@ def main(argv: Sequence[str]) -> None:
     else:
         with errors_in_one_line():
             results, workdir = _results(ConsoleProgress(console))
-        _show(console, results)
+            _show(console, results)
         if _MODE.value == "train":
             console.print(f"models, SavedModels, figures, logs: {workdir}", highlight=False, soft_wrap=True)
 
@@ -267,16 +269,21 @@ def _results(progress: Progress) -> tuple[list[dict[str, Any]], Path]:
         raise ValueError("workdir must be given: the folder of the run to resume or to evaluate")
     if _MODE.value == "evaluate":
         return evaluate(workdir, progress=progress), workdir
-    if _COMPARE.present and (flags.FLAGS["method"].present or _LOSS.present):
+    one_method = flags.FLAGS["method"].present or flags.FLAGS["config.method"].present or _LOSS.present
+    if _COMPARE.present and one_method:
         raise ValueError("compare names the methods; --method and --loss are for one run")
+    if resume and _CONFIG.present:
+        raise ValueError(f"config must not be given with --resume, which takes that of {workdir}, received {_CONFIG.value!r}")
     methods = [method.strip() for method in _COMPARE.value] if _COMPARE.present else None
     seeds = _seeds()
     started, plan = started_with(workdir) if resume else (None, None)
     if plan is not None:
+        if one_method:
+            raise ValueError(f"compare names the methods of {workdir}; --method and --loss are for one run")
         methods = plan["methods"] if methods is None else methods
         seeds = plan["seeds"] if seeds is None else seeds
     config = configuration(started)
-    if seeds and methods is None:
+    if seeds is not None and methods is None:
         raise ValueError("seeds are for --compare; one run takes --seed")
     names = [config.method] if methods is None else methods
     more = ["and-more"] if len(names) > MOST_NAMED else []

@@ -170,13 +170,21 @@ def test_a_recipe_is_chosen_before_the_dataset():
         (["--config.optimiser=adamw"], "Unknown command line flag 'config.optimiser'"),
         (["--config=clash.py"], "crl.rho is set by the method class_rel_rho_10: leave it out, received 0.3"),
         (["--config=unknown.py"], "config has no setting 'train.epoch'; did you mean 'train.epochs'?"),
-        (["--config=broken.py"], "config broken.py: invalid syntax (broken.py, line 1)"),
+        (["--config=broken.py"], "config broken.py: SyntaxError: invalid syntax (broken.py, line 1)"),
         (["--seed=-1"], "seed must be an int in [0, 4294967295], received -1"),
         (["--workdir=broken.py/run"], "workdir must be a folder, but broken.py is a file"),
         (["--cache="], "data.cache must be 'none', 'memory' or a folder, received ''"),
         (["--cache=broken.py/kept", "--config.data.image_size=(40, 40)"], "broken.py/kept must be writable"),
         (["--config.train.optimizer=lion"], "train.optimizer must be one of ['sgd', 'adamw'], received 'lion'"),
         (["--mode=evaluate"], "workdir must be given"),
+        (["--config="], "config must be a file (.py, or a run's config.json) or one of"),
+        (["--seeds="], "seeds are for --compare; one run takes --seed"),
+        (["--config=list.json"], "config: a run's config.json holds its configuration under 'recipe', received [1] there"),
+        (["--config=cut.json"], "cut.json is not valid JSON"),
+        (["--config=bug.py"], "config bug.py: NameError: name 'epohs' is not defined"),
+        (["--config=rho.py", "--method=class_rel_rho_10"], "crl.rho is set by the method class_rel_rho_10: leave it out"),
+        (["--compare=ce", "--config.method=focal"], "compare names the methods; --method and --loss are for one run"),
+        (["--resume", "--workdir=somewhere", "--config=celeba"], "config must not be given with --resume"),
         (["--mode=evaluate", "--workdir=nowhere"], "nowhere lacks config.json, model.keras, result.json"),
         (["--resume", "--workdir=nowhere"], "nowhere holds no run to resume"),
         (["--dataset=celeba", "--data_dir=nowhere"], "nowhere"),
@@ -188,6 +196,10 @@ def test_every_mistake_gets_one_clear_line(flags, complaint, tmp_path):
     (tmp_path / "broken.py").write_text("def get_config(:\n")
     unknown = "from crl_tf.experiment.config import recipe\ndef get_config():\n    return recipe({'train.epoch': 3})\n"
     (tmp_path / "unknown.py").write_text(unknown)
+    (tmp_path / "rho.py").write_text(unknown.replace("train.epoch", "crl.rho").replace("3", "0.3"))
+    (tmp_path / "bug.py").write_text(unknown.replace("3", "epohs"))
+    (tmp_path / "list.json").write_text("[1]")
+    (tmp_path / "cut.json").write_text('{"recipe": {"data')
     (tmp_path / "clash.py").write_text(unknown.replace("{'train.epoch': 3}", "{'method': 'class_rel_rho_10', 'crl.rho': 0.3}"))
     code, out, err = command(*flags, cwd=tmp_path)
     assert code != 0 and complaint in err + out

@@ -164,6 +164,10 @@ def plan(
     )
 
 
+def _planned(config: ConfigDict, method: str, seed: int) -> PlannedRun:
+    return PlannedRun(method, seed, assemble(override(config, {"method": method, "seed": seed})))
+
+
 def _check_meaning(one: PlannedRun, others: Sequence[PlannedRun], data: Data | None) -> None:
     """Refuses a method that these data give no meaning to, or that comes to the same as another one."""
     for other in others:
@@ -280,9 +284,7 @@ def _previous(recipe: Mapping[str, Any], workdir: Path, seeds: Sequence[int] | N
         return FIRST_SITTING
     if not (workdir / COMPARISON).is_file():
         raise ValueError(f"resume: {workdir} holds no comparison: pass another --workdir")
-    # Settings that methods set are theirs.
-    set_by_methods = {key for row in METHODS.values() for key in row.settings}
-    free = (*FREE_ON_RESUME, *set_by_methods, "method", *(("seed",) if seeds is not None else ()))
+    free = (*FREE_ON_RESUME, "method", *(("seed",) if seeds is not None else ()))
     different = differences(config_in(workdir, COMPARISON).to_dict(), recipe, free=free)
     if different:
         raise ValueError(f"resume: {workdir} was started with another recipe ({'; '.join(different)}): pass another --workdir")

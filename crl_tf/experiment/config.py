@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from crl_tf.experiment.methods import METHODS, Method, canonical, combined
 from crl_tf.experiment.settings import SETTINGS, check_key, check_setting
 from crl_tf.experiment.trainers import TRAINERS
 from crl_tf.experiment.trainers.optimizer import check_schedule
+from crl_tf.files import read_json
 from crl_tf.losses.table import LOSSES, Problem, make_loss
 from crl_tf.models import check_network, find_network
 
@@ -46,9 +46,9 @@ def recipe(settings: Mapping[str, Any], base: str | None = None) -> ConfigDict:
 
 
 def refuse_clash(method: str, settings: Mapping[str, Any]) -> None:
-    """Refuses settings by dotted key that the method sets itself."""
-    for key in combined(method).settings:
-        if key in settings:
+    """Refuses other values, by dotted key, of settings that the method sets itself."""
+    for key, value in combined(method).settings.items():
+        if settings.get(key, value) not in (value, SETTINGS[key].default):
             raise ValueError(f"{key} is set by the method {method}: leave it out, received {settings[key]!r}")
 
 
@@ -67,6 +67,16 @@ def override(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
             section, _, name = key.rpartition(".")
             (changed[section] if section else changed)[name] = value
     return changed.lock()
+
+
+def with_method(config: ConfigDict, name: str) -> ConfigDict:
+    """A copy with another method.
+
+    What the previous method had set, as in the config.json of a run, goes back to its default.
+    """
+    before, previous = flattened(config.to_dict()), combined(config.method).settings
+    reset = {key: SETTINGS[key].default for key, value in previous.items() if before[key] == value}
+    return override(config, {**reset, "method": name})
 
 
 def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -141,7 +151,8 @@ def load_recipe(name: str) -> ConfigDict:
         ValueError: no such recipe, or one that is not valid Python or sets what does not exist.
     """
     if name.endswith(".json") and Path(name).is_file():
-        return from_json(json.loads(Path(name).read_text(encoding="utf-8")).get("recipe"))
+        content = read_json(Path(name))
+        return from_json(content.get("recipe") if isinstance(content, Mapping) else content)
     path = Path(name) if name.endswith(".py") else recipe_folder() / f"{name}.py"
     if not path.is_file():
         raise ValueError(f"config must be a file (.py, or a run's config.json) or one of {recipe_names()}, received {name!r}")
@@ -150,8 +161,10 @@ def load_recipe(name: str) -> ConfigDict:
     try:
         spec.loader.exec_module(module)
         return override(base_config(), flattened(module.get_config().to_dict()))
-    except (SyntaxError, ImportError, AttributeError, TypeError, KeyError) as error:
-        raise ValueError(f"config {path}: {error}") from error
+    except ValueError:
+        raise
+    except (Exception, SystemExit) as error:  # a recipe is a program of the user's
+        raise ValueError(f"config {path}: {type(error).__name__}: {error}") from error
 
 
 def from_json(settings: Mapping[str, Any] | None) -> ConfigDict:
@@ -170,16 +183,23 @@ def _from_0_1(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of version 0.1, which had loss, resampling and rule in place of the method, and numbers for "off" and "all"."""
     settings = {key: value for key, value in flat.items() if key not in ("loss", "resampling", "rule")}
 
-    def fits(row: Method, part: str) -> bool:
-        names = (row.loss, row.trainer) if part == "loss" else (getattr(row, part),)
-        return flat[part] in names and all(flat.get(key, SETTINGS[key].default) == v for key, v in row.settings.items())
-
     rows = []
-    for part in ("loss", "resampling", "rule"):
+    for part, default in (("loss", "class_rel"), ("resampling", "none"), ("rule", "argmax")):
+        value = flat.get(part, default)
+        # What is a trainer now was called a loss.
+        named = {
+            name: row for name, row in METHODS.items() if value in (getattr(row, part), row.trainer if part == "loss" else None)
+        }
+        fitting = [
+            name
+            for name, row in named.items()
+            if all(flat.get(key, SETTINGS[key].default) == setting for key, setting in row.settings.items())
+        ]
+        if not fitting and value not in ("none", "argmax"):
+            raise ValueError(f"config of version 0.1: {part} = {value!r} with its other settings is no method of this version")
         # The row that says most: class_rel with rho = 0.1 is class_rel_rho_10.
-        fitting = [name for name, row in METHODS.items() if part in flat and fits(row, part)]
         rows += [max(fitting, key=lambda name: len(METHODS[name].settings))] if fitting else []
-    settings["method"] = canonical("+".join(rows)) if rows else "class_rel"
+    settings["method"] = canonical("+".join(rows))
     for key, old, new in (("network.freeze", -1, "all"), ("network.freeze", 0, "none"), ("network.cosine_scale", 0.0, None)):
         if key in settings and settings[key] == old and not isinstance(settings[key], bool):
             settings[key] = new

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import platform
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from crl_tf.experiment.data import Data
 from crl_tf.experiment.measure import evaluate_model
 from crl_tf.experiment.report import save_class_distributions, save_sensitivity_by_frequency
 from crl_tf.experiment.trainers.base import Task, Trained
-from crl_tf.experiment.workdir import COMPARISON, CONFIG, MODEL, RESULT, config_in, folder_of, methods_and_seeds, open_run
+from crl_tf.experiment.workdir import COMPARISON, CONFIG, EXPORT, MODEL, RESULT, config_in, folder_of, methods_and_seeds, open_run
 from crl_tf.files import read_json, write_json, write_whole
 from crl_tf.losses.base import Loss
 from crl_tf.losses.table import Problem
@@ -116,7 +117,9 @@ def prepare(context: Context) -> Task:
     def begin(model: CRLModel | None = None) -> None:
         if model is not None:
             _log.info("%s", _network_summary(context, model))
+        # An export of fewer epochs must not stay beside a newer model.
         (context.workdir / RESULT).unlink(missing_ok=True)
+        shutil.rmtree(context.workdir / EXPORT, ignore_errors=True)
         write_json(context.workdir / CONFIG, _description(context))
 
     return Task(
@@ -168,7 +171,7 @@ def save(context: Context, model: keras.Model, result: dict[str, Any], *, export
     if export:
         strengths = list(result["rules"][rule]["strengths"].values())
         offsets = rule_offsets(rule, data.counts, strengths)
-        export_saved_model(model, data.dataset.schema, data.image_size, workdir / "export", offsets=offsets)
+        export_saved_model(model, data.dataset.schema, data.image_size, workdir / EXPORT, offsets=offsets)
     save_figures([result], workdir)
     # Last: a folder with a result holds everything else as well.
     write_json(workdir / RESULT, result)
@@ -196,7 +199,10 @@ def _finished_runs(workdir: Path) -> list[Path]:
         plan = methods_and_seeds(workdir)
         folders = [folder_of(workdir, method, seed) for seed in plan["seeds"] or [None] for method in plan["methods"]]
         # A run that diverged, or has not started, has nothing to measure.
-        return [folder for folder in folders if (folder / RESULT).is_file()]
+        finished = [folder for folder in folders if (folder / RESULT).is_file()]
+        if not finished:
+            raise ValueError(f"workdir must hold a finished run; no run of the comparison in {workdir} is finished")
+        return finished
     missing = [name for name in (CONFIG, MODEL, RESULT) if not (workdir / name).is_file()]
     if missing:
         raise ValueError(f"workdir must hold a finished run; {workdir} lacks {', '.join(missing)}")

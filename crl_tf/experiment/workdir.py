@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from crl_tf.experiment.config import flattened, from_json
 from crl_tf.files import read_json
 
-CONFIG, RESULT, COMPARISON, MODEL = "config.json", "result.json", "comparison.json", "model.keras"
+CONFIG, RESULT, COMPARISON, MODEL, EXPORT = "config.json", "result.json", "comparison.json", "model.keras", "export"
 
 FREE_ON_RESUME = ("train.epochs", "data.cache", "train.steps_per_execution", "train.xla")
 """Settings that a resumed run may change. Precision is not among them: it changes what is learned, not only the speed."""

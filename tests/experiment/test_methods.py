@@ -2,7 +2,7 @@
 
 import pytest
 
-from crl_tf.experiment.config import base_config, checked, from_json, override
+from crl_tf.experiment.config import base_config, checked, from_json, override, with_method
 from crl_tf.experiment.methods import METHODS, PARTS, canonical, combined, with_loss
 from crl_tf.experiment.settings import SETTINGS
 
@@ -71,3 +71,17 @@ def test_numbers_of_version_0_1_that_stood_for_words():
     assert (network.freeze, network.cosine_scale) == ("all", None)
     assert from_json({**old, "network": {"freeze": 3}}).network.freeze == 3
     assert from_json({**old, "network": {"freeze": 0}}).network.freeze == "none"
+
+
+@pytest.mark.parametrize("settings", [{"loss": "ldam", "network": {"cosine_scale": 10.0}}, {"loss": "foo"}, {"rule": "median"}])
+def test_what_version_0_1_could_say_and_this_one_cannot_is_refused(settings):
+    with pytest.raises(ValueError, match=r"config of version 0\.1: (loss|rule) = .* is no method of this version"):
+        from_json(settings)
+
+
+def test_another_method_takes_back_what_the_first_had_set():
+    ldam = checked(override(base_config(), {"method": "ldam"}))[0]
+    assert ldam.network.cosine_scale == 30.0
+    assert with_method(ldam, "focal").network.cosine_scale is None
+    mine = override(ldam, {"network.cosine_scale": 7.0})
+    assert with_method(mine, "focal").network.cosine_scale == 7.0
