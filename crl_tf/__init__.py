@@ -15,11 +15,7 @@ if keras.backend.backend() != "tensorflow":
 from crl_tf.callbacks import AlphaWarmup, TrainingProgress
 from crl_tf.crl_model import CRLModel
 from crl_tf.imbalance import imbalance_measure
-from crl_tf.layers.cluster_decision import ClusterDecision
-from crl_tf.layers.hog import HOG
-from crl_tf.layers.join_features import JoinFeatures
-from crl_tf.layers.logits import CosineLogits
-from crl_tf.layers.nearest_neighbours import NearestNeighbours
+from crl_tf.layers import HOG, ClusterDecision, CosineLogits, JoinFeatures, NearestNeighbours
 from crl_tf.losses.asymmetric import AsymmetricLoss
 from crl_tf.losses.crl.loss import CRL, crl_losses
 from crl_tf.losses.crl.profiling import minority_classes
@@ -32,6 +28,7 @@ from crl_tf.losses.logit_adjusted import BalancedSoftmaxLoss, LogitAdjustedLoss
 from crl_tf.losses.reweighted import ClassBalancedLoss, CostSensitiveLoss
 from crl_tf.losses.triplet import TripletLoss
 from crl_tf.metrics import ClassBalancedAccuracy
+from crl_tf.schedules import RateWarmup
 
 __version__ = "0.2.0"
 
@@ -54,6 +51,7 @@ __all__ = [
     "LogitAdjustedLoss",
     "MultiLabelCrossEntropy",
     "NearestNeighbours",
+    "RateWarmup",
     "TrainingProgress",
     "TripletLoss",
     "__version__",

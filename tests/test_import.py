@@ -109,3 +109,21 @@ def test_one_version():
 @pytest.mark.parametrize("name", crl_tf.__all__)
 def test_public_names_exist(name):
     assert hasattr(crl_tf, name)
+
+
+def test_import_registers_every_class_that_a_saved_model_can_hold():
+    """A model.keras of any run loads after `import crl_tf` alone."""
+    code = """
+import importlib, pkgutil
+import keras
+import crl_tf
+registered = {n for n in keras.saving.get_custom_objects() if n.startswith("crl_tf>")}
+for module in pkgutil.walk_packages(crl_tf.__path__, "crl_tf."):
+    if not module.name.startswith(("crl_tf.main", "crl_tf.configs")):
+        importlib.import_module(module.name)
+print(sorted({n for n in keras.saving.get_custom_objects() if n.startswith("crl_tf>")} - registered), len(registered))
+"""
+    ran = python(code)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    missing, _, count = ran.stdout.strip().rpartition(" ")
+    assert missing == "[]" and int(count) >= 22, ran.stdout

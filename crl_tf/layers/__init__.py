@@ -1,1 +1,20 @@
-"""Keras layers: logits, joined and normalised features, decisions by neighbours and by clusters, HOG."""
+"""Keras layers. All are registered here, so that `import crl_tf` is enough to load a saved model."""
+
+from crl_tf.layers.cluster_decision import ClusterDecision
+from crl_tf.layers.hog import HOG
+from crl_tf.layers.join_features import JoinFeatures
+from crl_tf.layers.logits import CosineLogits, LabelLogits
+from crl_tf.layers.nearest_neighbours import NearestNeighbours
+from crl_tf.layers.preprocessing import ApplicationInput
+from crl_tf.layers.unit_features import UnitFeatures
+
+__all__ = [
+    "HOG",
+    "ApplicationInput",
+    "ClusterDecision",
+    "CosineLogits",
+    "JoinFeatures",
+    "LabelLogits",
+    "NearestNeighbours",
+    "UnitFeatures",
+]

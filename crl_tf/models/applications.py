@@ -11,9 +11,9 @@ from typing import Any
 import keras
 from keras import layers
 
+from crl_tf.layers.preprocessing import ApplicationInput
 from crl_tf.models.backbones import Network
 from crl_tf.models.heads import linear
-from crl_tf.models.preprocessing import ApplicationInput
 
 PREFIX = "keras:"
 IMAGENET_CLASSES = (1000,)

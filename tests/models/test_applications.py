@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 
 from crl_tf.crl_model import CRLModel
+from crl_tf.layers.preprocessing import ApplicationInput
 from crl_tf.models import build_network, find_network, network_names
 from crl_tf.models.build import dtype_policy
-from crl_tf.models.preprocessing import ApplicationInput
 from crl_tf.schema import Attribute, AttributeSchema
 from crl_tf.serving.export import export_saved_model
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import keras
 
+from crl_tf.layers.preprocessing import ApplicationInput, to_unit_range
 from crl_tf.models.backbones import (
     anet,
     cifarnet,
@@ -21,7 +22,6 @@ from crl_tf.models.backbones import (
     resnet50,
 )
 from crl_tf.models.heads import Head, branches, linear
-from crl_tf.models.preprocessing import ApplicationInput, to_unit_range
 
 
 class Network(NamedTuple):
