@@ -13,6 +13,7 @@ import numpy as np
 from keras import layers
 
 from crl_tf.models.applications import PREFIX, constructor
+from crl_tf.text import shortened
 
 BACKBONE = "backbone"
 """The name of the layer that holds everything of a network but its preprocessing and its head."""
@@ -39,7 +40,7 @@ def load_backbone(backbone: keras.Model, pretrained: str, name: str) -> None:
     try:
         source = _read(Path(pretrained).expanduser(), backbone)
     except Exception as error:  # a file can be broken, or malicious, in more ways than Keras and HDF5 have types of errors for
-        raise ValueError(_mismatch(pretrained, name, _one_line(error))) from error
+        raise ValueError(_mismatch(pretrained, name, shortened(str(error) or type(error).__name__, 400))) from error
     if source is None:
         raise ValueError(f"pretrained={pretrained} is no file of weights (.h5, .weights.h5, .keras), or not a whole one")
     _copy(source, backbone, pretrained, name)
@@ -87,8 +88,9 @@ def _published(backbone: keras.Model, name: str) -> keras.Model:
     except Exception as error:  # Keras raises Exception itself where a download fails
         address = re.search(r"https?://\S+[\w]", str(error))
         what = address[0] if address else "the file that Keras names above, or on https://keras.io/api/applications,"
+        reason = shortened(str(error) or type(error).__name__, 400)
         raise ValueError(
-            f"pretrained={IMAGENET}: the weights of {name} could not be fetched ({_one_line(error)}); fetch {what} elsewhere and"
+            f"pretrained={IMAGENET}: the weights of {name} could not be fetched ({reason}); fetch {what} elsewhere and"
             " pass --pretrained=FILE"
         ) from error
 
@@ -165,9 +167,3 @@ def _mismatch(pretrained: str, name: str, what: str) -> str:
     else:
         hint = "; it must be of the same network and --width, and of some the same image size"
     return f"pretrained={pretrained} does not fit the backbone of {name}: {what}{hint}"
-
-
-def _one_line(error: Exception) -> str:
-    """The message of an error in one line of at most 400 characters."""
-    line = " ".join(str(error).split()) or type(error).__name__
-    return f"{line[:400]} …" if len(line) > 400 else line

@@ -17,8 +17,8 @@ import tensorflow as tf
 from crl_tf.datasets.images.decode import MISSING, REMEDY, decode, encoded_image, fault, file_fault, read_encoded, read_header
 from crl_tf.datasets.pipeline import usable_cores
 from crl_tf.datasets.source import Dataset, Records, Split
-from crl_tf.datasets.text import listed
 from crl_tf.progress import SILENT, Progress
+from crl_tf.text import listed
 
 CHUNK = 64
 """Images that a thread reads and decodes at a time."""

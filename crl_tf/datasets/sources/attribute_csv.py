@@ -22,8 +22,8 @@ from crl_tf.datasets.tables.columns import (
 )
 from crl_tf.datasets.tables.schema import SHARES, SPLIT_NAMES, Label, OneOf, TableSchema, read_table_schema
 from crl_tf.datasets.tables.table import Table, column_names, find_table, read_table
-from crl_tf.datasets.text import listed
 from crl_tf.schema import NOT_ANNOTATED, Attribute, AttributeSchema
+from crl_tf.text import listed
 
 OWNER = "attribute_csv"
 SCHEMA = "schema.yaml"

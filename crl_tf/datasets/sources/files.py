@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from crl_tf.datasets.source import SPLITS, Split, file_paths
-from crl_tf.datasets.text import shortened
+from crl_tf.text import shortened
 
 
 def prepared_builder(source: str, builder_name: str, data_dir: str | None, by_hand: str) -> Any:

@@ -9,7 +9,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from crl_tf.datasets.text import shortened
+from crl_tf.text import shortened
 
 BLOCK = 1 << 20
 """Bytes that are read and parsed at a time, so that a large list is never in memory as text."""

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from crl_tf.datasets.source import SPLITS
-from crl_tf.datasets.text import shortened
+from crl_tf.text import shortened
 
 SPLIT_NAMES = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}

@@ -15,6 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from crl_tf.text import shortened
+
 BLOCK = 1 << 23
 """Bytes of CSV that are read at a time; a row must fit in."""
 EXACT = 2.0**53
@@ -150,7 +152,7 @@ def column_names(owner: str, path: Path) -> list[str]:
         try:
             names = [name.strip() for name in pq.read_schema(path).names]
         except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{owner}: {path} is not a readable Parquet file: {_one_line(error)}") from error
+            raise ValueError(f"{owner}: {path} is not a readable Parquet file: {shortened(str(error), 400)}") from error
         place = f"{path}"
     else:
         line, row = next(_csv_rows(owner, path), (1, []))
@@ -192,7 +194,7 @@ def _read_parquet(owner: str, path: Path, names: Sequence[str], texts: Sequence[
         with pq.ParquetFile(path, read_dictionary=encoded) as file:
             table = file.read(columns=[raw[name] for name in names])
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{owner}: {path} is not a readable Parquet file: {_one_line(error)}") from error
+        raise ValueError(f"{owner}: {path} is not a readable Parquet file: {shortened(str(error), 400)}") from error
     return {name: table.column(raw[name]) for name in names}
 
 
@@ -215,7 +217,7 @@ def _read_csv(owner: str, path: Path, names: Sequence[str], texts: Sequence[str]
         # Arrow does not name the line.
         if _check_csv(owner, path, len(header)) == 0:
             raise ValueError(f"{owner}: {path} holds no row below its header") from error
-        raise ValueError(f"{owner}: {path}: {_one_line(error)}") from error
+        raise ValueError(f"{owner}: {path}: {shortened(str(error), 400)}") from error
     columns = {name: table.column(raw[name]) for name in names}
     # A quotation mark that is not closed swallows lines, which Arrow accepts.
     if any(_holds_line_break(chunk) for column in columns.values() for chunk in column.chunks):
@@ -264,7 +266,3 @@ def _is_parquet(path: Path) -> bool:
 
 def _is_text(of: pa.DataType) -> bool:
     return pa.types.is_string(of) or pa.types.is_large_string(of)
-
-
-def _one_line(error: BaseException) -> str:
-    return str(error).splitlines()[0]

@@ -22,6 +22,7 @@ from crl_tf.experiment.report.grid import imbalance_text, ratio_text
 from crl_tf.experiment.report.tables import NAMED_LABELS
 from crl_tf.files import write_whole
 from crl_tf.metrics import pooled_classes
+from crl_tf.text import shortened
 
 NAMED_CLASSES = 12
 """Up to so many classes in a label, the figure of its distribution names each of them."""
@@ -193,10 +194,6 @@ def legend_above(figure: Figure, entries: Sequence[Artist]) -> None:
     legend = figure.legend(handles=entries, loc="outside upper center", ncols=columns, frameon=False, fontsize=9)
     for text in legend.get_texts():
         text.set_parse_math(False)
-
-
-def shortened(name: str, length: int) -> str:
-    return name if len(name) <= length else name[: length - 1] + "…"
 
 
 def text_width(letters: int, font: float) -> float:

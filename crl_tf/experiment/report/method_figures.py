@@ -36,12 +36,12 @@ from crl_tf.experiment.report.figures import (
     frequency_bins,
     legend_above,
     panel_grid,
-    shortened,
     style,
     write_png,
 )
 from crl_tf.experiment.report.grid import ABSENT, field_text, percent, ratio_text, seeds_text
 from crl_tf.metrics import pooled_classes
+from crl_tf.text import shortened
 
 DRAWN = 6
 """So many methods, the best ones, have a panel in a figure of gains; those of ALWAYS have one too."""

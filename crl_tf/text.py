@@ -9,10 +9,10 @@ def shortened(text: str, most: int = 60) -> str:
     """The text on one line of at most so many characters.
 
     >>> shortened("a  long\\nline", 8)
-    'a lon...'
+    'a long …'
     """
     text = " ".join(text.split())
-    return text if len(text) <= most else f"{text[: most - 3]}..."
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def listed(items: Iterable[object], most: int = 3) -> str:
