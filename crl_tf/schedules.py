@@ -18,8 +18,8 @@ class RateWarmup(keras.optimizers.schedules.LearningRateSchedule):
         rate: a number, or a schedule of Keras.
         steps: the length of the warm-up, >= 1.
 
-    >>> [round(float(RateWarmup(0.4, 4)(step)), 3) for step in range(6)]
-    [0.1, 0.2, 0.3, 0.4, 0.4, 0.4]
+    >>> print(*(round(float(RateWarmup(0.4, 4)(step)), 3) for step in range(6)))
+    0.1 0.2 0.3 0.4 0.4 0.4
     """
 
     def __init__(self, rate: float | keras.optimizers.schedules.LearningRateSchedule, steps: int) -> None:
