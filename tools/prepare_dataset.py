@@ -22,9 +22,9 @@ from crl_tf import main
 from crl_tf.datasets.images.check import without_unreadable
 from crl_tf.datasets.records import prepare as preparing
 from crl_tf.datasets.sources import records
-from crl_tf.datasets.text import listed
 from crl_tf.experiment.data import load_source
 from crl_tf.progress import SILENT, Progress
+from crl_tf.text import listed
 
 _OUT = flags.DEFINE_string("out", None, "the folder in which crl_<dataset>/<version>/ is written; with --verify, in which it is")
 _SHARD_MEGABYTES = flags.DEFINE_integer(
