@@ -179,6 +179,11 @@ def test_another_recipe_does_not_mix_in(quick, tmp_path):
     for methods in (["ce"], ["focal"]):
         with pytest.raises(ValueError, match=r"crl\.eta: 0\.5 there, 0\.3 now"):
             compare(quick, methods, tmp_path / "run", resume=True)
+    quick.crl.eta = 0.5
+    quick.crl.scope = "all"  # a setting that some method sets
+    with pytest.raises(ValueError, match=r"crl\.scope: 'minority' there, 'all' now"):
+        compare(quick, ["focal"], tmp_path / "run", resume=True)
+    quick.crl.scope = "minority"
     assert (tmp_path / "run" / "comparison.json").read_bytes() == plan
     with pytest.raises(ValueError, match="was started without --seeds: do the same"):
         quick.crl.eta = 0.5

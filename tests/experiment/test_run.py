@@ -108,11 +108,12 @@ print(json.dumps([{{k: v.numpy().tolist() for k, v in out.items()}},
 
 
 def test_resume_goes_on_from_the_checkpoint(tiny_recipe, tmp_path):
-    experiment.run(tiny_recipe, tmp_path / "run", export=False)
+    experiment.run(tiny_recipe, tmp_path / "run")
     before = keras.saving.load_model(tmp_path / "run" / "model.keras")
     assert experiment.run(tiny_recipe, tmp_path / "run", resume=True)["epochs"] == 2  # nothing to do
     tiny_recipe.train.epochs = 3
     result = experiment.run(tiny_recipe, tmp_path / "run", resume=True, export=False)
+    assert not (tmp_path / "run" / "export").exists()  # that of two epochs does not stay beside a model of three
     rows = (tmp_path / "run" / "history.csv").read_text().splitlines()
     assert result["epochs"] == 3 and len(rows) == 1 + 3  # a header, epochs 1 and 2, and one more
     after = keras.saving.load_model(tmp_path / "run" / "model.keras")
