@@ -145,7 +145,8 @@ def configuration(started: ConfigDict | None = None) -> ConfigDict:
     own = SETTINGS["method"].default if _COMPARE.present else config.method
     config = override(with_method(config, canonical(values.pop("method", own))), values)
     if _COMPARE.value is None:
-        refuse_clash(config.method, flattened(config.to_dict()))
+        changed = {key: value for key, value in flattened(config.to_dict()).items() if value != SETTINGS[key].default}
+        refuse_clash(config.method, {**changed, **values})
     return config
 
 

@@ -159,6 +159,7 @@ def test_a_recipe_is_chosen_before_the_dataset():
         (["--compare="], "compare must name a method or more"),
         (["--seeds=0,1"], "seeds are for --compare; one run takes --seed"),
         (["--method=focal", "--loss=ce"], "method and loss must not be given both, received 'focal' and 'ce'"),
+        (["--method=class_rel_rho_10", "--rho=0.5"], "crl.rho is set by the method class_rel_rho_10: leave it out, received 0.5"),
         (["--method=class_rel_rho_10", "--rho=0.3"], "crl.rho is set by the method class_rel_rho_10: leave it out"),
         (["--kappa=-3"], "crl.kappa must be an int >= 1, or none, received -3"),
         (["--rho=1.5"], "crl.rho must be a number in (0, 1], received 1.5"),

@@ -48,7 +48,7 @@ def recipe(settings: Mapping[str, Any], base: str | None = None) -> ConfigDict:
 def refuse_clash(method: str, settings: Mapping[str, Any]) -> None:
     """Refuses other values, by dotted key, of settings that the method sets itself."""
     for key, value in combined(method).settings.items():
-        if settings.get(key, value) not in (value, SETTINGS[key].default):
+        if settings.get(key, value) != value:
             raise ValueError(f"{key} is set by the method {method}: leave it out, received {settings[key]!r}")
 
 
