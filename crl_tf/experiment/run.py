@@ -90,9 +90,9 @@ def run_parts(
     _log.info("\n%s · %s · %s · seed %d → %s", *(parts.names[name] for name in ("dataset", "model", "method", "seed")), workdir)
     keras.utils.set_random_seed(parts.names["seed"])
     context = Context(parts, data or parts.load(progress=progress), workdir, progress)
-    model, seconds = train(context, prepare(context), trained)
+    model, seconds, facts = train(context, prepare(context), trained)
     measured = measure(context, model)
-    return save(context, model, {**parts.names, "seconds": round(seconds, 1), **measured}, export=export)
+    return save(context, model, {**parts.names, "seconds": round(seconds, 1), **facts, **measured}, export=export)
 
 
 def prepare(context: Context) -> Task:
@@ -131,6 +131,7 @@ def prepare(context: Context) -> Task:
         make_optimizer=make_optimizer,
         make_loss=make_loss,
         indices=resampled and resampled.indices,
+        pairs=parts.pairs,
         compile_options=parts.compile_options,
         linear_svm=parts.linear_svm,
         embedding=parts.embedding,
@@ -146,7 +147,9 @@ def train(context: Context, task: Task, trained: Path | None = None) -> Trained:
     else:
         _log.info("the model of %s: only the decision rule is another", trained)
         task.begin()
-        result = Trained(keras.saving.load_model(trained / MODEL), read_json(trained / RESULT)["seconds"])
+        of_other = read_json(trained / RESULT)
+        facts = {key: of_other[key] for key in ("rectification",) if key in of_other}
+        result = Trained(keras.saving.load_model(trained / MODEL), of_other["seconds"], facts)
     write_whole(context.workdir / MODEL, result.model.save)
     return result
 
