@@ -4,9 +4,9 @@
     python tools/study.py --data=DATA --runs=runs/study --only=celeba --seeds=0 --methods=ce,class_rel
     python tools/study.py --collect --runs=runs/study                       numbers of finished runs to study_results.json
 
-DATA is a folder with cifar-100-python/, celeba/ and fashion_product/ below it. A stopped study is started again with the same command:
-finished runs are kept, and an unfinished one continues from its last epoch. What is run: `study_recipe.py`. Nothing here looks at the
-results to decide what to run next.
+DATA is a folder with cifar-100-python/, celeba/ and fashion_product/ below it. A stopped study is started again with the same
+command: finished runs are kept, and an unfinished one continues from its last epoch. What is run: `study_recipe.py`. Nothing here
+looks at the results to decide what to run next.
 """
 
 from __future__ import annotations
