@@ -4,6 +4,7 @@ from crl_tf.layers.cluster_decision import ClusterDecision
 from crl_tf.layers.hog import HOG
 from crl_tf.layers.join_features import JoinFeatures
 from crl_tf.layers.local_response_normalization import LocalResponseNormalization
+from crl_tf.layers.locally_shared_convolution import LocallySharedConv2D
 from crl_tf.layers.logits import CosineLogits, LabelLogits
 from crl_tf.layers.nearest_neighbours import NearestNeighbours
 from crl_tf.layers.preprocessing import ApplicationInput, StandardizedImages
@@ -17,6 +18,7 @@ __all__ = [
     "JoinFeatures",
     "LabelLogits",
     "LocalResponseNormalization",
+    "LocallySharedConv2D",
     "NearestNeighbours",
     "StandardizedImages",
     "UnitFeatures",
