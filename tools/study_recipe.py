@@ -1,8 +1,8 @@
 """The recipe of the study "when does rectification help?": data sets, settings, methods, seeds.
 
 Networks, lengths and rates were chosen on the validation images of seed 0, with cross-entropy; alpha = 0.4 and the methods were
-fixed beforehand. The decision rule of every run is chosen on its validation images. `tools/study.py` runs it; its results stand in
-`tools/study_results.json`.
+fixed beforehand. The decision rule of every run is chosen on its validation images. `tools/study.py` runs it; its results
+stand in `tools/study_results.json`.
 """
 
 from __future__ import annotations
