@@ -15,15 +15,22 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from study_recipe import SEEDS, STUDIES
+from study_recipe import REFERENCES, SEEDS, STUDIES
 
 from crl_tf.experiment.config import load_recipe, override
-from crl_tf.experiment.workdir import RESULT
-from crl_tf.files import write_json
+from crl_tf.experiment.intervals import paired_difference
+from crl_tf.experiment.predictions import PREDICTIONS, Predictions, load_predictions
+from crl_tf.experiment.workdir import CONFIG, RESULT
+from crl_tf.files import read_json, write_json
+
+RESULTS = Path(__file__).with_name("study_results.json")
+RANKINGS = ("auroc", "average_precision", "rarest_third_auroc", "rarest_third_average_precision")
+SHARES = ("balanced_accuracy", "rarest_third", "most_frequent_third")
 
 
 class Run(NamedTuple):
@@ -70,6 +77,71 @@ def run_all(todo: Sequence[Run], data: Path, runs: Path) -> list[str]:
     return failed
 
 
+def best_rule(result: Mapping[str, Any]) -> str:
+    """The decision rule with the highest class-balanced accuracy on validation images; of equal ones the first."""
+    rules = result["validation"]["rules"]
+    return max(rules, key=lambda rule: rules[rule]["balanced_accuracy"])
+
+
+def facts_of(run: Run, result: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of a finished run: its settings, versions and numbers, on validation and test images."""
+    rule, validation = best_rule(result), result["validation"]
+
+    def numbers(of_split: Mapping[str, Any]) -> dict[str, Any]:
+        of_rules = {name: {share: of_split["rules"][name][share] for share in SHARES} for name in of_split["rules"]}
+        return {**of_rules, "best": of_rules[rule], "ranking": {name: of_split[name] for name in RANKINGS}}
+
+    return {
+        **run._asdict(),
+        "rule": rule,
+        "seconds": result["seconds"],
+        "validation": numbers(validation),
+        "test": numbers(result),
+        "intervals": result["intervals"],
+        "L_crl_over_constant": {
+            label: facts["L_crl_over_constant"] for label, facts in result.get("rectification", {"labels": {}})["labels"].items()
+        },
+        "versions": config["versions"],
+    }
+
+
+def differences(finished: Mapping[Run, Mapping[str, Any]], runs: Path) -> list[dict[str, Any]]:
+    """Every method against every reference on the same seeds, each run under its best rule: paired bootstrap over test images."""
+    rows = []
+    for study, facts in STUDIES.items():
+        for method in facts.methods:
+            for against in REFERENCES:
+                pairs = [
+                    (run, other)
+                    for run in finished
+                    if (run.study, run.method) == (study, method) and (other := run._replace(method=against)) in finished
+                ]
+                if method == against or not pairs:
+                    continue
+                sides = [[_under_best_rule(run, finished[run], runs) for run in side] for side in zip(*pairs, strict=True)]
+                by_share = {share: paired_difference(*sides, share)._asdict() for share in SHARES}
+                seeds = [run.seed for run, _ in pairs]
+                rows.append({"study": study, "method": method, "against": against, "seeds": seeds, **by_share})
+    return rows
+
+
+def _under_best_rule(run: Run, result: Mapping[str, Any], runs: Path) -> Predictions:
+    return replace(load_predictions(run.folder(runs) / PREDICTIONS), rule=best_rule(result))
+
+
+def collect(runs: Path) -> int:
+    """Writes the numbers of all finished runs to `study_results.json`; returns how many there are."""
+    everything = planned(list(STUDIES), SEEDS, None)
+    finished = {run: read_json(run.folder(runs) / RESULT) for run in everything if (run.folder(runs) / RESULT).is_file()}
+    studies = {}
+    for name, study in STUDIES.items():
+        settings = {key: list(value) if isinstance(value, tuple) else value for key, value in study.settings.items()}
+        studies[name] = {"title": study.title, "base": study.base, "settings": settings, "form": study.form}
+    of_runs = [facts_of(run, result, read_json(run.folder(runs) / CONFIG)) for run, result in finished.items()]
+    write_json(RESULTS, {"studies": studies, "runs": of_runs, "differences": differences(finished, runs)})
+    return len(finished)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the command line and runs."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -78,7 +150,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", default=",".join(STUDIES), help="data sets, separated by commas")
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
     parser.add_argument("--methods", help="methods, separated by commas; default: all of the recipe")
+    parser.add_argument("--collect", action="store_true", help="write study_results.json, run nothing")
     flags = parser.parse_args(arguments)
+    if flags.collect:
+        print(f"{collect(flags.runs)} runs in {RESULTS.name}")
+        return
+    if flags.data is None:
+        parser.error("--data must name the folder of all data")
     methods = flags.methods.split(",") if flags.methods else None
     todo = list(planned(flags.only.split(","), [int(seed) for seed in flags.seeds.split(",")], methods))
     failed = run_all(todo, flags.data, flags.runs)

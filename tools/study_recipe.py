@@ -12,12 +12,16 @@ from typing import Any, NamedTuple
 
 SEEDS = (0, 1, 2)
 
+REFERENCES = ("ce", "logit_adjusted")
+"""What every form of rectification has to beat."""
+
 
 class Study(NamedTuple):
     """One data set of the study.
 
     title: what it is, in words. base: a recipe of configs/. settings: what differs from it, by dotted key.
-    folder: what the folder of the data is called below the root of all data. methods: in the order in which they run.
+    folder: what the folder of the data is called below the root of all data. methods: in the order in which they run, the
+    references first, then the form of rectification that was thought to be the best.
     """
 
     title: str
@@ -26,9 +30,11 @@ class Study(NamedTuple):
     folder: str
     methods: Sequence[str]
 
+    @property
+    def form(self) -> str:
+        """The form of rectification that README's table shows."""
+        return self.methods[len(REFERENCES)]
 
-REFERENCES = ("ce", "logit_adjusted")
-"""What every form of rectification has to beat."""
 
 COMMON: Mapping[str, Any] = {
     "train.batch_size": 128,
