@@ -40,6 +40,8 @@ COMMON: Mapping[str, Any] = {
     "train.batch_size": 128,
     "train.precision": "mixed_bfloat16",
     "train.schedule": "cosine",
+    "train.optimizer": "adamw",
+    "train.learning_rate": 0.001,
     "data.cache": "memory",
     "crl.alpha": 0.4,
     "crl.alpha_warmup_epochs": 5,
@@ -50,22 +52,16 @@ ON_ADJUSTED = "class_rel+gated+logit_adjusted_base"
 
 STUDIES: dict[str, Study] = {
     "celeba": Study(
-        "CelebA, 9,385 training images of 64 x 78, DeepID2, 40 epochs",
+        "CelebA, 9,385 training images of 64 x 78, DeepID2, 30 epochs",
         "celeba",
-        {**COMMON, "train.epochs": 40, "train.learning_rate": 0.02, "data.augment": ("flip",)},
+        {**COMMON, "train.epochs": 30, "data.augment": ("flip",)},
         "celeba",
         (*REFERENCES, ON_ADJUSTED, "class_dis+logit_adjusted_base", "class_rel+gated", "class_rel"),
     ),
     "cifar100_imb": Study(
         "CIFAR-100-imb(1), CifarNet, 40 epochs",
         "cifar100_imb",
-        {
-            **COMMON,
-            "train.epochs": 40,
-            "train.optimizer": "adamw",
-            "train.learning_rate": 0.001,
-            "data.augment": ("flip", "crop"),
-        },
+        {**COMMON, "train.epochs": 40, "data.augment": ("flip", "crop")},
         "",
         (*REFERENCES, f"{ON_ADJUSTED}+pairs", "class_rel+pairs", "class_dis+logit_adjusted_base", "class_rel"),
     ),
