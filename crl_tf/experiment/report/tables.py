@@ -17,8 +17,6 @@ from crl_tf.experiment.report.aggregate import (
     differing_fields,
     first_labels,
     imbalance_by_label,
-    interval_of,
-    is_ranked,
     method_rows,
     rule_names,
 )
@@ -78,8 +76,7 @@ def comparison_table(results: Runs) -> Table:
 
     Those of dataset, model, epochs and seed that all runs share are the title, the others are columns. The best value of a
     column is bold; values that read the same at the decimals shown are equally good. Differences are of the exact
-    values, so they may be 0.1 off those of the rounded ones. Where runs have them, the interval of class-balanced accuracy
-    over the test images, and AUROC and average precision (AP) of the rarest third of the classes are columns as well.
+    values, so they may be 0.1 off those of the rounded ones.
     """
     check_results("comparison_table", results)
     names = ("method", *differing_fields(results, SETTING))
@@ -87,14 +84,9 @@ def comparison_table(results: Runs) -> Table:
     for share in ("balanced_accuracy", "rarest_third", "accuracy"):
         values = [run[share] for run in results]
         columns.append((_HEADINGS[share], number_cells(values)))
-        if share == "balanced_accuracy" and is_ranked(results):
-            intervals = [interval_of(run) or (None, None) for run in results]
-            columns.append((_INTERVAL, text_cells(interval_text(*bounds) for bounds in intervals)))
         if len(results) > 1 and share != "accuracy":
             gains = [None if None in (value, values[0]) else value - values[0] for value in values[1:]]
             columns.append(("Δ\npoints", text_cells(["", *map(points, gains)])))
-        if share == "rarest_third" and is_ranked(results):
-            columns += [(_RANKING[name], number_cells([run.get(name) for run in results])) for name in list(_RANKING)[:2]]
     columns.append(("seconds", number_cells([run["seconds"] for run in results], shown_as=seconds_text, best=min)))
     return rich_table(_grid(_setting(results, SETTING), columns, names=len(names)))
 

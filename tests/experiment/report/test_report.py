@@ -122,21 +122,6 @@ def test_a_comparison_of_our_methods_needs_less_than_80_columns_and_two_lines_of
     assert max(str(c.header).count("\n") for c in table.columns) == 1
 
 
-def test_a_comparison_shows_the_interval_and_the_ranking_of_the_rarest_where_a_run_has_them():
-    def measured(low, high, auroc, precision):
-        rules = {"logit_adjustment": {"balanced_accuracy": [low, high]}}
-        ranking = {"auroc": 0.9, "rarest_third_auroc": auroc, "rarest_third_average_precision": precision}
-        return {"rule": "logit_adjustment", "intervals": {"rules": rules}, **ranking}
-
-    runs = [result("instance_rel"), result("instance_dis", 0.812, seconds=12345.0, **measured(0.7912, 0.8349, 0.951, 0.4))]
-    table = comparison_table([*runs, result("focal", **measured(0.7, 0.9, 0.96, None))])
-    assert column(table, "95 % interval") == ["–", "79.1–83.5", "70.0–90.0"]
-    assert column(table, "rarest AUROC %") == ["–", "95.1", "*96.0*"] and column(table, "rarest AP %") == ["–", "40.0", "–"]
-    console = Console(file=io.StringIO(), width=200)
-    console.print(table)
-    assert max(len(line.rstrip()) for line in console.file.getvalue().splitlines()) <= 100
-
-
 # label_table
 
 

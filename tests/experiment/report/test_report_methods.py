@@ -339,6 +339,12 @@ def test_the_ranking_table_of_our_methods_fits_100_columns():
     console.print(ranking_table([run | {"auroc": 0.8 + run["seed"] / 10} for run in runs]))
     lines = [line.rstrip() for line in console.file.getvalue().splitlines() if "±" in line or "AUROC" in line]
     assert len(lines) == 3 and max(map(len, lines)) <= 100
+    # The two runs of one seed fit a terminal of 80.
+    console = Console(file=io.StringIO(), width=200)
+    console.print(ranking_table([ranked(name, 0, 0.7, 0.6, 0.8) for name in ("logit_adjusted", "class_rel")]))
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
+    assert any("60.0–80.0" in line for line in lines)
+    assert max(len(line) for line in lines if "bootstrap" not in line and "AP:" not in line) <= 80
 
 
 def test_classes_of_a_label_have_their_ranking_as_means_over_seeds():
