@@ -300,6 +300,8 @@ def _show(console: Console, results: list[dict[str, Any]]) -> None:
     many = len({result["seed"] for result in results}) > 1 or len(results) > 2
     console.print(report.methods_table(results) if many else report.comparison_table(results))
     console.print(report.rules_table(results))
+    if any("intervals" in result for result in results):
+        console.print(report.ranking_table(results))
     if 1 < len(results[0]["labels"]) <= MOST_LABELS and len(results) <= MOST_RUNS:
         console.print(report.label_table(results))
     if any("top5" in result for result in results):

@@ -18,7 +18,7 @@ LEVEL = 0.95
 REPLICATES, FEWEST = 1000, 100
 """How often the images are drawn anew, at most and at least; between them as `replicates_for` says."""
 
-DECISION_CELLS, RANKING_CELLS = 2 * 10**10, 4 * 10**8
+DECISION_CELLS, RANKING_CELLS = 2 * 10**10, 2 * 10**8
 """Images * classes * replicates that cost some seconds of one core."""
 
 SHARES = ("balanced_accuracy", "rarest_third", "most_frequent_third")
@@ -42,8 +42,8 @@ class Difference(NamedTuple):
 def replicates_for(images: int, classes: int, cells: int) -> int:
     """How many replicates cost at most `cells` images * classes * replicates, from `FEWEST` to `REPLICATES`.
 
-    >>> [replicates_for(n, 100, 4 * 10**8) for n in (100, 10_000, 1_000_000)]
-    [1000, 400, 100]
+    >>> [replicates_for(n, 100, 2 * 10**8) for n in (100, 10_000, 1_000_000)]
+    [1000, 200, 100]
     """
     return min(REPLICATES, max(FEWEST, cells // max(1, images * classes)))
 

@@ -119,8 +119,9 @@ def prepare(context: Context) -> Task:
     def begin(model: CRLModel | None = None) -> None:
         if model is not None:
             _log.info("%s", _network_summary(context, model))
-        # An export of fewer epochs must not stay beside a newer model.
-        (context.workdir / RESULT).unlink(missing_ok=True)
+        # An export, or predictions, of fewer epochs must not stay beside a newer model.
+        for name in (RESULT, PREDICTIONS):
+            (context.workdir / name).unlink(missing_ok=True)
         shutil.rmtree(context.workdir / EXPORT, ignore_errors=True)
         write_json(context.workdir / CONFIG, _description(context))
 

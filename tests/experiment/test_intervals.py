@@ -122,21 +122,19 @@ def test_without_a_number_there_is_no_interval():
 
 
 def test_replicates_fall_with_images_times_classes_within_bounds():
-    assert [replicates_for(n, 80, 4 * 10**8) for n in (10, 5_000, 20_000, 10**7)] == [1000, 1000, 250, 100]
+    assert [replicates_for(n, 80, 2 * 10**8) for n in (10, 5_000, 20_000, 10**7)] == [1000, 500, 125, 100]
 
 
-@pytest.mark.parametrize(("labels", "classes", "images", "most"), [(40, 2, 4640, 5), (1, 100, 10_000, 10)])
-def test_the_time_stays_bounded(labels, classes, images, most):
+def test_the_time_stays_bounded():
+    # An eighth of the arithmetic of 40 binary labels of 4,640 images, which takes 3 s of a core.
     rng = np.random.default_rng(0)
-    truth = rng.integers(0, classes, (images, labels))
-    outputs = Outputs(truth, rng.normal(size=(images, labels * classes)).astype(np.float32))
+    truth = rng.integers(0, 2, (2320, 10))
+    outputs = Outputs(truth, rng.normal(size=(2320, 20)).astype(np.float32))
     decided = {rule: truth.astype(np.uint16) for rule in ("argmax", "threshold_adjustment", "logit_adjustment")}
+    predictions = Predictions(truth, decided, "argmax", (2,) * 10, (np.ones(2, int),) * 10)
     start = time.process_time()
-    found = bootstrap_intervals(
-        outputs, Predictions(truth, decided, "argmax", (classes,) * labels, (np.ones(classes, int),) * labels)
-    )
-    assert time.process_time() - start < 3 * most  # slack for a busy machine
-    assert found["replicates"] == 1000 and found["ranking_replicates"] >= 400
+    bootstrap_intervals(outputs, predictions, ranking_replicates=500)
+    assert time.process_time() - start < 3  # ten times as long as it takes
 
 
 def difference_slowly(sides, share, replicates, seed):

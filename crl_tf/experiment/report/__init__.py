@@ -4,16 +4,23 @@ A result is the dict a run leaves behind, with shares in [0, 1] and `None` for a
 
     {"dataset": str, "model": str, "method": str, "loss": str, "seed": int, "epochs": int, "seconds": float,
      "rule": str, "balanced_accuracy": float, "accuracy": float, "macro_f1": float, "rarest_third": float,
-     "most_frequent_third": float,
+     "most_frequent_third": float, "auroc": float | None, "average_precision": float | None,
+     "rarest_third_auroc": float | None, "rarest_third_average_precision": float | None,
      "rules": {rule: {"balanced_accuracy": float | None, "accuracy": ..., "macro_f1": ..., "rarest_third": ...,
                       "most_frequent_third": ..., "strengths": {label: float}}},
      "labels": {label: {"balanced_accuracy": float, "accuracy": float, "sensitivity": {class: float | None},
-                        "confusion": [[int]], "train_counts": {class: int}}},
+                        "confusion": [[int]], "train_counts": {class: int},
+                        "auroc": {class: float | None}, "average_precision": {class: float | None}}},
+     "validation": {the shares, "auroc" and so on, and "rules", on the validation split},
+     "intervals": {"level": 0.95, "replicates": int, "ranking_replicates": int, "seed": int,
+                   "rules": {rule: {"balanced_accuracy": [low, high] | None, "rarest_third": ..., "most_frequent_third": ...}},
+                   "auroc": [low, high] | None, "average_precision": ..., "rarest_third_auroc": ..., ...},
      "top5": {"balanced_accuracy": float, "groups": {group: {"balanced_accuracy": float | None, "imbalance": float}}}}
 
 "method" is the row of a table. "rules" are the shares under each decision rule ("argmax", "threshold_adjustment",
 "logit_adjustment"), and "rule" is the one that the run's own shares are under. "top5" only where attributes have groups.
-"macro_f1", "most_frequent_third", "rule" and "rules" may be missing: their cells then hold a dash, and the rule is argmax.
+"macro_f1", "most_frequent_third", "rule", "rules", "validation", "intervals", and all of AUROC and average precision may be
+missing: their cells then hold a dash, and the rule is argmax.
 
 Tables and figures show shares as percentages with one decimal, differences in points.
 """
@@ -33,6 +40,7 @@ from crl_tf.experiment.report.tables import (
     method_list,
     methods_table,
     networks_table,
+    ranking_table,
     rarest_table,
     rules_table,
     split_table,
@@ -48,6 +56,7 @@ __all__ = [
     "method_list",
     "methods_table",
     "networks_table",
+    "ranking_table",
     "rarest_table",
     "rules_table",
     "save_association",

@@ -26,6 +26,7 @@ from crl_tf.experiment.report.grid import (
     best_places,
     field_text,
     imbalance_text,
+    interval_text,
     number_cells,
     number_text,
     percent,
@@ -59,6 +60,15 @@ _HEADINGS = {
     "rarest_third": "rarest\nthird %",
     "most_frequent_third": "most freq.\nthird %",
 }
+
+_RANKING = {
+    "rarest_third_auroc": "rarest\nAUROC %",
+    "rarest_third_average_precision": "rarest\nAP %",
+    "auroc": "all\nAUROC %",
+    "average_precision": "all\nAP %",
+}
+
+_INTERVAL = "95 %\ninterval"
 
 
 def comparison_table(results: Runs) -> Table:
@@ -144,6 +154,14 @@ def rules_table(results: Runs) -> Table:
     return rich_table(rules_grid(results))
 
 
+def ranking_table(results: Runs) -> Table:
+    """How well every method ranks, beside its class-balanced accuracy and the interval of that over the test images.
+
+    Mean ± sample standard deviation over the seeds. The best of a column is bold. Results of older versions have dashes.
+    """
+    return rich_table(ranking_grid(results))
+
+
 def methods_grid(results: Runs, baseline: str | None = None) -> Grid:
     """The grid of `methods_table`."""
     base = aggregates(results, baseline, "methods_table")[0].baseline
@@ -187,6 +205,24 @@ def rules_grid(results: Runs) -> Grid:
     caption = f"{seeds}. Bold: best of the table{' in its setting' if differing else ''}. ^: best rule of a method."
     headings = [*keys, *(rule.replace("_", "\n") for rule in rules)]
     return Grid(_lines(title, _setting(results, UNSEEDED)), headings, grid_rows, caption, len(keys))
+
+
+def ranking_grid(results: Runs) -> Grid:
+    """The grid of `ranking_table`."""
+    rows = method_rows(results)
+    differing = differing_fields(rows, UNSEEDED)
+    settings = [tuple(row[field] for field in differing) for row in rows]
+    columns = [(name, text_cells(row[name] for row in rows)) for name in ("method", *differing)]
+    accuracy = number_cells(*_means_and_stds(rows, "balanced_accuracy"), settings=settings)
+    bounds = [interval_text(row["balanced_accuracy_low"], row["balanced_accuracy_high"]) for row in rows]
+    columns += [(_HEADINGS["balanced_accuracy"], accuracy), (_INTERVAL, text_cells(bounds))]
+    columns += [(head, number_cells(*_means_and_stds(rows, name), settings=settings)) for name, head in _RANKING.items()]
+    title = _lines("ranking, one class against the rest, and how sure the accuracy is", _setting(results, UNSEEDED))
+    caption = (
+        f"{seeds_text([row['seeds'] for row in rows])}. AP: average precision. rarest: the rarest third of the classes. Interval:"
+        " of balanced accuracy over other test images (bootstrap), bounds averaged over the seeds; not over other seeds."
+    )
+    return _grid(title, columns, caption, 1 + len(differing))
 
 
 def labels_grid(results: Runs) -> Grid:
