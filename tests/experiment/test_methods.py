@@ -56,12 +56,12 @@ def test_settings_are_joined_to_a_loss_that_has_them():
             ValueError, match=f"method {re.escape(repr(wrong))}: .* must be joined to a loss .*: class_rel, class_abs"
         ):
             combined(wrong)
-    with pytest.raises(ValueError, match="sets crl.base twice"):
+    with pytest.raises(ValueError, match=r"sets crl\.base twice"):
         combined("class_rel_logit_adjusted+logit_adjusted_base")
 
 
 def test_pairs_need_an_even_batch_and_a_trainer_that_takes_batches():
-    with pytest.raises(ValueError, match="train.batch_size must be even for pairs, received 5"):
+    with pytest.raises(ValueError, match=r"train\.batch_size must be even for pairs, received 5"):
         checked(override(base_config(), {"method": "class_rel+pairs", "train.batch_size": 5}))
     with pytest.raises(ValueError, match=r"method 'lmle\+pairs': lmle draws its own samples, which cannot be paired"):
         checked(override(base_config(), {"method": "lmle+pairs"}))
