@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from crl_tf.models import build_network
-from crl_tf.models.backbones import CELEBA, CIFAR, DEEPFASHION, NETWORKS, XDOMAIN, fashionnet, nin, resnet50
+from crl_tf.models.backbones import CELEBA, DEEPFASHION, NETWORKS, XDOMAIN, fashionnet, nin, resnet50
 
 SIZES = [2, 5, 3]
 
