@@ -25,8 +25,8 @@ class LocalResponseNormalization(keras.layers.Layer):
         depth_radius: the neighbours are this many channels below and above, the channel itself included.
         alpha: the weight of the sum of squares, not divided by the number of channels (as TensorFlow has it, not Caffe).
 
-    >>> LocalResponseNormalization(depth_radius=1, alpha=1.0)(tf.constant([[2.0, 1.0, 3.0]])).numpy().round(3).tolist()
-    [[0.522, 0.131, 0.534]]
+    >>> LocalResponseNormalization(depth_radius=1, alpha=1.0)(tf.constant([[2.0, 1.0, 3.0]])).numpy().round(3)
+    array([[0.522, 0.131, 0.497]], dtype=float32)
     """
 
     def __init__(self, depth_radius: int = 4, alpha: float = 0.001 / 9, **kwargs: Any) -> None:

@@ -61,7 +61,7 @@ class LocallySharedConv2D(keras.layers.Layer):
         size, region = self.kernel_size, self.region
         rows, columns = self.kernel.shape[:2]
         height, width = (side - size + 1 for side in images.shape[1:3])
-        inputs, batch = size**2 * images.shape[3], tf.shape(images)[0]
+        inputs = size**2 * images.shape[3]
         # Positions come before the batch, so that rows and columns are moved in blocks. Zeros complete the last regions.
         x = tf.transpose(images, [1, 2, 0, 3])
         x = tf.pad(x, [[0, rows * region - height], [0, columns * region - width], [0, 0], [0, 0]])
@@ -70,12 +70,12 @@ class LocallySharedConv2D(keras.layers.Layer):
         x = tf.concat([tf.slice(x, [0, j, 0, 0], [-1, columns * region, -1, -1]) for j in range(size)], axis=-1)
         x = tf.concat([tf.slice(x, [i, 0, 0, 0], [rows * region, -1, -1, -1]) for i in range(size)], axis=-1)
         if region > 1:
-            x = tf.transpose(tf.reshape(x, [rows, region, columns, region, batch * inputs]), [0, 2, 1, 3, 4])
+            x = tf.transpose(tf.reshape(x, [rows, region, columns, region, -1]), [0, 2, 1, 3, 4])
         kernel = tf.reshape(self.kernel, [rows * columns, inputs, self.filters])
         bias = tf.reshape(self.bias, [rows * columns, 1, self.filters])
         x = tf.matmul(tf.reshape(x, [rows * columns, -1, inputs]), kernel) + bias
-        x = tf.transpose(tf.reshape(x, [rows, columns, region, region, batch, self.filters]), [4, 0, 2, 1, 3, 5])
-        x = tf.reshape(x, [batch, rows * region, columns * region, self.filters])
+        x = tf.transpose(tf.reshape(x, [rows, columns, region, region, -1, self.filters]), [4, 0, 2, 1, 3, 5])
+        x = tf.reshape(x, [-1, rows * region, columns * region, self.filters])
         return self.activation(tf.slice(x, [0, 0, 0, 0], [-1, height, width, -1]))
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
