@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from crl_tf.datasets import DATASETS
 from crl_tf.datasets.cache import MEMORY, NONE
 from crl_tf.datasets.pipeline import AUGMENTATIONS
+from crl_tf.datasets.sources.celeba import OFFICIAL, VALIDATIONS
 from crl_tf.experiment.trainers.optimizer import OPTIMIZERS, SCHEDULES
 from crl_tf.losses.table import LOSSES
 from crl_tf.models.build import PRECISIONS
@@ -165,6 +166,11 @@ SETTINGS: dict[str, Setting] = {
     "data.open_shards": Setting(None, whole(1, optional=True), "of records: shuffle among so many shards at a time; none: all"),
     "data.gamma": Setting(
         1.0, number("(0, inf)"), "power of the class sizes of cifar100_imb and cifar100_bln (Sec. 4.3)", "gamma"
+    ),
+    "data.celeba_validation": Setting(
+        OFFICIAL,
+        one_of(VALIDATIONS),
+        "of celeba: the official validation part, or 10,000 images carved from the training part, as in the paper (Sec. 4)",
     ),
     # The network.
     "network.width": Setting(
