@@ -90,9 +90,11 @@ def run_parts(
     _log.info("\n%s · %s · %s · seed %d → %s", *(parts.names[name] for name in ("dataset", "model", "method", "seed")), workdir)
     keras.utils.set_random_seed(parts.names["seed"])
     context = Context(parts, data or parts.load(progress=progress), workdir, progress)
-    model, seconds = train(context, prepare(context), trained)
-    measured = measure(context, model)
-    return save(context, model, {**parts.names, "seconds": round(seconds, 1), **measured}, export=export)
+    learned = train(context, prepare(context), trained)
+    seconds = {"seconds": learned.seconds, "clustering_seconds": learned.clustering_seconds}
+    rounded = {name: round(value, 1) for name, value in seconds.items() if value is not None}
+    measured = measure(context, learned.model)
+    return save(context, learned.model, {**parts.names, **rounded, **measured}, export=export)
 
 
 def prepare(context: Context) -> Task:
@@ -146,7 +148,9 @@ def train(context: Context, task: Task, trained: Path | None = None) -> Trained:
     else:
         _log.info("the model of %s: only the decision rule is another", trained)
         task.begin()
-        result = Trained(keras.saving.load_model(trained / MODEL), read_json(trained / RESULT)["seconds"])
+        finished = read_json(trained / RESULT)
+        seconds, of_clustering = finished["seconds"], finished.get("clustering_seconds")
+        result = Trained(keras.saving.load_model(trained / MODEL), seconds, of_clustering)
     write_whole(context.workdir / MODEL, result.model.save)
     return result
 

@@ -57,10 +57,12 @@ class Task:
 
 class Trained(NamedTuple):
     """model: from images [B, H, W, 3] in [0, 255] to scores float32 [B, sum(num_classes)]; the largest of a label is its
-    decision. seconds: the time of training, without what an earlier, stopped run has spent where that is not known."""
+    decision. seconds: the time of training, without what an earlier, stopped run has spent where that is not known.
+    clustering_seconds: the part of them that was clustering and the search for samples; None for a trainer that has none."""
 
     model: keras.Model
     seconds: float
+    clustering_seconds: float | None = None
 
 
 class Trainer(NamedTuple):
