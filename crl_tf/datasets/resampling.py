@@ -19,7 +19,7 @@ MOST_TIMES = 50
 FEWEST_PER_CLASS = 2
 """Down-sampling that would leave fewer images per class that occurs, over all labels, is refused."""
 FEWEST_PER_CLASS_HARSH = 1
-"""The same for harsh down-sampling, which on X-Domain leaves at most 192 images for 178 classes (docs/spec.md, section 9)."""
+"""The same for harsh down-sampling, which on X-Domain leaves at most 191 images for 178 classes (docs/spec.md, section 9)."""
 
 
 class MeaninglessForData(ValueError):
