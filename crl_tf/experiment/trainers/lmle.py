@@ -173,7 +173,8 @@ def _anchors(
     """The quintuplets of a random half of the samples, and their margins: `embedding.margins`, or those of the geometry."""
     half, margins = random_half(classes, rng), task.embedding["margins"]
     if margins is None:
-        margins = geometric_margins(clusters, task.embedding["occupied_share"])[half]
+        share, non_negative = task.embedding["occupied_share"], bool((features >= 0).all())
+        margins = geometric_margins(clusters, share, non_negative=non_negative)[half]
     else:
         margins = np.tile(np.float32(margins), (len(half), 1))
     of_half = Clusters(clusters.cluster[half], clusters.centres, clusters.classes)

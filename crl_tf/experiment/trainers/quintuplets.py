@@ -90,7 +90,7 @@ def _kmeans(points: np.ndarray, count: int, seed: int) -> np.ndarray:
         return means(count, n_init=KMEANS_STARTS, random_state=seed).fit_predict(points)
 
 
-def geometric_margins(clusters: Clusters, occupied_share: float) -> np.ndarray:
+def geometric_margins(clusters: Clusters, occupied_share: float, *, non_negative: bool) -> np.ndarray:
     """The margins of every sample's quintuplet, from the geometry of the clusters: float32 [n, 3].
 
     Huang et al. think of the n = L samples as evenly spread over a share s of a circle of radius 1, class by class and cluster by
@@ -99,12 +99,16 @@ def geometric_margins(clusters: Clusters, occupied_share: float) -> np.ndarray:
     g1 = 2 sin(pi s l / L), a cluster; g2 = 2 sin(pi s (L_c - l) / L), the rest of the class; g3 = 2 sin(pi / C), the part of the
     circle that a class has. No chord is longer than the diameter, 2, which an arc of half the circle or more has.
 
+    Features that are not negative, as networks that end in ReLU have them, lie on a quarter of the circle, and pi is pi / 4.
+
     Args:
         clusters: l is the mean size of the clusters of a class, and C the number of classes that occur.
         occupied_share: s, in (0, 1].
+        non_negative: whether no feature is negative.
 
     >>> clusters = Clusters(np.array([0, 1, 2, 2]), np.zeros((3, 1)), np.array([0, 0, 1]))  # classes 0 0 1 1
-    >>> geometric_margins(clusters, 0.5)[1:3].round(3).tolist()  # 2 sin(pi / 8), the same, 2 sin(pi / 2); 2 sin(pi / 4), 0
+    >>> margins = geometric_margins(clusters, 0.5, non_negative=False)
+    >>> margins[1:3].round(3).tolist()  # 2 sin(pi / 8), the same, 2 sin(pi / 2); 2 sin(pi / 4), 0
     [[0.765, 0.765, 2.0], [1.414, 0.0, 2.0]]
     """
     if not 0 < occupied_share <= 1:
@@ -114,9 +118,8 @@ def geometric_margins(clusters: Clusters, occupied_share: float) -> np.ndarray:
     class_sizes = np.bincount(of_sample, minlength=len(values))
     cluster_sizes = class_sizes / clusters_of_class
     parts = np.stack([cluster_sizes, class_sizes - cluster_sizes], axis=1) * occupied_share / len(of_sample)
-    of_class = np.concatenate([parts, np.full((len(values), 1), 1 / len(values))], axis=1)
-    # A class alone has the whole circle to itself and no other class to keep away.
-    return (2 * np.sin(np.pi * np.minimum(of_class, 0.5)))[of_sample].astype(np.float32)
+    of_circle = np.concatenate([parts, np.full((len(values), 1), 1 / len(values))], axis=1) * (0.25 if non_negative else 1.0)
+    return (2 * np.sin(np.pi * np.minimum(of_circle, 0.5)))[of_sample].astype(np.float32)
 
 
 def random_half(classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:

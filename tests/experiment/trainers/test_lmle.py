@@ -116,10 +116,12 @@ def test_it_clusters_by_turns_and_brings_no_more_images_than_a_batch(task_in, tm
 
 def test_quintuplets_are_of_a_random_half_with_the_margins_of_all_clusters(task_in, settings, tmp_path, monkeypatch):
     clusterings, rounds = counted(monkeypatch, "cluster_classes"), counted(monkeypatch, "_anchors")
+    extracted = counted(monkeypatch, "extract_features")
     task = task_in(tmp_path)
     learn_label(task, 0, start_of(task), 8)
     labels = task.data.dataset.splits["train"].labels[:, 0]
     known = np.flatnonzero(labels >= 0)
+    assert all((features >= 0).all() for features in extracted)  # so that they lie on a quarter of the circle
     assert len(rounds) == 2 and set(rounds[0].samples) != set(rounds[1].samples)
     for anchors, clusters in zip(rounds, clusterings, strict=False):
         for k in range(3):
@@ -131,7 +133,7 @@ def test_quintuplets_are_of_a_random_half_with_the_margins_of_all_clusters(task_
             of_class = int((labels == labels[sample]).sum())
             size = of_class / sum(clusters.classes == labels[sample])
             angles = (0.5 * size / len(known), 0.5 * (of_class - size) / len(known), 1 / 3)
-            np.testing.assert_allclose(margins, [2 * np.sin(np.pi * a) for a in angles], rtol=1e-6)
+            np.testing.assert_allclose(margins, [2 * np.sin(np.pi / 4 * a) for a in angles], rtol=1e-6)
     settings["margins"] = (0.1, 0.2, 0.3)
     learn_label(task_in(tmp_path), 0, start_of(task), 4)
     np.testing.assert_array_equal(rounds[-1].margins, np.tile(np.float32([0.1, 0.2, 0.3]), (len(rounds[-1].samples), 1)))

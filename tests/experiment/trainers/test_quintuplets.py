@@ -82,27 +82,48 @@ def test_of_ten_starts_the_tightest_clusters_are_taken():
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 1.0])
-def test_margins_are_chords_of_arcs_by_loops(share):
-    """Each arc laid on a circle and measured from end to end; an arc of more than half has the diameter."""
+@pytest.mark.parametrize(("non_negative", "circle"), [(False, 1.0), (True, 0.25)])
+def test_margins_are_chords_of_arcs_by_loops(share, non_negative, circle):
+    """Each arc laid on a circle, or a quarter of one, and measured from end to end; more than half a circle has the diameter."""
     of_cluster = np.array([0, 0, 0, 2, 5, 5])
     cluster = np.repeat(np.arange(6), [30, 20, 40, 10, 3, 7])
-    margins = geometric_margins(Clusters(cluster, np.zeros((6, 2)), of_cluster), share)
+    margins = geometric_margins(Clusters(cluster, np.zeros((6, 2)), of_cluster), share, non_negative=non_negative)
     assert margins.shape == (110, 3) and margins.dtype == np.float32
     for i in range(110):
         of_class = [j for j in range(110) if of_cluster[cluster[j]] == of_cluster[cluster[i]]]
         size = len(of_class) / len({int(cluster[j]) for j in of_class})
-        arcs = (share * size / 110, share * (len(of_class) - size) / 110, 1 / 3)  # of the circle
+        arcs = (share * size / 110, share * (len(of_class) - size) / 110, 1 / 3)  # of what there is of the circle
         for margin, arc in zip(margins[i], arcs, strict=True):
-            ends = [np.exp(2j * np.pi * part) for part in (0.0, min(arc, 0.5))]
+            ends = [np.exp(2j * np.pi * part) for part in (0.0, min(circle * arc, 0.5))]
             assert margin == pytest.approx(abs(ends[1] - ends[0]), abs=1e-6)
 
 
-def test_margins_of_two_classes_are_the_diameter_and_of_one_class_too():
-    of_cluster, cluster = np.array([0, 0, 1]), np.array([0, 1, 1, 2])
-    assert geometric_margins(Clusters(cluster, np.zeros((3, 1)), of_cluster), 0.5)[:, 2].tolist() == [2, 2, 2, 2]
-    assert geometric_margins(Clusters(np.zeros(3, int), np.zeros((1, 1)), np.array([4])), 0.5)[:, 1:].tolist() == [[0, 2]] * 3
+def test_margins_of_two_classes_and_of_one():
+    two, one = (
+        Clusters(np.array([0, 1, 1, 2]), np.zeros((3, 1)), np.array([0, 0, 1])),
+        Clusters(np.zeros(3, int), *[np.zeros(1)] * 2),
+    )
+    assert geometric_margins(two, 0.5, non_negative=False)[:, 2].tolist() == [2, 2, 2, 2]
+    np.testing.assert_allclose(geometric_margins(two, 0.5, non_negative=True)[:, 2], [2 * np.sin(np.pi / 8)] * 4, rtol=1e-6)
+    assert geometric_margins(one, 0.5, non_negative=False)[:, 1:].tolist() == [[0, 2]] * 3
     with pytest.raises(ValueError, match=r"occupied_share must be a number in \(0, 1\], received 0"):
-        geometric_margins(Clusters(cluster, np.zeros((3, 1)), of_cluster), 0)
+        geometric_margins(two, 0, non_negative=False)
+
+
+@pytest.mark.parametrize("counts", [(1, 99), (50, 50), (98, 1, 1), (30, 30, 40)])
+def test_hinges_of_features_that_are_not_negative_can_all_close(counts):
+    """At half the sphere occupied, the three margins of a sample are less than the largest squared distance, 2."""
+    for clusters_of_first in (1, 2, 5):
+        clusters_of_class = [min(clusters_of_first, counts[0]), *[1] * (len(counts) - 1)]
+        of_cluster = np.repeat(np.arange(len(counts)), clusters_of_class)
+        cluster = np.concatenate(
+            [
+                np.arange(n) % m + sum(clusters_of_class[:k])
+                for k, (n, m) in enumerate(zip(counts, clusters_of_class, strict=True))
+            ]
+        )
+        margins = geometric_margins(Clusters(cluster, np.zeros((len(of_cluster), 1)), of_cluster), 0.5, non_negative=True)
+        assert margins.sum(axis=1).max() < 2
 
 
 def test_half_of_each_class_is_drawn_at_random():
