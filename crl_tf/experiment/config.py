@@ -124,11 +124,12 @@ def _check_losses(name: str, sections: Mapping[str, Mapping[str, Any]], cosine_s
     first = {row.section: loss for loss, row in reversed(LOSSES.items()) if row.section}
     for section, loss in first.items():
         try:
-            make_loss(loss, sections, Problem([2], [[2, 1]], 1.0))
+            # Three classes: focal.alpha >= 1 is refused for binary labels only, which are not known before the data are.
+            make_loss(loss, sections, Problem([3], [[3, 2, 1]], 1.0))
         except ValueError as error:
             of_section = str(error).split(" ")[0] in LOSSES[loss].parameters
             raise ValueError(f"{section}.{error}" if of_section else str(error)) from error
-    make_loss(name, sections, Problem([2], [[2, 1]], cosine_scale))
+    make_loss(name, sections, Problem([3], [[3, 2, 1]], cosine_scale))
 
 
 def loss_sections(config: ConfigDict) -> dict[str, dict[str, Any]]:

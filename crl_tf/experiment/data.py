@@ -10,11 +10,12 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from crl_tf.datasets import Dataset, Records, load_dataset
+from crl_tf.datasets import DATASETS, Dataset, Records, load_dataset
 from crl_tf.datasets.cache import NONE, cached
 from crl_tf.datasets.images.check import require_readable, without_unreadable
 from crl_tf.datasets.ordering import rarest_class
 from crl_tf.datasets.pipeline import make_pipeline
+from crl_tf.datasets.sources.celeba import OFFICIAL
 from crl_tf.imbalance import class_counts, imbalance_ratio
 from crl_tf.progress import SILENT, Progress
 
@@ -109,11 +110,14 @@ def load_source(name: str, settings: ConfigDict, *, seed: int, check_images: boo
         name, settings, seed: as for `load_data`.
         check_images: whether a listed image file that is missing is an error.
     """
+    if settings.celeba_validation != OFFICIAL and "celeba_validation" not in DATASETS[name].uses:
+        raise ValueError(f"data.celeba_validation must be {OFFICIAL} for {name}, received {settings.celeba_validation!r}")
     dataset = load_dataset(
         name,
         data_dir=settings.dir,
         seed=seed,
         gamma=settings.gamma,
+        celeba_validation=settings.celeba_validation,
         download=settings.download,
         schema=settings.schema,
         check_images=check_images,

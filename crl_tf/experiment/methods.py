@@ -71,6 +71,7 @@ METHODS: dict[str, Method] = {
     "pairs": Method("images of a class in pairs, docs/spec.md", SAME_COST, order="pairs"),
     "over_sampling": Method(f"{CRL_SOURCE}, Sec. 4.1", "longer epochs", resampling="over_sampling"),
     "down_sampling": Method(f"{CRL_SOURCE}, Sec. 4.1", "shorter epochs", resampling="down_sampling"),
+    "harsh_down_sampling": Method(f"{CRL_SOURCE}, Sec. 4.1", "far shorter epochs", resampling="harsh_down_sampling"),
     "class_balanced_sampling": Method("Kang et al. 2020, eq. 1, q = 0", SAME_COST, resampling="class_balanced_sampling"),
     "threshold_adjustment": Method(f"p exp(-r)^T, {CRL_SOURCE}, Sec. 4.1", SAME_COST, rule="threshold_adjustment"),
     "logit_adjustment": Method("Menon et al. 2021, post hoc", SAME_COST, rule="logit_adjustment"),

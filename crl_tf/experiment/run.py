@@ -151,7 +151,7 @@ def train(context: Context, task: Task, trained: Path | None = None) -> Trained:
         _log.info("the model of %s: only the decision rule is another", trained)
         task.begin()
         of_other = read_json(trained / RESULT)
-        facts = {key: of_other[key] for key in ("rectification",) if key in of_other}
+        facts = {key: of_other[key] for key in ("rectification", "clustering_seconds") if key in of_other}
         result = Trained(keras.saving.load_model(trained / MODEL), of_other["seconds"], facts)
     write_whole(context.workdir / MODEL, result.model.save)
     return result

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from crl_tf.datasets import DATASETS
 from crl_tf.datasets.cache import MEMORY, NONE
 from crl_tf.datasets.pipeline import AUGMENTATIONS
+from crl_tf.datasets.sources.celeba import OFFICIAL, VALIDATIONS
 from crl_tf.experiment.trainers.optimizer import OPTIMIZERS, SCHEDULES
 from crl_tf.losses.crl.loss import BALANCES
 from crl_tf.losses.crl.rectification import NORMALIZATIONS
@@ -109,7 +110,8 @@ EPOCHS = Rule(tuple, lambda v: all(_is_int(epoch) and epoch >= 1 for epoch in v)
 MARGINS = Rule(
     tuple,
     lambda v: len(v) == 3 and all(isinstance(m, (int, float)) and 0 <= m < math.inf for m in v),
-    "three numbers >= 0",
+    "three numbers >= 0, or none",
+    optional=True,
 )
 
 
@@ -167,6 +169,11 @@ SETTINGS: dict[str, Setting] = {
     "data.open_shards": Setting(None, whole(1, optional=True), "of records: shuffle among so many shards at a time; none: all"),
     "data.gamma": Setting(
         1.0, number("(0, inf)"), "power of the class sizes of cifar100_imb and cifar100_bln (Sec. 4.3)", "gamma"
+    ),
+    "data.celeba_validation": Setting(
+        OFFICIAL,
+        one_of(VALIDATIONS),
+        "of celeba: the official validation part, or 10,000 images carved from the training part, as in the paper (Sec. 4)",
     ),
     # The network.
     "network.width": Setting(
@@ -264,7 +271,12 @@ SETTINGS: dict[str, Setting] = {
     "embedding.neighbours": Setting(20, whole(1), "clusters (lmle) or images that decide"),
     "embedding.references": Setting(20_000, whole(1), "most training images that are kept as neighbours"),
     "embedding.margin": Setting(0.2, number("[0, inf)"), "of the triplets"),
-    "embedding.margins": Setting((0.1, 0.2, 0.3), MARGINS, "of the quintuplets, from the cluster outwards"),
+    "embedding.margins": Setting(
+        None, MARGINS, "of the quintuplets, from the cluster outwards; none: from the geometry of the clusters"
+    ),
+    "embedding.occupied_share": Setting(
+        0.5, number("(0, 1]"), "of the geometry: the share of the sphere that the samples occupy; more makes margins wider"
+    ),
     "embedding.cluster_every": Setting(5000, whole(1), "iterations of lmle between two clusterings"),
     "embedding.cluster_size": Setting(200, whole(1), "training images per cluster, about"),
     "embedding.pretraining_epochs": Setting(5, whole(0), "of cross-entropy, before lmle clusters for the first time"),

@@ -3,6 +3,7 @@
 A result is the dict a run leaves behind, with shares in [0, 1] and `None` for a class that the test set does not hold:
 
     {"dataset": str, "model": str, "method": str, "loss": str, "seed": int, "epochs": int, "seconds": float,
+     "clustering_seconds": float,
      "rule": str, "balanced_accuracy": float, "accuracy": float, "macro_f1": float, "rarest_third": float,
      "most_frequent_third": float, "auroc": float | None, "average_precision": float | None,
      "rarest_third_auroc": float | None, "rarest_third_average_precision": float | None,
@@ -21,6 +22,7 @@ A result is the dict a run leaves behind, with shares in [0, 1] and `None` for a
 "logit_adjustment"), and "rule" is the one that the run's own shares are under. "top5" only where attributes have groups.
 "macro_f1", "most_frequent_third", "rule", "rules", "validation", "intervals", and all of AUROC and average precision may be
 missing: their cells then hold a dash, and the rule is argmax.
+"clustering_seconds" is the part of the seconds that a method spends on clusters, and only of those that have some.
 
 Tables and figures show shares as percentages with one decimal, differences in points.
 """

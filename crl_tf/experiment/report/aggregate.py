@@ -112,7 +112,8 @@ def method_rows(results: Runs, baseline: str | None = None) -> list[dict[str, An
       differences; x_q, that p-value adjusted for the number of comparisons (Benjamini & Hochberg, false discovery rate). The
       p-values that are adjusted together are all x_p of this x: of every method, in every setting.
     - "balanced_accuracy_low" and "..._high": the bounds of the interval over test images, each a mean over the seeds.
-    - "seconds", "seconds_std", and "seconds_ratio", the mean over the common seeds of its seconds over the baseline's.
+    - "seconds", "seconds_std", and "seconds_ratio", the mean over the common seeds of its seconds over the baseline's;
+      "clustering_seconds", the mean of those that were clustering, None for a method that has none.
     - "balanced_accuracy_under_R" and "..._std" for each decision rule R of any run.
 
     None where there is no number: a mean over seeds of which one has none, a standard deviation of one seed, a p-value of
@@ -141,6 +142,7 @@ def method_rows(results: Runs, baseline: str | None = None) -> list[dict[str, An
             row[f"balanced_accuracy_{name}"] = None if None in bounds else float(np.mean([bound[place] for bound in bounds]))
         row["seconds"], row["seconds_std"] = aggregate.mean_and_std("seconds")
         ratios = [mine / of_baseline for mine, of_baseline in seconds if of_baseline > 0]
+        row["clustering_seconds"], _ = aggregate.mean_and_std("clustering_seconds")
         row["seconds_ratio"] = float(np.mean(ratios)) if ratios else None
         for rule in rule_names(results):
             name = f"balanced_accuracy_under_{rule}"

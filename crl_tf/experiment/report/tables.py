@@ -88,7 +88,7 @@ def comparison_table(results: Runs) -> Table:
             gains = [None if None in (value, values[0]) else value - values[0] for value in values[1:]]
             columns.append(("Δ\npoints", text_cells(["", *map(points, gains)])))
     columns.append(("seconds", number_cells([run["seconds"] for run in results], shown_as=seconds_text, best=min)))
-    return rich_table(_grid(_setting(results, SETTING), columns, names=len(names)))
+    return rich_table(_grid(_setting(results, SETTING), columns, ". ".join(_clustering_texts(results)), names=len(names)))
 
 
 def label_table(results: Runs) -> Table:
@@ -367,6 +367,16 @@ def _means_and_stds(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[list[
     return [row[name] for row in rows], [row[f"{name}_std"] for row in rows]
 
 
+def _clustering_texts(rows: Runs) -> list[str]:
+    """For each run or method that clusters, how many of its seconds that took."""
+    return [
+        f"Of the {seconds_text(row['seconds'])} seconds of {row['method']}, {seconds_text(row['clustering_seconds'])} are"
+        " clustering and the search for samples"
+        for row in rows
+        if row.get("clustering_seconds") is not None
+    ]
+
+
 def _methods_caption(rows: Sequence[Mapping[str, Any]], base: str) -> str:
     """What the numbers and marks are, and how far they can be trusted."""
     seeds = seeds_text([row["seeds"] for row in rows])
@@ -384,6 +394,7 @@ def _methods_caption(rows: Sequence[Mapping[str, Any]], base: str) -> str:
             if common > 1
             else "With fewer than 2 common seeds there is no test",
         ]
+    parts += _clustering_texts(rows)
     decided = {row["method"]: row["rule"] for row in rows if row["rule"] != "argmax"}
     if decided:
         named = ", ".join(method if method == rule else f"{method} ({rule})" for method, rule in decided.items())

@@ -112,6 +112,7 @@ def _run_rows(results: Runs) -> list[dict[str, Any]]:
     for run in results:
         headline = str(run.get("rule", "argmax"))
         of_run = {field: run[field] for field in ("dataset", "model", "method", "seed", "epochs", "seconds")}
+        of_run["clustering_seconds"] = run.get("clustering_seconds")
         # A run without rules still has its own numbers.
         for rule, numbers in (run.get("rules") or {headline: run}).items():
             shares = {share: numbers.get(share) for share in SHARES}

@@ -138,6 +138,13 @@ def test_the_star_goes_by_the_adjusted_p_value_and_the_caption_says_which_are_ad
     )
 
 
+def test_the_seconds_of_clustering_are_averaged_and_told_apart():
+    runs = [result("ce", 0), *(result("lmle", seed, seconds=60.0, clustering_seconds=20.0 + 4 * seed) for seed in (0, 1))]
+    assert [row["clustering_seconds"] for row in method_rows(runs)] == [None, 22.0]
+    assert "Of the 60 seconds of lmle, 22 are clustering and the search for samples." in str(methods_table(runs).caption)
+    assert "clustering" not in str(methods_table(runs[:1]).caption)
+
+
 def test_seconds_and_their_ratio_paired_by_seed():
     runs = [result("ce", 0, seconds=10.0), result("ce", 1, seconds=40.0)]
     runs += [result("crl", 1, seconds=60.0), result("crl", 0, seconds=20.0), result("crl", 5, seconds=1000.0)]
