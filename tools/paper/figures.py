@@ -15,21 +15,20 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.artist import Artist
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator, StrMethodFormatter
-from paper.style import ACCURACY, FONT, MARKERS, WIDTH, Series, require, statistics, style_panel, title_panel
+from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
+from paper.style import FONT, MARKERS, WIDTH, add_legend, require, statistics, style_panel, title_panel
 
-from crl_tf.experiment.report.figures import COLOURS, DARK, GREY, fitted, legend_above, panel_grid
+from crl_tf.experiment.report.figures import COLOURS, DARK, GREY, fitted, panel_grid
 from crl_tf.experiment.report.grid import ratio_text
 from crl_tf.text import shortened
 
 MOST_BARS = 40
 """Up to so many classes are bars; more are one outline."""
 
-MOST_MARKERS = 20
-"""Up to so many places of a line have a marker each."""
+WHITE = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}
+"""Behind a text that lies on what is drawn."""
 
 
 class FeatureMap(NamedTuple):
@@ -71,14 +70,14 @@ def class_imbalance(
         floor = 10.0 ** np.floor(np.log10(0.6 * least))
         panel.set_ylim(floor, 3 * max([ordered.max(), *(bounds or ())]))
         if ordered.size <= MOST_BARS:
-            panel.bar(np.arange(ordered.size) + 0.5, ordered, width=0.8, color=COLOURS[0])
+            panel.bar(np.arange(1, ordered.size + 1), ordered, width=0.8, color=COLOURS[0])
         else:
-            panel.stairs(ordered, np.arange(ordered.size + 1), baseline=floor, fill=True, color=COLOURS[0])
+            panel.stairs(ordered, np.arange(ordered.size + 1) + 0.5, baseline=floor, fill=True, color=COLOURS[0])
         for bound, text in zip(bounds or (), ("smallest", "largest"), strict=False):
             panel.axhline(bound, color=GREY, linestyle="--", linewidth=1.2)
-            note = {"va": "bottom", "ha": "right", "fontsize": FONT - 1, "color": DARK}
+            note = {"va": "bottom", "ha": "right", "fontsize": FONT - 1, "color": DARK, "bbox": WHITE}
             panel.annotate(f"{text} class in the paper: {bound:,}", (0.99, bound), xycoords=("axes fraction", "data"), **note)
-        panel.set_xlim(0, ordered.size)
+        panel.set_xlim(0.5, ordered.size + 0.5)
         panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         panel.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         panel.yaxis.set_minor_locator(NullLocator())
@@ -87,7 +86,7 @@ def class_imbalance(
         size = f"{len(labels)} label{'s' * (len(labels) > 1)}, {ordered.size} classes, imbalance to {ratio_text(ratio)}"
         title_panel(panel, f"{title}\n{size}", 1)
         style_panel(panel, "y")
-    axes[-1].set_xlabel("classes of all labels, largest first", fontsize=FONT)
+    axes[-1].set_xlabel("rank of the class among those of all labels", fontsize=FONT)
     figure.supylabel("training images of the class (log)", fontsize=FONT)
     return figure
 
@@ -105,7 +104,7 @@ def feature_maps(maps: Sequence[FeatureMap], names: Sequence[str], columns: int 
     require("feature_maps: maps", any(np.isfinite(of.points).all(1).any() for of in maps), "a finite point")
     beyond = max(int(np.max(of.classes, initial=0)) for of in maps)
     require("feature_maps: names", beyond < len(names) <= len(COLOURS), f"{beyond + 1} to {len(COLOURS)} names", list(names))
-    figure, axes = panel_grid(len(maps), columns, (WIDTH / columns, WIDTH / columns), 0.8, share=False)
+    figure, axes = panel_grid(len(maps), columns, (WIDTH / columns, WIDTH / columns), 0.0, share=False)
     for panel, of in zip(axes, maps, strict=True):
         for index in range(len(names)):
             members = of.points[np.asarray(of.classes) == index]
@@ -117,12 +116,13 @@ def feature_maps(maps: Sequence[FeatureMap], names: Sequence[str], columns: int 
         style_panel(panel)
         # Distances in a map have no unit.
         panel.tick_params(labelbottom=False, labelleft=False, length=0)
+        panel.grid(False)
     dot = {"linestyle": "", "markersize": 6}
     entries = [
         Line2D([], [], marker=MARKERS[index], color=COLOURS[index], label=shortened(name, 40), **dot)
         for index, name in enumerate(names)
     ]
-    legend_above(figure, entries, FONT)
+    add_legend(figure, entries)
     return figure
 
 
@@ -154,7 +154,7 @@ def gain_by_label(
     order = sorted(range(len(names)), key=lambda i: np.inf if ratios[i] is None else ratios[i])
     columns = min(len(gains), 2)
     size = (WIDTH / columns, 0.25 * len(names) + 0.6)
-    figure, axes = panel_grid(len(gains), columns, size, 0.8)
+    figure, axes = panel_grid(len(gains), columns, size, 0.2)
     places = np.arange(len(names))
     for panel, (method, (means, stds)) in zip(axes, measured.items(), strict=True):
         means, stds = means[order], stds[order]
@@ -173,15 +173,17 @@ def gain_by_label(
     figure.supxlabel(
         fitted(f"gain over {baseline}, points of class-balanced accuracy", WIDTH, FONT), fontsize=FONT, parse_math=False
     )
+    every = np.concatenate([means for means, _ in measured.values()])
     entries: list[Artist] = [
-        Line2D([], [], color=COLOURS[0], linewidth=7, label="gain"),
-        Line2D([], [], color=COLOURS[1], linewidth=7, label="loss"),
+        Line2D([], [], color=colour, linewidth=7, label=name)
+        for colour, name, drawn in ((COLOURS[0], "gain", every >= 0), (COLOURS[1], "loss", every < 0))
+        if drawn.any()
     ]
     if any(np.isfinite(stds).any() for _, stds in measured.values()):
         entries.append(Line2D([], [], color=DARK, linewidth=1.2, label="± std over seeds"))
     if printed.keys() & gains.keys():
-        entries.append(Line2D([], [], linestyle="", marker="D", color=GREY, label="paper"))
-    legend_above(figure, entries, FONT)
+        entries.append(Line2D([], [], linestyle="", marker="D", markersize=5, color=GREY, label="paper"))
+    add_legend(figure, entries)
     return figure
 
 
@@ -196,7 +198,7 @@ def class_size_curves(sizes: Mapping[float, Sequence[int]]) -> Figure:
     [500, 419, 25]
     """
     require("class_size_curves: sizes", sizes and all(len(of) for of in sizes.values()), "a class of each gamma")
-    figure, (panel,) = panel_grid(1, 1, (WIDTH, 3.4), 0.6)
+    figure, (panel,) = panel_grid(1, 1, (WIDTH, 3.4), 0.0)
     shades = _shades(len(sizes))
     entries = []
     for colour, (gamma, of_classes) in zip(shades, sorted(sizes.items()), strict=True):
@@ -207,96 +209,7 @@ def class_size_curves(sizes: Mapping[float, Sequence[int]]) -> Figure:
     panel.set_xlabel("class i", fontsize=FONT)
     panel.set_ylabel("training images of the class", fontsize=FONT)
     style_panel(panel)
-    legend_above(figure, entries, FONT)
-    return figure
-
-
-def accuracy_over(series: Sequence[Series], along: str, measure: str = ACCURACY, log: bool = False, note: str = "") -> Figure:
-    """Figs. 10b and 12, and any other sweep: lines over one setting, with a level for what does not depend on it.
-
-    What the paper prints shares the panel where it is near; else it has a panel of its own below, or ours would be a flat line.
-
-    Args:
-        series: lines and levels.
-        along, measure: what the axes are, with units.
-        log: whether the axis of the setting is logarithmic.
-        note: a line below.
-    Raises:
-        ValueError: no finite number that was measured here.
-
-    >>> figure = accuracy_over([Series("ce", [0.2, 1.0], [[40.0, 42.0], [30.0]])], "gamma")
-    >>> figure.axes[0].lines[0].get_ydata().tolist()
-    [41.0, 30.0]
-    """
-    ours = [of for of in series if not of.printed and _finite(of).size]
-    theirs = [of for of in series if of.printed and _finite(of).size]
-    require("accuracy_over: series", ours, "a finite number that was measured")
-    apart = bool(theirs) and _apart(np.concatenate([*map(_finite, ours)]), np.concatenate([*map(_finite, theirs)]))
-    figure, axes = panel_grid(1 + apart, 1, (WIDTH, 2.4 if apart else 3.4), 0.9, share=False)
-    entries = _draw_series(axes[0], ours, list(COLOURS)) + _draw_series(axes[-1], theirs, [GREY] * len(theirs))
-    everywhere = sorted({place for of in [*ours, *theirs] for place in of.places or ()})
-    for panel in axes:
-        _setting_axis(panel, everywhere, log)
-        style_panel(panel)
-    if apart:
-        title_panel(axes[0], "here", 1)
-        title_panel(axes[1], "in the paper", 1)
-    axes[-1].set_xlabel(along, fontsize=FONT)
-    figure.supylabel(measure, fontsize=FONT)
-    if note:
-        figure.supxlabel(fitted(note, WIDTH, FONT - 1), fontsize=FONT - 1, parse_math=False)
-    legend_above(figure, entries, FONT)
-    return figure
-
-
-def accuracy_over_loss_weight(
-    etas: Sequence[float], by_label: Mapping[str, Sequence[Sequence[float | None]]], levels: Sequence[Series] = ()
-) -> Figure:
-    """Fig. 11: accuracy over eta: the mean over the labels, and below how each label differs from its own mean over eta.
-
-    Args:
-        etas: the weights, > 0, [E].
-        by_label: of each label for each eta the class-balanced accuracy of each seed, in percent; all with the same seeds.
-        levels: what does not depend on eta, such as cross-entropy, and what the paper prints.
-    Raises:
-        ValueError: no finite number, or a label with another number of weights.
-    """
-    for name, of_etas in by_label.items():
-        require(f"accuracy_over_loss_weight: by_label[{name!r}]", len(of_etas) == len(etas), f"{len(etas)} weights", len(of_etas))
-    require(
-        "accuracy_over_loss_weight: by_label",
-        any(np.isfinite(statistics(of)[0]).any() for of in by_label.values()),
-        "a finite number",
-    )
-    figure, axes = panel_grid(2, 1, (WIDTH, 2.7), 0.9, share=False)
-    means = [np.mean([np.asarray(of[place], np.float64) for of in by_label.values()], axis=0) for place in range(len(etas))]
-    name = "mean over labels" if len(by_label) > 1 else next(iter(by_label))
-    entries = _draw_series(axes[0], [Series(name, etas, means)], [COLOURS[0]], label_means=True)
-    ours = [of for of in levels if not of.printed]
-    entries += _draw_series(axes[0], ours, list(COLOURS[1:])) + _draw_series(
-        axes[0], [of for of in levels if of.printed], [GREY] * 9
-    )
-    order = np.argsort(etas)
-    for index, (label, of_etas) in enumerate(by_label.items()):
-        accuracies = statistics(of_etas)[0][order]
-        few = len(by_label) <= len(COLOURS) + 1
-        line = {
-            "color": COLOURS[index % len(COLOURS)] if few else COLOURS[0],
-            "linewidth": 1.6 if few else 1.0,
-            "alpha": 0.9 if few else 0.5,
-        }
-        x, y = np.asarray(etas, np.float64)[order], accuracies - np.nanmean(accuracies)
-        axes[1].plot(x, y, marker=MARKERS[index % len(MARKERS)], markersize=4, label=label, **line)
-    axes[1].axhline(0, color=DARK, linewidth=0.8)
-    for panel in axes:
-        _setting_axis(panel, sorted(etas), log=True)
-        style_panel(panel)
-    axes[0].set_ylabel(ACCURACY, fontsize=FONT)
-    axes[1].set_ylabel("difference to the label's\nmean over η, points", fontsize=FONT)
-    axes[1].set_xlabel("weight of the rectification, η (log)", fontsize=FONT)
-    if len(by_label) <= len(COLOURS) + 1:
-        entries += axes[1].get_lines()[: len(by_label)] if len(by_label) > 1 else []
-    legend_above(figure, entries, FONT)
+    add_legend(figure, entries)
     return figure
 
 
@@ -331,49 +244,6 @@ def relative_gain(
     figure.supxlabel("imbalance level: share of positives, distance from 50 %, points", fontsize=FONT)
     figure.supylabel(fitted(f"relative gain over {baseline}, %", 2.8, FONT), fontsize=FONT, parse_math=False)
     return figure
-
-
-def _draw_series(panel: Axes, series: Sequence[Series], colours: Sequence[str], label_means: bool = False) -> list[Artist]:
-    """Draws lines and levels; returns the entries of the legend."""
-    entries: list[Artist] = []
-    for index, (of, colour) in enumerate(zip(series, colours, strict=False)):
-        means, stds = statistics(of.values)
-        line = {"color": colour, "linestyle": "--" if of.printed else "-", "label": of.name, "linewidth": 2.0}
-        if of.places is None:
-            entries.append(panel.axhline(means[0], **line | {"linestyle": ":" if of.printed else "--", "linewidth": 1.6}))
-            if np.isfinite(stds[0]):
-                panel.axhspan(means[0] - stds[0], means[0] + stds[0], color=colour, alpha=0.15, linewidth=0)
-            continue
-        order = [place for place in np.argsort(of.places) if np.isfinite(means[place])]
-        x, y, bars = np.asarray(of.places, np.float64)[order], means[order], stds[order]
-        marker = {"marker": MARKERS[index % len(MARKERS)], "markersize": 6} if len(order) <= MOST_MARKERS else {}
-        if np.isfinite(bars).any():
-            panel.errorbar(x, y, yerr=bars, linestyle="", ecolor=colour, elinewidth=1.4, capsize=3)
-        entries += panel.plot(x, y, **line, **marker)
-        for place, mean in zip(x, y, strict=True) if label_means else ():
-            panel.annotate(f"{mean:.1f}", (place, mean), (0, 7), textcoords="offset points", ha="center", fontsize=FONT - 1)
-    return entries
-
-
-def _setting_axis(panel: Axes, places: Sequence[float], log: bool) -> None:
-    """Ticks at the places that were measured, where they are few."""
-    if log:
-        panel.set_xscale("log")
-    if 0 < len(places) <= 10:
-        panel.xaxis.set_major_locator(FixedLocator(list(places)))
-        panel.xaxis.set_major_formatter(FixedFormatter([f"{place:g}" for place in places]))
-        panel.xaxis.set_minor_locator(NullLocator())
-
-
-def _finite(series: Series) -> np.ndarray:
-    means = statistics(series.values)[0]
-    return means[np.isfinite(means)]
-
-
-def _apart(ours: np.ndarray, theirs: np.ndarray) -> bool:
-    """Whether two sets of numbers lie so far apart that one axis would make each of them a flat line."""
-    gap = max(theirs.min() - ours.max(), ours.min() - theirs.max())
-    return gap > max(5.0, 2 * np.ptp(ours))
 
 
 def _ratio(counts: Sequence[int]) -> float:

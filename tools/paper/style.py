@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from crl_tf.experiment.report.figures import fitted, style
+from crl_tf.experiment.report.figures import fitted, style, text_width
 
 WIDTH = 6.0
 """Inches of every figure."""
@@ -49,6 +52,19 @@ def title_panel(panel: Axes, title: str, columns: int) -> None:
 def style_panel(panel: Axes, grid: str = "both") -> None:
     style(panel, grid)
     panel.tick_params(labelsize=FONT - 1)
+
+
+def add_legend(figure: Figure, entries: Sequence[Artist], place: str = "upper") -> None:
+    """A legend above ("lower": below) the panels in as many columns as fit; the figure grows by its height."""
+    if not entries:
+        return
+    width = 0.75 + text_width(max(len(str(entry.get_label())) for entry in entries), FONT)
+    columns = max(1, min(len(entries), int(WIDTH / width)))
+    rows = math.ceil(len(entries) / columns)
+    figure.set_figheight(figure.get_figheight() + 0.24 * rows)
+    legend = figure.legend(handles=entries, loc=f"outside {place} center", ncols=columns, frameon=False, fontsize=FONT)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def require(what: str, holds: object, rule: str, received: object = "none") -> None:

@@ -187,11 +187,11 @@ def style(panel: Axes, grid: str = "both", hidden: Sequence[str] = ("top", "righ
         panel.spines[side].set_visible(False)
 
 
-def legend_above(figure: Figure, entries: Sequence[Artist], font: float = 9) -> None:
+def legend_above(figure: Figure, entries: Sequence[Artist]) -> None:
     """A legend above the panels, in as many columns as fit."""
-    width = 0.6 + text_width(max(len(str(entry.get_label())) for entry in entries), font)
+    width = 0.6 + text_width(max(len(str(entry.get_label())) for entry in entries), 9)
     columns = max(1, min(len(entries), int(figure.get_figwidth() / width)))
-    legend = figure.legend(handles=entries, loc="outside upper center", ncols=columns, frameon=False, fontsize=font)
+    legend = figure.legend(handles=entries, loc="outside upper center", ncols=columns, frameon=False, fontsize=9)
     for text in legend.get_texts():
         text.set_parse_math(False)
 
