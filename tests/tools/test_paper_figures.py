@@ -27,9 +27,7 @@ def images(*values):
 def picture_rows():
     a, b, c = images(10, 20, 30)
     rows = [
-        PictureRow(
-            "worm (25 training images)", [Picture(a, "score 0.01", "positive"), Picture(b, "score 0.9\nsnake", "negative")]
-        ),
+        PictureRow("worm (25)", [Picture(a, "score 0.01", "positive"), Picture(b, "score 0.9\nsnake", "negative")]),
         PictureRow("$wolf$", [Picture(c, "", "anchor")]),
         PictureRow("nothing", []),
     ]
