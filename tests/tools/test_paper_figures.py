@@ -152,6 +152,16 @@ def test_the_paper_has_a_panel_of_its_own_where_it_is_far_away_and_the_same_axis
     assert len(sweeps.accuracy_over(near, "κ").axes) == 1
 
 
+def test_an_axis_spans_two_points_at_least():
+    (panel,) = sweeps.accuracy_over([Series("ce", [1, 2], [[40.0], [40.1]])], "epoch").axes
+    assert np.ptp(panel.get_ylim()) == pytest.approx(2) and np.mean(panel.get_ylim()) == pytest.approx(40.05)
+
+
+def test_the_smallest_class_of_one_image_has_a_bar():
+    (panel,) = figures.class_imbalance({"digits": {"digit": [500, 1]}}).axes
+    assert 0 < panel.get_ylim()[0] < 1 and not [tick for tick in panel.get_yticks() if panel.get_ylim()[0] <= tick < 1]
+
+
 def test_many_epochs_have_no_markers():
     epochs = range(1, 61)
     (panel,) = sweeps.accuracy_over([Series("ce", epochs, [[e / 2] for e in epochs])], "epoch").axes
