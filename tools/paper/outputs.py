@@ -243,7 +243,7 @@ def mined_rows(outputs: Outputs, label: str, classes: Sequence[int], level: str 
             positives, negatives, distances = hardest_of_anchor(outputs, label, int(members[0]))
             texts = [f"distance {distance:.2g}" for distance in distances]
             pictures.append((int(members[0]), "", "anchor"))
-        pictures += [(i, texts[i], "positive") for i in positives[allowed[positives]][:shown]]
+        pictures += [(i, texts[i], "positive") for i in positives[:shown]]
         pictures += [(i, f"{texts[i]}\n{names[truth[i]]}", "negative") for i in negatives[allowed[negatives]][:shown]]
         rows.append(_row(outputs, f"{names[of_class]} ({outputs.counts(label)[of_class]:,} training images)", pictures))
     return rows
