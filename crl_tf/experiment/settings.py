@@ -166,6 +166,9 @@ SETTINGS: dict[str, Setting] = {
     "data.gamma": Setting(
         1.0, number("(0, inf)"), "power of the class sizes of cifar100_imb and cifar100_bln (Sec. 4.3)", "gamma"
     ),
+    "data.train_share": Setting(
+        1.0, number("(0, 1]"), "share of the training images that is used, stratified over all labels, drawn by the seed"
+    ),
     # The network.
     "network.width": Setting(
         1.0, number("(0, inf)"), "multiplies the filters of every layer; 1 is the published network", "width"
