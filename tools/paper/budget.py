@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import math
 import re
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,11 +20,14 @@ from crl_tf.experiment.data import load_source
 from crl_tf.experiment.methods import METHODS, combined
 from crl_tf.files import read_json, write_json
 from paper.planning import Cut, Job, Request, Spec, digest, job, jobs
-from paper.runs import execute
+from paper.runs import duration, execute
 
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 BATCHES = (2, 6)
 """How many batches the two short runs of a calibration train on."""
+
+LEAST = 0.01
+"""The smallest share of epochs and images that a run may be cut to: below, nothing is learned."""
 
 NOT_IN_A_SPEED = ("seed", "train.epochs", "data.train_share", "data.cache", "crl.eta", "crl.rho", "crl.alpha")
 """Settings that do not change how long a step takes."""
@@ -70,6 +75,8 @@ def fitting_cut(timed: Sequence[Timed], seconds: float, workers: int, *, images_
         seconds: of wall time, for all of them.
         workers: how many run at a time.
         images_too: False cuts the epochs alone.
+    Raises:
+        ValueError: not even a hundredth of the runs fits.
     """
 
     def cut(share: float) -> Cut:
@@ -80,11 +87,14 @@ def fitting_cut(timed: Sequence[Timed], seconds: float, workers: int, *, images_
 
     if not too_long(1.0):
         return Cut()
-    low, high = 0.0, 1.0
+    if too_long(LEAST):
+        least = sum(run.seconds(cut(LEAST)) for run in timed) / workers
+        raise ValueError(f"budget must be {duration(least)} or more here for {len(timed)} runs, received {duration(seconds)}")
+    low, high = LEAST, 1.0
     for _ in range(40):
         middle = (low + high) / 2
         low, high = (low, middle) if too_long(middle) else (middle, high)
-    return cut(max(0.001, _floor(low)))
+    return cut(max(LEAST, _floor(low)))
 
 
 def _floor(share: float) -> float:
@@ -213,7 +223,7 @@ def planned_cut(
         name: of the exhibits that are asked for.
         groups: the cores of each run at a time.
     """
-    seconds = seconds_of(budget)
+    ends = time.monotonic() + seconds_of(budget)
     uncut = jobs(request, specs, Cut())
     asked = {"exhibits": name, "budget": budget, "images_too": images_too, "runs": sorted(str(one.folder) for one in uncut)}
     plan = request.out / "plans" / f"{budget.strip()}-{_short_digest(asked)}.json"
@@ -221,7 +231,7 @@ def planned_cut(
     if plan.is_file():
         cut = Cut(**read_json(plan)["cut"])
     else:
-        cut = fitting_cut(list(timed.values()), seconds, len(groups), images_too=images_too)
+        cut = fitting_cut(list(timed.values()), ends - time.monotonic(), len(groups), images_too=images_too)
         write_json(plan, {**asked, "cut": cut._asdict()})
     costs = {}
     for spec in dict.fromkeys(specs):
@@ -233,10 +243,4 @@ def planned_cut(
 
 
 def _short_digest(asked: Mapping[str, object]) -> str:
-    import hashlib
-    import json
-
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
-
-
-__all__ = ["Cut", "Sizes", "Speed", "Timed", "fitting_cut", "planned_cut", "replace", "seconds_of", "speeds"]

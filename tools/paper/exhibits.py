@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from paper import printed, tables
+from paper import plots, printed, tables
 from paper.content import Part
 from paper.material import Material
 from paper.planning import CELEBA, CIFAR, FASHION, Spec
@@ -153,7 +153,69 @@ TABLES = (
     ),
 )  # fmt: skip
 
-EXHIBITS: dict[str, Exhibit] = {exhibit.name: exhibit for exhibit in TABLES}
+FIGURES = (
+    Exhibit(
+        "Fig. 1",
+        f"training images per class ({STAND_IN})",
+        {"xdomain": fashion("ce"), "celeba": celeba("ce")},
+        plots.figure_1,
+        trains=False,
+    ),
+    Exhibit(
+        "Fig. 2",
+        "features of three classes, CIFAR-100, ResNet32",
+        {key: _table_9()[f"resnet32 {key}"] for key in ("bln", "imb", "crl")},
+        plots.figure_2,
+    ),
+    Exhibit(
+        "Fig. 5",
+        f"hardest samples of rare classes (fashion product images in place of faces; {STAND_IN})",
+        _some(_OF_XDOMAIN, "crl"),
+        plots.figure_5,
+    ),
+    Exhibit("Fig. 6", "gains over DeepID2 by attribute, CelebA", _some(_OF_CELEBA, "ce", "lmle", "crl"), plots.figure_6),
+    Exhibit(
+        "Fig. 7",
+        "images right with CRL and wrong without, CIFAR-100-imb(1) in place of CelebA's faces, which are not shown",
+        {"ce": _table_9()["cifarnet imb"], "crl": _table_9()["cifarnet crl"]},
+        plots.changed_images,
+    ),
+    Exhibit("Fig. 8", f"gains over MTCT by attribute ({STAND_IN})", _some(_OF_XDOMAIN, "ce", "lmle", "crl"), plots.figure_8),
+    Exhibit(
+        "Fig. 9", f"images right with CRL and wrong without ({STAND_IN})", _some(_OF_XDOMAIN, "ce", "crl"), plots.changed_images
+    ),
+    Exhibit("Fig. 10a", "class sizes of CIFAR-100-imb(gamma)", {}, plots.figure_10a, trains=False),
+    Exhibit(
+        "Fig. 10b",
+        "ResNet32 with and without CRL by gamma, CIFAR-100-imb(gamma)",
+        {
+            f"{method} {gamma:g}": cifar(_IMBALANCED["resnet32"], method, data__gamma=gamma)
+            for gamma in printed.GAMMAS
+            for method in ("ce", "class_rel")
+        },
+        plots.figure_10b,
+    ),
+    Exhibit(
+        "Fig. 11",
+        f"weight eta of rectification, X-Domain ({STAND_IN})",
+        {"ce": fashion("ce"), **{f"eta {eta:g}": fashion("class_rel", crl__eta=eta) for eta in printed.ETAS}},
+        plots.figure_11,
+    ),
+    Exhibit(
+        "Fig. 12",
+        f"number kappa of hard samples, X-Domain ({STAND_IN})",
+        {"ce": fashion("ce"), **{f"kappa {kappa}": fashion("class_rel", crl__kappa=kappa) for kappa in printed.KAPPAS}},
+        plots.figure_12,
+    ),
+    Exhibit(
+        "Fig. slides",
+        "relative gains against imbalance, CelebA (slide 7 of LMLE's talk, CVPR 2016)",
+        _some(_OF_CELEBA, "triplet_knn", "panda", "anet", "lmle", "crl"),
+        plots.slides,
+    ),
+)
+
+EXHIBITS: dict[str, Exhibit] = {exhibit.name: exhibit for exhibit in (*TABLES, *FIGURES)}
 """Every exhibit by its name. A new one is a row here."""
 
 

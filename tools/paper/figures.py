@@ -18,11 +18,11 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
-from paper.style import FONT, MARKERS, WIDTH, add_legend, require, statistics, style_panel, title_panel
 
 from crl_tf.experiment.report.figures import COLOURS, DARK, GREY, fitted, panel_grid
 from crl_tf.experiment.report.grid import ratio_text
 from crl_tf.text import shortened
+from paper.style import FONT, MARKERS, WIDTH, add_legend, require, statistics, style_panel, title_panel
 
 MOST_BARS = 40
 """Up to so many classes are bars; more are one outline."""

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from paper.style import Series
 
 from crl_tf.datasets.sources.cifar100 import LARGEST, NUM_CLASSES, SMALLEST
 from crl_tf.experiment.config import flattened
@@ -21,6 +20,7 @@ from crl_tf.experiment.trainers.gradient import HISTORY
 from crl_tf.experiment.workdir import CONFIG, RESULT, config_in
 from crl_tf.files import read_json
 from crl_tf.imbalance import power_law_counts
+from paper.style import Series
 
 
 class Run(NamedTuple):

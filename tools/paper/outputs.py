@@ -12,8 +12,6 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import tensorflow as tf
-from paper.figures import FeatureMap
-from paper.pictures import PEOPLE_CLASSES, Picture, PictureRow, refuse_people
 from PIL import Image, ImageOps
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
@@ -29,6 +27,8 @@ from crl_tf.files import read_json
 from crl_tf.imbalance import class_counts
 from crl_tf.layout import Layout, log_probabilities
 from crl_tf.progress import SILENT, Progress
+from paper.figures import FeatureMap
+from paper.pictures import PEOPLE_CLASSES, Picture, PictureRow, refuse_people
 
 SHOWN_SIZE = 160
 """Pixels of the longer side of an image that is shown from a file, at most."""

@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from paper.style import FONT, WIDTH, add_legend, require
 
 from crl_tf.experiment.report.figures import COLOURS, DARK, fitted
+from paper.style import FONT, WIDTH, add_legend, require
 
 PEOPLE = {
     "celeba": "its images are faces of people",

@@ -92,8 +92,9 @@ class Request:
     def config(self, spec: Spec) -> ConfigDict:
         """The configuration of a run as the paper has it, on the data at hand, with the changes that are asked for."""
         settings = {**dict(spec.settings), "data.dir": str(self.folders[spec.data]), "data.cache": str(self.out / "cache")}
-        # A sweep's own setting stays what the sweep says.
-        free = {key: value for key, value in self.changes.items() if key not in dict(spec.settings) and key != "method"}
+        # What makes a run the one that it is, such as a sweep's setting, stays.
+        fixed = {"method", *dict(spec.settings)} - {"data.image_size"}
+        free = {key: value for key, value in self.changes.items() if key not in fixed}
         return override(load_recipe(spec.recipe), {**settings, **free, "method": spec.method})
 
     def leaves_out(self, spec: Spec) -> str | None:

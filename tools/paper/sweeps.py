@@ -9,10 +9,10 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
-from paper.style import ACCURACY, FONT, MARKERS, WIDTH, Series, add_legend, require, statistics, style_panel, title_panel
 
 from crl_tf.experiment.report.figures import COLOURS, DARK, GREY, fitted, panel_grid
 from crl_tf.text import shortened
+from paper.style import ACCURACY, FONT, MARKERS, WIDTH, Series, add_legend, require, statistics, style_panel, title_panel
 
 MOST_MARKERS = 20
 """Up to so many places of a line have a marker each."""
