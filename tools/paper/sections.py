@@ -37,7 +37,7 @@ def section(exhibit: Exhibit, request: Request, cut: Cut, budget: str | None, fa
         parts = list(exhibit.build(material))
     except LookupError as error:
         parts = [Paragraph(f"Not shown: {error.args[0] if error.args else error}.")]
-    reasons = list(dict.fromkeys(f"{name}: {why}" for name, spec in exhibit.runs.items() if (why := request.leaves_out(spec))))
+    reasons = list(dict.fromkeys(why for spec in exhibit.runs.values() if (why := request.leaves_out(spec))))
     caption += [f"Left out: {'; '.join(reasons)}."] if reasons and exhibit.trains else []
     return Section(exhibit.name, exhibit.title, caption, parts)
 
