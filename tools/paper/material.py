@@ -93,9 +93,8 @@ def training_counts(request: Request, spec: Spec, *, complete: bool = True) -> d
 
 def listed(request: Request, spec: Spec, *, complete: bool = True) -> Dataset:
     """The dataset of a run as its lists have it; no image is looked at. Seed 0 draws what is random."""
-    folder = request.folders[spec.data]
-    if complete and spec.data == CELEBA and LISTS in request.folders:
-        folder = request.folders[LISTS]
+    lists = complete and spec.data == CELEBA and LISTS in request.folders
+    folder = request.folders[LISTS if lists else spec.data]
     settings = {key: value for key, value in spec.settings if key in ("dataset", "data.gamma")}
     config = override(load_recipe(spec.recipe), settings)
     return _listed(config.dataset, str(folder), config.data.gamma, spec.recipe)

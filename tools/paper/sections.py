@@ -35,8 +35,9 @@ def section(exhibit: Exhibit, request: Request, cut: Cut, budget: str | None, fa
     caption = _caption(exhibit, request, cut, budget, planned, failed) if trained else []
     try:
         parts = list(exhibit.build(material))
-    except LookupError as error:
-        parts = [Paragraph(f"Not shown: {error.args[0] if error.args else error}.")]
+    except (LookupError, ValueError, OSError) as error:  # such as a model that was deleted: the other exhibits are shown
+        reason = str(error.args[0] if error.args else error).partition("\n")[0]
+        parts = [Paragraph(f"Not shown: {reason.rstrip('.')}.")]
     reasons = list(dict.fromkeys(why for spec in exhibit.runs.values() if (why := request.leaves_out(spec))))
     caption += [f"Left out: {'; '.join(reasons)}."] if reasons and exhibit.trains else []
     return Section(exhibit.name, exhibit.title, caption, parts)
