@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +16,7 @@ from crl_tf.datasets.images.check import require_readable, without_unreadable
 from crl_tf.datasets.ordering import rarest_class
 from crl_tf.datasets.pipeline import make_pipeline
 from crl_tf.datasets.sources.celeba import OFFICIAL
+from crl_tf.datasets.splitting import stratified_split
 from crl_tf.imbalance import class_counts, imbalance_ratio
 from crl_tf.progress import SILENT, Progress
 
@@ -95,6 +96,8 @@ def load_data(
             names = ", ".join(image.name for image in unreadable[:3])
             count = "1 unreadable image" if len(unreadable) == 1 else f"{len(unreadable)} unreadable images"
             _log.info("left out %s: %s%s", count, names, ", …" if len(unreadable) > 3 else "")
+    if settings.train_share < 1:
+        dataset = with_share_of_training(dataset, settings.train_share, seed)
     counts = class_counts(dataset.splits["train"].labels, dataset.schema.num_classes)
     _check_annotated(dataset, counts)
     if use_cache:
@@ -126,6 +129,19 @@ def load_source(name: str, settings: ConfigDict, *, seed: int, check_images: boo
     if settings.open_shards is not None and not isinstance(dataset.splits["train"].images, Records):
         raise ValueError(f"data.open_shards must be none for {name}, since only records have shards")
     return dataset
+
+
+def with_share_of_training(dataset: Dataset, share: float, seed: int) -> Dataset:
+    """The dataset with a share of its training images, in which every class has this share, or nearly; the rest is as it was.
+
+    Args:
+        share: in (0, 1). A class with two images or more keeps one at least, as `stratified_split` says.
+        seed: the same gives the same images.
+    """
+    train = dataset.splits["train"]
+    taken = stratified_split(train.labels, {"taken": share, "left": 1 - share}, seed)["taken"]
+    _log.info("train_share: %s of %s training images", f"{len(taken):,}", f"{len(train):,}")
+    return replace(dataset, splits={**dataset.splits, "train": train.take(taken)})
 
 
 def _with_cache(dataset: Dataset, image_size: tuple[int, int], settings: ConfigDict, progress: Progress) -> Dataset:

@@ -175,6 +175,9 @@ SETTINGS: dict[str, Setting] = {
         one_of(VALIDATIONS),
         "of celeba: the official validation part, or 10,000 images carved from the training part, as in the paper (Sec. 4)",
     ),
+    "data.train_share": Setting(
+        1.0, number("(0, 1]"), "share of the training images that is used, stratified over all labels, drawn by the seed"
+    ),
     # The network.
     "network.width": Setting(
         1.0, number("(0, inf)"), "multiplies the filters of every layer; 1 is the published network", "width"

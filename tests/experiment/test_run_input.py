@@ -11,7 +11,7 @@ from crl_tf.datasets.records.prepare import prepare
 from crl_tf.experiment import compare as comparing
 from crl_tf.experiment import run as experiment
 from crl_tf.experiment.assemble import assemble
-from crl_tf.experiment.config import from_json
+from crl_tf.experiment.config import from_json, override
 from crl_tf.experiment.inspect import inspect
 from crl_tf.files import read_json
 from crl_tf.models import build_network
@@ -171,3 +171,27 @@ def test_serving_sees_what_training_saw(tmp_path):
     # Not rounded where nothing was resized: these are the caller's own values.
     half = tf.cast(seen, tf.float32) + 0.4
     np.testing.assert_allclose(serve(images=half)["colour"], tf.nn.softmax(model(half)), atol=1e-6)
+
+
+def test_a_share_of_the_training_images_is_stratified_and_drawn_by_the_seed(tiny_recipe, log):
+    whole = assemble(tiny_recipe).load()
+    tiny_recipe.data.train_share = 0.5
+    half, again = (assemble(tiny_recipe).load() for _ in range(2))
+    assert "train_share: 18 of 36 training images" in log.messages
+    taken = half.dataset.splits["train"].images.tolist()
+    assert taken == again.dataset.splits["train"].images.tolist() and len(set(taken)) == 18
+    assert set(taken) <= set(whole.dataset.splits["train"].images.tolist())
+    # 24 red, 6 green, 6 blue of the 36: half of each, and of the sizes.
+    assert [int(count) for count in half.counts[0]] == [count // 2 for count in whole.counts[0].tolist()]
+    for mine, of_all in zip(half.counts[1], whole.counts[1], strict=True):
+        assert abs(mine - of_all / 2) <= 1
+    for split in ("validation", "test"):
+        np.testing.assert_array_equal(half.dataset.splits[split].images, whole.dataset.splits[split].images)
+    tiny_recipe.seed = 1
+    assert assemble(tiny_recipe).load().dataset.splits["train"].images.tolist() != taken
+
+
+def test_a_share_that_is_none_is_refused(tiny_recipe):
+    for share in (0.0, 1.5):
+        with pytest.raises(ValueError, match=r"data.train_share must be a number in \(0, 1\]"):
+            override(tiny_recipe, {"data.train_share": share})

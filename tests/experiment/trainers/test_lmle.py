@@ -29,12 +29,12 @@ def history(folder):
 
 def test_a_run_that_is_stopped_between_labels_ends_as_one_that_is_not(task_in, toy, tmp_path, monkeypatch, messages):
     images = toy.splits["test"].images.astype(np.float32)
-    whole, seconds, clustering_seconds = lmle.train(task_in(tmp_path / "whole"))
+    whole, seconds, facts = lmle.train(task_in(tmp_path / "whole"))
     logits = whole(images).numpy()
     assert "lmle 1/2 colour" in messages.text and "min left" in messages.text and "lmle 2/2 light" in messages.text
     rows = history(tmp_path / "whole")
     assert [row[:2] for row in rows] == [("pretraining", 4), ("colour", 8), ("light", 8)]
-    assert sum(row[3] for row in rows) == pytest.approx(clustering_seconds, abs=0.002) and rows[0][3] == 0
+    assert sum(row[3] for row in rows) == pytest.approx(facts["clustering_seconds"], abs=0.05) and rows[0][3] == 0
     assert all(0 < row[3] < row[2] for row in rows[1:])
     assert sum(row[2] for row in rows) == pytest.approx(seconds, rel=0.5) and sum(row[2] for row in rows) <= seconds + 0.01
 
