@@ -124,6 +124,7 @@ def plan(
     *,
     data: Data | None = None,
     previous: Previous = FIRST_SITTING,
+    leave_out: bool = False,
 ) -> Plan:
     """Says what a comparison will run, and what it leaves out and why. Reads and writes nothing.
 
@@ -131,6 +132,7 @@ def plan(
         config, methods, seeds: as for `compare`.
         data: of the first seed; with them, methods that they give no meaning to are left out or refused.
         previous: earlier sittings of the same comparison.
+        leave_out: leave out what has no meaning, as "all" does, of methods that are named as well.
     """
     names = list(METHODS) if methods == ALL else [canonical(name) for name in methods]
     if len(set(names)) != len(names):
@@ -152,7 +154,7 @@ def plan(
             _check_meaning(of_seeds[0], runs, data)
             runs += of_seeds
         except MeaninglessForData as error:
-            if methods != ALL:
+            if methods != ALL and not leave_out:
                 raise
             left_out[name] = f"left out: {error}"
     chosen = list(dict.fromkeys(one.method for one in runs))

@@ -18,6 +18,7 @@ A result is the dict a run leaves behind, with shares in [0, 1] and `None` for a
 Tables and figures show shares as percentages with one decimal, differences in points.
 """
 
+from crl_tf.experiment.report.auto import auto_sentences, auto_tables, write_auto_report
 from crl_tf.experiment.report.figures import (
     save_association,
     save_class_distributions,
@@ -41,6 +42,8 @@ from crl_tf.experiment.report.write import write_report
 
 __all__ = [
     "association_line",
+    "auto_sentences",
+    "auto_tables",
     "comparison_table",
     "group_table",
     "imbalance_table",
@@ -55,5 +58,6 @@ __all__ = [
     "save_class_sizes",
     "save_sensitivity_by_frequency",
     "split_table",
+    "write_auto_report",
     "write_report",
 ]
