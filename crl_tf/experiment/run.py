@@ -20,7 +20,8 @@ from crl_tf.datasets.sources.celeba import ALIGNED_SIZE
 from crl_tf.decision import rule_offsets
 from crl_tf.experiment.assemble import Parts, assemble
 from crl_tf.experiment.data import Data
-from crl_tf.experiment.measure import evaluate_model
+from crl_tf.experiment.measure import Measured, measure_model
+from crl_tf.experiment.predictions import PREDICTIONS, Predictions, save_predictions
 from crl_tf.experiment.report import save_class_distributions, save_sensitivity_by_frequency
 from crl_tf.experiment.trainers.base import Task, Trained
 from crl_tf.experiment.workdir import (
@@ -106,7 +107,8 @@ def run_parts(
     context = Context(parts, data or parts.load(progress=progress), workdir, progress)
     model, seconds = train(context, prepare(context), trained)
     measured = measure(context, model)
-    return save(context, model, {**parts.names, "seconds": round(seconds, 1), **measured}, export=export)
+    result = {**parts.names, "seconds": round(seconds, 1), **measured.numbers}
+    return save(context, model, result, measured.predictions, export=export)
 
 
 def prepare(context: Context) -> Task:
@@ -166,10 +168,10 @@ def train(context: Context, task: Task, trained: Path | None = None) -> Trained:
     return result
 
 
-def measure(context: Context, model: keras.Model) -> dict[str, Any]:
-    """The measured part of `result.json`: the test split under every decision rule, chosen on the validation split."""
+def measure(context: Context, model: keras.Model) -> Measured:
+    """Measures the test split under every decision rule, whose strengths are chosen on the validation split."""
     data = context.data
-    return evaluate_model(
+    return measure_model(
         model,
         data.batches("test"),
         data.dataset.schema,
@@ -180,14 +182,17 @@ def measure(context: Context, model: keras.Model) -> dict[str, Any]:
     )
 
 
-def save(context: Context, model: keras.Model, result: dict[str, Any], *, export: bool = True) -> dict[str, Any]:
-    """Writes export/, figures/ and result.json; returns the result."""
+def save(
+    context: Context, model: keras.Model, result: dict[str, Any], predictions: Predictions, *, export: bool = True
+) -> dict[str, Any]:
+    """Writes export/, figures/, predictions.npz and result.json; returns the result."""
     workdir, data, rule = context.workdir, context.data, context.parts.rule
     if export:
         strengths = list(result["rules"][rule]["strengths"].values())
         offsets = rule_offsets(rule, data.counts, strengths)
         export_saved_model(model, data.dataset.schema, data.image_size, workdir / EXPORT, offsets=offsets)
     save_figures([result], workdir)
+    save_predictions(predictions, workdir / PREDICTIONS)
     # Last: a folder with a result holds everything else as well.
     write_json(workdir / RESULT, result)
     return result
@@ -205,7 +210,7 @@ def evaluate(workdir: Path, *, progress: Progress = SILENT) -> list[dict[str, An
         data = context.data if same_data else parts.load(use_cache=False, progress=progress)
         context = Context(parts, data, folder, progress)
         measured = measure(context, keras.saving.load_model(folder / MODEL))
-        results.append({**read_json(folder / RESULT), "method": parts.names["method"], **measured})
+        results.append({**read_json(folder / RESULT), "method": parts.names["method"], **measured.numbers})
     return results
 
 
