@@ -329,8 +329,8 @@ def _search(progress: Progress) -> tuple[dict[str, Any], Path] | None:
 
 
 def _show_search(console: Console, search: dict[str, Any], workdir: Path) -> None:
-    console.print()
     for table in report.auto_tables(search):
+        console.print()
         console.print(table)
     for sentence in report.auto_sentences(search, workdir):
         console.print(sentence, highlight=False, markup=False)

@@ -192,6 +192,7 @@ class _Search:
     def _time(self) -> dict[str, float]:
         """Trains cross-entropy for two epochs; the seconds of a start, of an epoch, and of the final measurement."""
         folder, began = self.workdir / "timing", self.clock()
+        shutil.rmtree(folder, ignore_errors=True)  # a timing that was stopped
         limit = self.content["budget"] / 2
         progress = _StopAfter(self.progress, limit - self.seconds, self.clock, self._too_small("longer"))
         score = train_and_score(self.config, REFERENCE, TIMING_EPOCHS, folder, self.data, progress, self.clock)

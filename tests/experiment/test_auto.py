@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from commands import command
 
 from crl_tf.callbacks import Diverged
 from crl_tf.datasets.resampling import MeaninglessForData
@@ -60,6 +61,8 @@ class Trainings:
         self._count()
         seconds = (7 + 4 * epochs) * (self.slow if folder.name != "timing" else 1.0)
         self.now += seconds
+        for callback in progress.callbacks():
+            callback.on_train_batch_end(0, {})
         self.calls.append((folder.parent.name if folder.name != "timing" else "timing", method, epochs))
         if method in self.diverging:
             raise Diverged("the loss became nan in epoch 1")
@@ -115,6 +118,22 @@ def test_halving_keeps_the_better_half_and_cross_entropy(quick, few, tmp_path, m
     assert "1.0 \\[-2.0, 4.0\\] points ahead of logit_adjusted, which may be chance" in report
     assert "In 2 of 2 rungs the best that went out (class_dis, focal) was within the noise" in report
     assert "cost_sensitive" in report and "the loss became nan in epoch 1" in report
+    # The command shows a finished search again, and trains nothing.
+    code, out, err = command("--resume", "--workdir=run", cwd=tmp_path)
+    assert code == 0, err
+    said = " ".join(out.split())
+    assert "Use class_rel+logit_adjustment: class-balanced accuracy 60.0 % on 12 test images" in said
+    assert "--compare=logit_adjustment,class_rel+logit_adjustment --seeds=0,1,2" in said
+    assert "rung 1: 2 epochs, rung 2: 3 epochs, rung 3: 6 epochs" in said
+    for flag, complaint in [
+        ("--budget=6m", "budget: 5m28s there, 6m now"),
+        ("--epochs=3", "train.epochs: 12 there, 3 now"),
+        ("--seeds=0,1", "seeds must not be given with --compare=auto"),
+        ("--method=ce", "compare names the methods of run"),
+        ("--compare=ce", "run holds no comparison"),
+    ]:
+        code, _, err = command("--resume", "--workdir=run", flag, cwd=tmp_path)
+        assert code != 0 and complaint in err and "Traceback" not in err, err
 
 
 def test_a_stop_at_any_moment_is_continued_without_repeating_anything(quick, few, tmp_path, monkeypatch):
@@ -132,6 +151,8 @@ def test_a_stop_at_any_moment_is_continued_without_repeating_anything(quick, few
         with pytest.raises(KeyboardInterrupt):
             auto(quick, folder, budget=10_000, clock=trainings.clock)
         assert not read_json(folder / "auto.json")["finished"]
+        with pytest.raises(ValueError, match="is not finished: --resume continues it"):
+            evaluate(folder)
         trainings.stop_at = None
         trainings.now += 1_000_000  # a pause costs nothing
         content = auto(quick, folder, resume=True, clock=trainings.clock)
@@ -180,6 +201,9 @@ def test_a_small_budget_starts_the_most_promising_and_says_which_were_not_tried(
     # 15 + 21 + 22 = 58 s are 0.9 of 64.4 s.
     with pytest.raises(ValueError, match=r"budget must be about 1m4s or more for these data and this network, received 1m"):
         auto(quick, tmp_path / "none", budget=60, clock=trainings.clock)
+    # The timing alone takes more than half of it, and is stopped there.
+    with pytest.raises(ValueError, match=r"budget must be longer for these data and this network, received 20s"):
+        auto(quick, tmp_path / "less", budget=20, clock=trainings.clock)
 
 
 def test_trainings_that_are_slower_than_forecast_end_the_search_early(quick, few, tmp_path, monkeypatch):
