@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from crl_tf.experiment.assemble import Parts
 from crl_tf.experiment.compare import plan
 from crl_tf.experiment.data import Data
-from crl_tf.experiment.methods import METHODS, canonical, combined
+from crl_tf.experiment.methods import METHODS, canonical, combined, stands_alone
 
 NAME = "auto"
 """In place of a list of methods, or at its beginning: the methods of `candidates`."""
@@ -19,11 +19,15 @@ REFERENCE = "ce"
 
 PROMISE = (
     "logit_adjusted",
-    "class_rel_logit_adjusted",
-    "class_rel",
+    "class_rel+gated+logit_adjusted_base",
     "class_balanced_sampling",
-    "class_dis",
+    "class_rel+pairs",
+    "class_dis+logit_adjusted_base",
+    "class_rel",
+    "class_rel+gated+logit_adjusted_base+pairs",
     "class_rel+class_balanced_sampling",
+    "class_rel+per_anchor",
+    "class_dis",
     "class_balanced",
     "ldam",
     "instance_rel",
@@ -51,7 +55,8 @@ def candidates(config: ConfigDict, named: Sequence[str], data: Data) -> tuple[di
     """
     named = checked_names(named)
     plan(config, [REFERENCE, *named], data=data)
-    rows = [name for name in METHODS if name not in PROMISE and combined(name).rule == "argmax" and name != REFERENCE]
+    rows = [name for name in METHODS if stands_alone(name) and name not in (REFERENCE, *PROMISE)]
+    rows = [name for name in rows if combined(name).rule == "argmax"]
     left_out = {name: reason for name, reason in LEFT_OUT.items() if name not in named}
     for name in rows:
         if name not in named and combined(name).trainer != "gradient":

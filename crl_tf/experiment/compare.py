@@ -17,7 +17,7 @@ from crl_tf.datasets.resampling import MeaninglessForData
 from crl_tf.experiment.assemble import Parts, assemble
 from crl_tf.experiment.config import override
 from crl_tf.experiment.data import Data
-from crl_tf.experiment.methods import METHODS, canonical
+from crl_tf.experiment.methods import METHODS, canonical, stands_alone
 from crl_tf.experiment.report import write_report
 from crl_tf.experiment.run import run_parts, save_figures
 from crl_tf.experiment.settings import check_setting
@@ -39,7 +39,7 @@ from crl_tf.progress import SILENT, Progress
 _log = logging.getLogger(__name__)
 
 ALL = "all"
-"""In place of a list of methods: every row of `METHODS` that has a meaning for the data."""
+"""In place of a list of methods: every row of `METHODS` that is a method by itself and has a meaning for the data."""
 
 
 class PlannedRun(NamedTuple):
@@ -134,7 +134,7 @@ def plan(
         previous: earlier sittings of the same comparison.
         leave_out: leave out what has no meaning, as "all" does, of methods that are named as well.
     """
-    names = list(METHODS) if methods == ALL else [canonical(name) for name in methods]
+    names = [name for name in METHODS if stands_alone(name)] if methods == ALL else [canonical(name) for name in methods]
     if len(set(names)) != len(names):
         raise ValueError(f"compare must name each method once, received {list(methods)}")
     if not names:

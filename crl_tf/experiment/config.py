@@ -97,8 +97,11 @@ def checked(config: ConfigDict) -> tuple[ConfigDict, Method]:
     method = combined(config.method)
     config = override(config, {**flattened(config.to_dict()), **method.settings})
     trainer, size = TRAINERS[method.trainer], config.data.image_size
-    if method.resampling != "none" and not trainer.resampling:
-        raise ValueError(f"method {config.method!r}: {method.trainer} draws its own samples, which cannot be resampled")
+    if not trainer.resampling and (method.resampling, method.order) != ("none", "shuffled"):
+        what = "resampled" if method.resampling != "none" else "paired"
+        raise ValueError(f"method {config.method!r}: {method.trainer} draws its own samples, which cannot be {what}")
+    if method.order == "pairs" and config.train.batch_size % 2:
+        raise ValueError(f"train.batch_size must be even for pairs, received {config.train.batch_size}")
     if min(size) < trainer.smallest_side:
         least = trainer.smallest_side
         raise MeaninglessForData(f"data.image_size must be {least} x {least} or more for {method.trainer}, received {size}")

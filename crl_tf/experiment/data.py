@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from crl_tf.datasets import Dataset, Records, load_dataset
 from crl_tf.datasets.cache import NONE, cached
 from crl_tf.datasets.images.check import require_readable, without_unreadable
+from crl_tf.datasets.ordering import rarest_class
 from crl_tf.datasets.pipeline import make_pipeline
 from crl_tf.imbalance import class_counts, imbalance_ratio
 from crl_tf.progress import SILENT, Progress
@@ -38,12 +39,18 @@ class Data:
     open_shards: int | None = None
 
     def batches(
-        self, split: str, *, training: bool = False, indices: np.ndarray | Callable[[int], np.ndarray] | None = None
+        self,
+        split: str,
+        *,
+        training: bool = False,
+        indices: np.ndarray | Callable[[int], np.ndarray] | None = None,
+        pairs: bool = False,
     ) -> tf.data.Dataset:
         """Batches of images uint8 [B, *image_size, 3] and labels int32 [B, L]; shuffled and augmented in training.
 
         Args:
             indices: the images of an epoch, an array or a function of the epoch; None: all.
+            pairs: whether two images of a class, the rarest of each image's, come side by side in training.
         """
         samples = self.dataset.splits[split]
         # A cache of records is an array, which needs no order by shard.
@@ -57,6 +64,7 @@ class Data:
             indices=indices,
             augment=self.augment if training else (),
             open_shards=self.open_shards if by_shard else None,
+            pairs=rarest_class(samples.labels, self.dataset.schema.num_classes) if pairs else None,
         )
 
 

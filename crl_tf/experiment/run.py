@@ -105,10 +105,10 @@ def run_parts(
     _log.info("\n%s · %s · %s · seed %d → %s", *(parts.names[name] for name in ("dataset", "model", "method", "seed")), workdir)
     keras.utils.set_random_seed(parts.names["seed"])
     context = Context(parts, data or parts.load(progress=progress), workdir, progress)
-    model, seconds = train(context, prepare(context), trained)
-    measured = measure(context, model)
-    result = {**parts.names, "seconds": round(seconds, 1), **measured.numbers}
-    return save(context, model, result, measured.predictions, export=export)
+    model, seconds, facts = train(context, prepare(context), trained)
+    numbers, predictions = measure(context, model)
+    result = {**parts.names, "seconds": round(seconds, 1), **facts, **numbers}
+    return save(context, model, result, predictions, export=export)
 
 
 def prepare(context: Context) -> Task:
@@ -147,6 +147,7 @@ def prepare(context: Context) -> Task:
         make_optimizer=make_optimizer,
         make_loss=make_loss,
         indices=resampled and resampled.indices,
+        pairs=parts.pairs,
         compile_options=parts.compile_options,
         linear_svm=parts.linear_svm,
         embedding=parts.embedding,
@@ -162,8 +163,9 @@ def train(context: Context, task: Task, trained: Path | None = None) -> Trained:
     else:
         _log.info("the model of %s: only the decision rule is another", trained)
         task.begin()
-        finished = next(path for path in (trained / RESULT, trained / VALIDATION) if path.is_file())
-        result = Trained(keras.saving.load_model(trained / MODEL), read_json(finished)["seconds"])
+        of_other = read_json(next(path for path in (trained / RESULT, trained / VALIDATION) if path.is_file()))
+        facts = {key: of_other[key] for key in ("rectification",) if key in of_other}
+        result = Trained(keras.saving.load_model(trained / MODEL), of_other["seconds"], facts)
     write_whole(context.workdir / MODEL, result.model.save)
     return result
 

@@ -52,16 +52,17 @@ def train_and_score(
     parts = assemble(override(at_length(config, epochs), {"method": method}))
     open_run(parts.recipe, folder, resume=True)
     if (folder / VALIDATION).is_file():
-        return read_json(folder / VALIDATION)
+        return read_json(folder / VALIDATION)["score"]
     began = clock()
     keras.utils.set_random_seed(parts.names["seed"])
-    model, seconds = train(Context(parts, data, folder, progress), prepare(Context(parts, data, folder, progress)))
+    context = Context(parts, data, folder, progress)
+    model, seconds, facts = train(context, prepare(context))
     trained = clock()
     score = _score(model, data, folder, progress)
     # Of a training in several sittings, the clock has seen the last one only.
     times = {"measuring": clock() - trained, "total": max(clock() - began, seconds), "epoch": last_epoch_seconds(folder)}
     score |= {"seconds": round(seconds, 1), **times}
-    write_json(folder / VALIDATION, score)
+    write_json(folder / VALIDATION, {"seconds": score["seconds"], **facts, "score": score})
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)
     return score
 

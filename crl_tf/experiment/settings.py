@@ -13,6 +13,8 @@ from crl_tf.datasets import DATASETS
 from crl_tf.datasets.cache import MEMORY, NONE
 from crl_tf.datasets.pipeline import AUGMENTATIONS
 from crl_tf.experiment.trainers.optimizer import OPTIMIZERS, SCHEDULES
+from crl_tf.losses.crl.loss import BALANCES
+from crl_tf.losses.crl.rectification import NORMALIZATIONS
 from crl_tf.losses.table import LOSSES
 from crl_tf.models.build import PRECISIONS
 from crl_tf.models.transfer import IMAGENET
@@ -226,6 +228,23 @@ SETTINGS: dict[str, Setting] = {
     "crl.margin": Setting(_CRL["margin"], number("[0, inf)", optional=True), "m of eqs. 9 and 13; none: the paper's"),
     "crl.scope": Setting(_CRL["scope"], one_of(("minority", "all")), "which classes are rectified (Table 12)", "scope"),
     "crl.num_bins": Setting(_CRL["num_bins"], whole(2), "nodes of the histograms of the distribution comparison (eq. 14)"),
+    "crl.normalization": Setting(
+        _CRL["normalization"],
+        one_of(NORMALIZATIONS),
+        "mean over all triplets of a label, or the sum over anchors of the mean of each; not for the distribution comparison",
+    ),
+    "crl.squared_positives": Setting(
+        _CRL["squared_positives"], SWITCH, "of the absolute comparison: distances of positives squared (eq. 13), or as they are"
+    ),
+    "crl.gate": Setting(
+        _CRL["gate"],
+        SWITCH,
+        "lower alpha in a step as far as L_crl nears its value for equal scores; not for distribution",
+        "gate",
+    ),
+    "crl.balance": Setting(
+        _CRL["balance"], one_of(BALANCES), "interpolate: alpha L_crl + (1 - alpha) L_ce (eq. 8); sum: alpha L_crl + L_ce"
+    ),
     "crl.alpha_warmup_epochs": Setting(
         _CRL["alpha_warmup_epochs"], whole(0), "epochs over which alpha rises from 0; 0: none", "alpha_warmup_epochs"
     ),

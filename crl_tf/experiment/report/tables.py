@@ -285,8 +285,9 @@ def rarest_table(inspection: Mapping[str, Any]) -> Table:
     rows = []
     for name, facts in sorted(classes, key=lambda entry: entry[1]["train"])[:RAREST]:
         counts = [f"{facts[split]:,}" for split in ("train", "validation", "test")]
-        rows.append(text_cells([name, *counts, *(_short_percent(facts[key]) for key in ("share", "two_in_batch", "rectified"))]))
-    headings = ["label = class", "train", "vali-\ndation", "test", "share\n%", "two in\nbatch %", "rectified\n%"]
+        shares = ("share", "two_in_batch", "rectified", "rectified_in_pairs")
+        rows.append(text_cells([name, *counts, *(_short_percent(facts[key]) for key in shares)]))
+    headings = ["label = class", "train", "vali-\ndation", "test", "share\n%", "two in\nbatch %", "rectified\n%", "in pairs\n%"]
     return rich_table(Grid(f"{inspection['dataset']} · rarest classes, batches of {inspection['batch_size']}", headings, rows))
 
 

@@ -5,7 +5,7 @@ from crl_tf.experiment.trainers import triplet_knn
 
 
 def test_it_trains_and_decides(task_in, toy, tmp_path):
-    model, seconds = triplet_knn.train(task_in(tmp_path, epochs=6))
+    model, seconds, _ = triplet_knn.train(task_in(tmp_path, epochs=6))
     assert seconds > 0
     logits = check_decision_model(model, toy, tmp_path)
     labels = toy.splits["test"].labels
