@@ -108,6 +108,15 @@ def combined(name: str) -> Method:
     return Method(source, cost, **parts, settings=sets)
 
 
+def stands_alone(row: str) -> bool:
+    """Whether a row of `METHODS` is a method by itself: not one that only sets settings of the loss that it is joined to.
+
+    >>> stands_alone("pairs"), stands_alone("gated")
+    (True, False)
+    """
+    return bool(METHODS[row].sets.keys() & PARTS.keys())
+
+
 def _sections(row: str) -> set[str]:
     return {key.partition(".")[0] for key in METHODS[row].settings}
 

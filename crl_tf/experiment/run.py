@@ -24,7 +24,20 @@ from crl_tf.experiment.measure import Measured, measure_model
 from crl_tf.experiment.predictions import PREDICTIONS, Predictions, save_predictions
 from crl_tf.experiment.report import save_class_distributions, save_sensitivity_by_frequency
 from crl_tf.experiment.trainers.base import Task, Trained
-from crl_tf.experiment.workdir import COMPARISON, CONFIG, EXPORT, MODEL, RESULT, config_in, folder_of, methods_and_seeds, open_run
+from crl_tf.experiment.workdir import (
+    AUTO,
+    COMPARISON,
+    CONFIG,
+    EXPORT,
+    MODEL,
+    RESULT,
+    VALIDATION,
+    config_in,
+    finalist_folders,
+    folder_of,
+    methods_and_seeds,
+    open_run,
+)
 from crl_tf.files import read_json, write_json, write_whole
 from crl_tf.losses.base import Loss
 from crl_tf.losses.table import Problem
@@ -75,7 +88,8 @@ def run_parts(
             configuration that it was started with.
         export: write `export/`, the SavedModel, with the decision rule inside.
         data: the data of this configuration, where they are loaded already.
-        trained: a finished run that differs in the decision rule alone: its model is taken, and nothing is trained.
+        trained: a finished run, or a training of a search, that differs in the decision rule alone: its model is taken, and
+            nothing is trained.
         progress: receives the progress.
     Returns:
         the content of `result.json`.
@@ -150,7 +164,7 @@ def train(context: Context, task: Task, trained: Path | None = None) -> Trained:
     else:
         _log.info("the model of %s: only the decision rule is another", trained)
         task.begin()
-        of_other = read_json(trained / RESULT)
+        of_other = read_json(next(path for path in (trained / RESULT, trained / VALIDATION) if path.is_file()))
         facts = {key: of_other[key] for key in ("rectification", "clustering_seconds") if key in of_other}
         result = Trained(keras.saving.load_model(trained / MODEL), of_other["seconds"], facts)
     write_whole(context.workdir / MODEL, result.model.save)
@@ -188,7 +202,7 @@ def save(
 
 
 def evaluate(workdir: Path, *, progress: Progress = SILENT) -> list[dict[str, Any]]:
-    """Measures a finished run, or each run of a comparison, again from its config.json and model.keras; writes nothing.
+    """Measures a finished run, each run of a comparison or each finalist of a search again; writes nothing.
 
     Runs of a comparison that have the same data share them.
     """
@@ -204,6 +218,8 @@ def evaluate(workdir: Path, *, progress: Progress = SILENT) -> list[dict[str, An
 
 
 def _finished_runs(workdir: Path) -> list[Path]:
+    if (workdir / AUTO).is_file():
+        return finalist_folders(workdir)
     if (workdir / COMPARISON).is_file():
         plan = methods_and_seeds(workdir)
         folders = [folder_of(workdir, method, seed) for seed in plan["seeds"] or [None] for method in plan["methods"]]

@@ -27,6 +27,7 @@ missing: their cells then hold a dash, and the rule is argmax.
 Tables and figures show shares as percentages with one decimal, differences in points.
 """
 
+from crl_tf.experiment.report.auto import auto_sentences, auto_tables, write_auto_report
 from crl_tf.experiment.report.figures import (
     save_association,
     save_class_distributions,
@@ -51,6 +52,8 @@ from crl_tf.experiment.report.write import write_report
 
 __all__ = [
     "association_line",
+    "auto_sentences",
+    "auto_tables",
     "comparison_table",
     "group_table",
     "imbalance_table",
@@ -66,5 +69,6 @@ __all__ = [
     "save_class_sizes",
     "save_sensitivity_by_frequency",
     "split_table",
+    "write_auto_report",
     "write_report",
 ]

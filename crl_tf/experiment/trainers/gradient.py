@@ -105,8 +105,17 @@ def fit(
 
 def seconds_trained(workdir: Path) -> float:
     """The seconds of all epochs in `history.csv`, those before a resume included; of an epoch run twice, the last time."""
+    return sum(_epoch_seconds(workdir).values())
+
+
+def last_epoch_seconds(workdir: Path) -> float | None:
+    """The seconds of the last epoch in `history.csv`; None where there is no such file, as other trainers write none."""
+    return list(_epoch_seconds(workdir).values())[-1] if (workdir / HISTORY).is_file() else None
+
+
+def _epoch_seconds(workdir: Path) -> dict[str, float]:
     with open(workdir / HISTORY, newline="") as file:
-        return sum({row["epoch"]: float(row["seconds"]) for row in csv.DictReader(file)}.values())
+        return {row["epoch"]: float(row["seconds"]) for row in csv.DictReader(file)}
 
 
 def restore(model: keras.Model, folder: Path) -> int:
