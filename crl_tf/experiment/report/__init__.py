@@ -34,19 +34,16 @@ from crl_tf.experiment.report.figures import (
     save_class_sizes,
     save_sensitivity_by_frequency,
 )
+from crl_tf.experiment.report.inspection import association_line, imbalance_table, rarest_table, split_table
 from crl_tf.experiment.report.tables import (
-    association_line,
     comparison_table,
     group_table,
-    imbalance_table,
     label_table,
     method_list,
     methods_table,
     networks_table,
     ranking_table,
-    rarest_table,
     rules_table,
-    split_table,
 )
 from crl_tf.experiment.report.write import write_report
 

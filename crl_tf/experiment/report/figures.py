@@ -19,7 +19,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator, Percent
 
 from crl_tf.experiment.report.aggregate import Runs, aggregates, check_results, class_counts, first_labels
 from crl_tf.experiment.report.grid import imbalance_text, ratio_text
-from crl_tf.experiment.report.tables import NAMED_LABELS
+from crl_tf.experiment.report.inspection import NAMED_LABELS
 from crl_tf.files import write_whole
 from crl_tf.metrics import pooled_classes
 from crl_tf.text import shortened
