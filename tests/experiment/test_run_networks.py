@@ -101,7 +101,7 @@ def test_a_run_starts_from_the_backbone_of_another(command):
     assert recorded == {**expected, "cosine_scale": None}
     ran = run("--workdir=slow", "--pretrained=first/model.keras", "--freeze=1", "--backbone_rate=0.01", "--loss=ce")
     assert ran.returncode == 0, ran.stderr
-    assert "backbone from " in ran.stdout and "1 of its 3 layers frozen; it learns at 0.01 of the rate" in ran.stdout
+    assert "backbone from " in ran.stdout and "1 of its 4 layers frozen; it learns at 0.01 of the rate" in ran.stdout
     slow = backbone_weights(folder / "slow/model.keras")
     moved = [np.abs(a - b).max() for a, b in zip(first, slow, strict=True)]
     # Three convolutions, kernel and bias each, of which the first stays.

@@ -288,9 +288,9 @@ def test_what_was_loaded_can_be_frozen_whole(run):
 
 def test_weights_of_a_turned_image_are_refused(tmp_path):
     """As many numbers are flattened, in another order."""
-    build_network("deepid2", image_size=(48, 36), num_classes=[2], width=0.1).save(tmp_path / "model.keras")
+    cifarnet(image_size=(16, 12)).save(tmp_path / "model.keras")
     with pytest.raises(ValueError, match=r"built for another image size: .* is flattened"):
-        build_network("deepid2", image_size=(36, 48), num_classes=[2], width=0.1, pretrained=str(tmp_path / "model.keras"))
+        cifarnet(image_size=(12, 16), pretrained=str(tmp_path / "model.keras"))
 
 
 def test_weights_of_resnet50_mean_the_same_in_both_of_its_forms(tmp_path):

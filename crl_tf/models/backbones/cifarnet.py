@@ -12,10 +12,10 @@ from crl_tf.models.heads import scaled
 def cifarnet(images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor:
     """Two 5x5 convolutions with local response normalisation and 2x2 pooling, then layers of 384 and 192 units.
 
-    The paper cites Krizhevsky's report for it, which describes CIFAR-10 and no such network; TF-Slim is where TensorFlow had a
-    network of this name. docs/networks.md says where the tutorial's network differs. In training, dropout of a half follows the
-    first fully connected layer. Weights start from a truncated normal distribution: 0.05 in convolutions, 0.04 in the layers
-    behind them, whose biases start at 0.1.
+    The paper does not describe it; TF-Slim is where TensorFlow had a network of this name. docs/networks.md says where the
+    network of TensorFlow's CIFAR-10 tutorial differs. In training, dropout of a half follows the first fully connected layer.
+    Weights start from a truncated normal distribution: 0.05 in convolutions, 0.04 in the layers behind them, whose biases start
+    at 0.1.
 
     Args:
         images: [B, H, W, 3], each with mean 0 and standard deviation 1, of any size from 4 x 4 on (published with 32 x 32).
