@@ -213,7 +213,8 @@ class _Search:
         for place, name in enumerate(rung["methods"], 1):
             if name in scores or name in dropped:
                 continue
-            if len(scores) > 1 and self._forecast(rung, name) > self.seconds_left:
+            # The reserve is for this: a rung that takes longer than it was forecast.
+            if len(scores) > 1 and self._forecast(rung, name) > self.seconds_left + RESERVE * self.content["budget"]:
                 dropped[name] = "no time was left for it"
                 continue
             left = duration_text(max(1.0, self.content["budget"] - self.seconds))
@@ -233,8 +234,8 @@ class _Search:
             f"{with_rule(name, scores[name]['rule'])} {percent(scores[name]['balanced_accuracy'])}" for name in ranked(scores)
         ]
         _log.info("\nrung %d, class-balanced accuracy %% on validation images: %s", number, ", ".join(names))
-        for name, score in scores.items():
-            self.content["factors"][name] = score["total"] / self.speed.of(rung["epochs"])
+        self._learn_speed(rung)
+        for name in scores:
             # The better half is trained anew: only the last rung's models are needed.
             (self.folder(number - 1, name) / MODEL).unlink(missing_ok=True)
 
@@ -244,6 +245,15 @@ class _Search:
         pace = sum(score["total"] for score in rung["scores"].values()) / sum(forecast * factors[done] for done in rung["scores"])
         return pace * factors[name] * forecast
 
+    def _learn_speed(self, rung: Mapping[str, Any]) -> None:
+        """Takes the speed of cross-entropy, and of the others as multiples of it, from a rung."""
+        reference = rung["scores"][REFERENCE]
+        if rung["epochs"] > 1:  # the first epoch includes tracing
+            start = max(0.0, reference["total"] - rung["epochs"] * reference["epoch"])
+            self.content["timing"] |= {"start": start, "epoch": reference["epoch"]}
+        for name, score in rung["scores"].items():
+            self.content["factors"][name] = score["total"] / reference["total"]
+
     def add_rung(self) -> bool:
         """Writes the next rung, of the better half of the last one; returns whether there is one."""
         content, rung = self.content, self.content["rungs"][-1]
@@ -251,11 +261,10 @@ class _Search:
             return False
         order = [name for name in ranked(rung["scores"]) if name != REFERENCE]
         better = order[: better_half(len(rung["methods"]) - 1)]
-        pace = content["factors"][REFERENCE]
         rungs = next_rungs(
-            [content["factors"][name] / pace for name in better],
+            [content["factors"][name] for name in better],
             self.seconds_left,
-            Speed(self.speed.start * pace, self.speed.epoch * pace),
+            self.speed,
             longest=LONGEST * self.config.train.epochs,
             above=rung["epochs"],
         )

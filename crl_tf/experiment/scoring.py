@@ -27,7 +27,7 @@ from crl_tf.experiment.predictions import (
     save_predictions,
 )
 from crl_tf.experiment.run import Context, prepare, train
-from crl_tf.experiment.trainers.gradient import last_epoch_seconds
+from crl_tf.experiment.trainers.gradient import usual_epoch_seconds
 from crl_tf.experiment.workdir import VALIDATION, open_run
 from crl_tf.files import read_json, write_json
 from crl_tf.progress import Progress
@@ -46,8 +46,8 @@ def train_and_score(
 
     Returns:
         {"rule": the best decision rule, each share under it, "intervals": {share: [low, high] or None}, "seconds": of the
-        training, "measuring", "total": seconds by the clock, "epoch": seconds of the last epoch, None where the trainer does
-        not record epochs}.
+        training, "measuring", "total": seconds by the clock, "epoch": seconds of an epoch, None where the trainer does not
+        record epochs}.
     """
     parts = assemble(override(at_length(config, epochs), {"method": method}))
     open_run(parts.recipe, folder, resume=True)
@@ -60,7 +60,7 @@ def train_and_score(
     trained = clock()
     score = _score(model, data, folder, progress)
     # Of a training in several sittings, the clock has seen the last one only.
-    times = {"measuring": clock() - trained, "total": max(clock() - began, seconds), "epoch": last_epoch_seconds(folder)}
+    times = {"measuring": clock() - trained, "total": max(clock() - began, seconds), "epoch": usual_epoch_seconds(folder)}
     score |= {"seconds": round(seconds, 1), **times}
     write_json(folder / VALIDATION, {"seconds": score["seconds"], **facts, "score": score})
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)

@@ -127,10 +127,7 @@ def test_halving_keeps_the_better_half_and_cross_entropy(quick, few, tmp_path, m
     assert "rung 1: 2 epochs, rung 2: 3 epochs, rung 3: 6 epochs" in said
     for flag, complaint in [
         ("--budget=6m", "budget: 5m28s there, 6m now"),
-        ("--epochs=3", "train.epochs: 12 there, 3 now"),
         ("--seeds=0,1", "seeds must not be given with --compare=auto"),
-        ("--method=ce", "compare names the methods of run"),
-        ("--compare=ce", "run holds no comparison"),
     ]:
         code, _, err = command("--resume", "--workdir=run", flag, cwd=tmp_path)
         assert code != 0 and complaint in err and "Traceback" not in err, err
@@ -208,7 +205,7 @@ def test_trainings_that_are_slower_than_forecast_end_the_search_early(quick, few
     few("focal", "class_rel", "class_dis", "logit_adjusted")
     quick.train.epochs = 12
     trainings = Trainings(monkeypatch, QUALITY, slow=3.0)
-    # The plan is 5 trainings of 19 s, then 3 of 31 s. They take 57 s, and only 3 of them fit into 0.9 * 260 - 36 = 198 s.
+    # The plan is 5 trainings of 19 s, then 3 of 31 s. They take 57 s, and only 3 of them fit into 260 - 36 = 224 s.
     content = auto(quick, tmp_path / "run", budget=260, clock=trainings.clock)
     assert len(content["rungs"]) == 1
     assert content["rungs"][0]["dropped"] == dict.fromkeys(["class_dis", "logit_adjusted"], "no time was left for it")

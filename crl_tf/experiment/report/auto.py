@@ -175,22 +175,25 @@ def search_grid(search: Search) -> Grid:
     """One row per method that was tried: how far it got, and its last score on validation images."""
     rungs, winner = search["rungs"], next(iter(search["finalists"]))
     last = {name: number for number, rung in enumerate(rungs) for name in rung["methods"]}
-    scores = {name: rungs[number]["scores"].get(name) for name, number in last.items()}
+    scores = {name: score for rung in rungs for name, score in rung["scores"].items()}
 
     def order(name: str) -> tuple[bool, int, float]:
-        score = scores[name]
-        return score is not None, last[name], -1.0 if score is None or score[_FIRST] is None else score[_FIRST]
+        known = name in scores and scores[name][_FIRST] is not None
+        return known, last[name], scores[name][_FIRST] if known else -1.0
 
-    rows = []
+    rows, reasons = [], []
     for name in sorted(last, key=order, reverse=True):
-        score, number = scores[name], last[name]
-        finalist = number == len(rungs) - 1 and name in search["finalists"]
-        until = "out" if score is None else "best" if name == winner else "final" if finalist else f"rung {number + 1}"
+        until = "best" if name == winner else "final" if name in search["finalists"] else f"rung {last[name] + 1}"
+        if name in rungs[last[name]]["dropped"]:
+            until += "*"
+            reasons.append(f"{name}: {rungs[last[name]]['dropped'][name]}")
+        score = scores.get(name)
         numbers = [ABSENT] * 3 if score is None else [score["rule"], _with_interval(score), percent(score["rarest_third"])]
         rows.append([Cell(text, bold=name == winner) for text in (name, until, *numbers)])
     title = f"all that was tried: the last score on {search['images']['validation']:,} validation images"
     lengths = ", ".join(f"rung {number}: {field_text('epochs', rung['epochs'])}" for number, rung in enumerate(rungs, 1))
     caption = f"{lengths}. Rules are chosen on the same images, so these scores are a little too high. Brackets: 95 % intervals."
+    caption += "".join(f"\n* {reason}" for reason in reasons)
     return Grid(title, ["method", "got to", "best rule", *list(HEADINGS.values())[:2]], rows, caption, names=3)
 
 

@@ -108,9 +108,15 @@ def seconds_trained(workdir: Path) -> float:
     return sum(_epoch_seconds(workdir).values())
 
 
-def last_epoch_seconds(workdir: Path) -> float | None:
-    """The seconds of the last epoch in `history.csv`; None where there is no such file, as other trainers write none."""
-    return list(_epoch_seconds(workdir).values())[-1] if (workdir / HISTORY).is_file() else None
+def usual_epoch_seconds(workdir: Path) -> float | None:
+    """The mean seconds of the epochs in `history.csv`, without the first, which traces the step, if there are others.
+
+    None where there is no such file, as other trainers write none.
+    """
+    if not (workdir / HISTORY).is_file():
+        return None
+    seconds = list(_epoch_seconds(workdir).values())
+    return sum(seconds[1:]) / len(seconds[1:]) if len(seconds) > 1 else sum(seconds)
 
 
 def _epoch_seconds(workdir: Path) -> dict[str, float]:
