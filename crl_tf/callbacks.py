@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 
@@ -76,6 +79,47 @@ class AlphaWarmup(keras.callbacks.Callback):
     def _set(self, share_of_epoch: float) -> None:
         if self._epochs:
             self._loss.alpha_scale.assign(min(1.0, (self._epoch + share_of_epoch) / self._epochs))
+
+
+class CollapseWarning(keras.callbacks.Callback):
+    """Warns, once per label, while rectification pulls the scores of a label together.
+
+    Equal scores of a class give a relative or absolute L_crl of a known value (the margin; half its square). A mean above it in
+    two epochs in a row says that mined negatives outscore mined positives, so that the gradient leads to equal scores.
+    It reads the tallies of a `CRLModel`, and does nothing in another model.
+
+    Args:
+        label_names: what the warning calls the labels; None for their numbers.
+    """
+
+    MOST_NAMED = 5
+
+    def __init__(self, label_names: Sequence[str] | None = None) -> None:
+        super().__init__()
+        self._names = label_names
+        self._before: Mapping[str, np.ndarray] = {}
+        self._above: set[int] = set()
+        self._warned: set[int] = set()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if not hasattr(self.model, "tallies"):
+            return
+        now = self.model.tallies()
+        compared, relative = (now[name] - self._before.get(name, 0.0) for name in ("compared", "relative"))
+        above = set(np.flatnonzero((compared > 0) & (relative > compared)).tolist())
+        new = sorted((above & self._above) - self._warned)
+        self._before, self._above = now, above
+        if not new:
+            return
+        self._warned |= set(new)
+        names = [repr(self._names[j]) if self._names else f"label {j}" for j in new[: self.MOST_NAMED]]
+        more = f" and {len(new) - len(names)} more" if len(new) > len(names) else ""
+        warnings.warn(
+            f"L_crl of {', '.join(names)}{more} stays above its value for equal scores (epoch {epoch + 1}): the classes are not"
+            " apart yet, and rectification pulls their scores together. Use gate=True (crl.gate), a smaller eta or alpha, or a"
+            " longer alpha_warmup_epochs",
+            stacklevel=2,
+        )
 
 
 class TrainingProgress(keras.callbacks.Callback):

@@ -7,10 +7,25 @@ from types import MappingProxyType
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from crl_tf.losses.base import Loss, Terms, per_sample_weight
 from crl_tf.serialization import registered
+
+
+class _Tally(keras.metrics.Metric):
+    """A sum of arrays; over replicas too."""
+
+    def __init__(self, shape: tuple[int, ...], name: str) -> None:
+        super().__init__(name=name, dtype="float32")
+        self._total = self.add_variable(shape=shape, initializer="zeros", dtype="float32", name="total")
+
+    def update_state(self, values: tf.Tensor) -> None:
+        self._total.assign_add(values)
+
+    def result(self) -> tf.Tensor:
+        return tf.convert_to_tensor(self._total)
 
 
 @registered
@@ -38,6 +53,7 @@ class CRLModel(keras.Model):
 
     # A mapping that Keras does not track: it takes no new metrics after a model is built.
     _logged: Mapping[str, keras.metrics.Mean] = MappingProxyType({})
+    _tallied: Mapping[str, _Tally] = MappingProxyType({})
 
     def __init__(self, network: keras.Model, **kwargs: Any) -> None:
         # Inputs reach the network as they are, from the steps and from `call` alike; under a mixed policy Keras would round
@@ -72,12 +88,18 @@ class CRLModel(keras.Model):
         super().compile(*arguments, **keywords)
         names = self.loss.logged if isinstance(self.loss, Loss) else ()
         self._logged = MappingProxyType({name: keras.metrics.Mean(name=name) for name in names})
+        shapes = self.loss.tallied if isinstance(self.loss, Loss) else {}
+        self._tallied = MappingProxyType({name: _Tally(shape, name) for name, shape in shapes.items()})
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         # Keras's own leaves a model with a `compile` of its own uncompiled.
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built:
             self.optimizer.build(self.trainable_variables)
+
+    def tallies(self) -> dict[str, np.ndarray]:
+        """What the loss adds up over the training steps since `compile` (`Loss.tallied`), float32 arrays by name."""
+        return {name: np.array(tally.result()) for name, tally in self._tallied.items()}
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -120,6 +142,9 @@ class CRLModel(keras.Model):
             for name, log in terms.logs.items():
                 if training or self.loss.logged[name]:
                     self._logged[name].update_state(log.value, sample_weight=log.weight)
+            if training:
+                for name, tally in self._tallied.items():
+                    tally.update_state(terms.tallies[name])
         else:
             loss = super().compute_loss(x, y, logits, sample_weight, training=training)
         for metric in self.metrics:

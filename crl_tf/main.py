@@ -3,6 +3,7 @@
   python -m crl_tf.main                                          the embedded dataset with class-level relative CRL
   python -m crl_tf.main --compare=ce,class_rel                   cross-entropy beside CRL, one table
   python -m crl_tf.main --compare=all --seeds=0,1,2              every method that the labels give a meaning to, and a report
+  python -m crl_tf.main --compare=auto --budget=30m              what to use on these data: many methods, halved until one is left
   python -m crl_tf.main --method=list                            the methods, their sources and their costs
   python -m crl_tf.main --dataset=celeba --data_dir=~/celeba --loss=class_rel
   python -m crl_tf.main --dataset=attribute_csv --data_dir=~/shop --loss=class_rel --epochs=20
@@ -39,13 +40,17 @@ from rich.progress import track
 
 import crl_tf
 from crl_tf.experiment import report
+from crl_tf.experiment.auto import DEFAULT_BUDGET, auto
+from crl_tf.experiment.candidates import NAME as AUTO
 from crl_tf.experiment.compare import ALL, compare
 from crl_tf.experiment.config import flattened, load_recipe, override, refuse_clash, with_method
+from crl_tf.experiment.halving import budget_seconds, duration_text
 from crl_tf.experiment.inspect import inspect
 from crl_tf.experiment.methods import METHODS, canonical, with_loss
 from crl_tf.experiment.run import evaluate, run
 from crl_tf.experiment.settings import SETTINGS, Rule, absolute_path, check_setting
-from crl_tf.experiment.workdir import started_with
+from crl_tf.experiment.workdir import AUTO as SEARCH
+from crl_tf.experiment.workdir import finalist_folders, started_with
 from crl_tf.models import NETWORKS, application_names, describe
 from crl_tf.progress import Item, Progress
 
@@ -69,7 +74,12 @@ _MODE = flags.DEFINE_enum(
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "the folder of the run; default: runs/<dataset>-<method>-<time>")
 _COMPARE = flags.DEFINE_list(
-    "compare", None, "methods to run on the same data: ce,class_rel,focal; several joined by + are one; or all"
+    "compare",
+    None,
+    "methods to run on the same data: ce,class_rel,focal; several joined by + are one; or all; or auto, which finds the best one",
+)
+_BUDGET = flags.DEFINE_string(
+    "budget", None, f"with --compare=auto: the time for all of it, as 90s, 30m or 2h; default: {duration_text(DEFAULT_BUDGET)}"
 )
 _SEEDS = flags.DEFINE_list("seeds", None, "with --compare: run each method with each of these seeds: 0,1,2")
 _LOSS = flags.DEFINE_enum(
@@ -209,6 +219,9 @@ def main(argv: Sequence[str]) -> None:
             _inspect(console)
     else:
         with errors_in_one_line():
+            if (found := _search(ConsoleProgress(console))) is not None:
+                _show_search(console, *found)
+                return
             results, workdir = _results(ConsoleProgress(console))
             _show(console, results)
         if _MODE.value == "train":
@@ -220,6 +233,8 @@ def _set_up_logging() -> None:
         # TensorFlow tells of every file it saves, through both loggers.
         absl_logging.set_verbosity(absl_logging.WARNING)
         tf.get_logger().setLevel("WARNING")
+    # Every training of a comparison traces its step once, which TensorFlow takes for a mistake where epochs are short.
+    tf.get_logger().addFilter(lambda record: "triggered tf.function retracing" not in record.getMessage())
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_LogLines())
     logger = logging.getLogger("crl_tf")
@@ -270,13 +285,9 @@ def _results(progress: Progress) -> tuple[list[dict[str, Any]], Path]:
         raise ValueError("workdir must be given: the folder of the run to resume or to evaluate")
     if _MODE.value == "evaluate":
         return evaluate(workdir, progress=progress), workdir
-    one_method = flags.FLAGS["method"].present or flags.FLAGS["config.method"].present or _LOSS.present
-    if _COMPARE.present and one_method:
-        raise ValueError("compare names the methods; --method and --loss are for one run")
-    if resume and _CONFIG.present:
-        raise ValueError(f"config must not be given with --resume, which takes that of {workdir}, received {_CONFIG.value!r}")
-    methods = [method.strip() for method in _COMPARE.value] if _COMPARE.present else None
-    seeds = _seeds()
+    one_method = _names_one_method()
+    _refuse_config_on_resume(workdir)
+    methods, seeds = _methods(), _seeds()
     started, plan = started_with(workdir) if resume else (None, None)
     if plan is not None:
         if one_method:
@@ -294,12 +305,65 @@ def _results(progress: Progress) -> tuple[list[dict[str, Any]], Path]:
     return compare(config, ALL if methods == [ALL] else methods, workdir, seeds=seeds, resume=resume, **options), workdir
 
 
+def _search(progress: Progress) -> tuple[dict[str, Any], Path] | None:
+    """Runs the search of --compare=auto, or continues it; None if the flags ask for something else."""
+    workdir, resume, methods = _given_workdir(), _RESUME.value, _methods()
+    continued = methods is None and resume and workdir is not None and (workdir / SEARCH).is_file()
+    if _MODE.value != "train" or not (continued or AUTO in (methods or [])):
+        if _BUDGET.present:
+            raise ValueError(f"budget is for --compare={AUTO}: leave it out, received {_BUDGET.value!r}")
+        return None
+    if _SEEDS.present:
+        raise ValueError(f"seeds must not be given with --compare={AUTO}, whose budget is for methods, received {_SEEDS.value}")
+    if workdir is None and resume:
+        raise ValueError("workdir must be given: the folder of the search to resume")
+    if continued and _names_one_method():
+        raise ValueError(f"compare names the methods of {workdir}; --method and --loss are for one run")
+    _refuse_config_on_resume(workdir)
+    config = configuration(started_with(workdir)[0] if resume else None)
+    workdir = workdir or _new_workdir(f"{config.dataset}-{AUTO}")
+    named = None if continued else [name for name in methods if name != AUTO]
+    budget = budget_seconds(_BUDGET.value) if _BUDGET.present else None
+    options = {"budget": budget, "named": named, "resume": resume, "export": _EXPORT.value, "progress": progress}
+    return auto(config, workdir, **options), workdir
+
+
+def _show_search(console: Console, search: dict[str, Any], workdir: Path) -> None:
+    for table in report.auto_tables(search):
+        console.print()
+        console.print(table)
+    for sentence in report.auto_sentences(search, workdir):
+        console.print(sentence, highlight=False, markup=False)
+    console.print(f"\nreport.md, auto.json, trainings: {workdir}", highlight=False, soft_wrap=True)
+    model = finalist_folders(workdir)[0]
+    files = "model.keras and export/, the SavedModel" if (model / "export").is_dir() else "model.keras"
+    console.print(f"{files}: {model}", highlight=False, soft_wrap=True)
+
+
+def _methods() -> list[str] | None:
+    """The methods that --compare names."""
+    if _COMPARE.present and _names_one_method():
+        raise ValueError("compare names the methods; --method and --loss are for one run")
+    return [method.strip() for method in _COMPARE.value] if _COMPARE.present else None
+
+
+def _names_one_method() -> bool:
+    return flags.FLAGS["method"].present or flags.FLAGS["config.method"].present or _LOSS.present
+
+
+def _refuse_config_on_resume(workdir: Path | None) -> None:
+    if _RESUME.value and _CONFIG.present:
+        raise ValueError(f"config must not be given with --resume, which takes that of {workdir}, received {_CONFIG.value!r}")
+
+
 def _show(console: Console, results: list[dict[str, Any]]) -> None:
     """Prints the tables of finished runs."""
     console.print()
     many = len({result["seed"] for result in results}) > 1 or len(results) > 2
     console.print(report.methods_table(results) if many else report.comparison_table(results))
     console.print(report.rules_table(results))
+    if any("intervals" in result for result in results):
+        console.print(report.ranking_table(results))
     if 1 < len(results[0]["labels"]) <= MOST_LABELS and len(results) <= MOST_RUNS:
         console.print(report.label_table(results))
     if any("top5" in result for result in results):

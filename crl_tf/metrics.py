@@ -81,8 +81,21 @@ def rarest_third(labels: Mapping[str, Mapping[str, Any]]) -> float:
     0.4
     """
     counts, of_class = pooled_classes(labels)
-    rarest = np.argsort(counts, kind="stable")[: math.ceil(counts.size / 3)]
-    return float(of_class[rarest].mean()) if counts.size else float("nan")
+    return float(of_class[rarest_of(counts)].mean()) if counts.size else float("nan")
+
+
+def rarest_of(train_counts: np.ndarray) -> np.ndarray:
+    """The places of the ceil(n/3) smallest of n counts; of equal counts the first.
+
+    >>> rarest_of(np.array([9, 2, 5, 2])).tolist()
+    [1, 3]
+    """
+    return np.argsort(train_counts, kind="stable")[: math.ceil(len(train_counts) / 3)]
+
+
+def most_frequent_of(train_counts: np.ndarray) -> np.ndarray:
+    """The places of the ceil(n/3) largest of n counts; of equal counts the last."""
+    return np.argsort(train_counts, kind="stable")[len(train_counts) - math.ceil(len(train_counts) / 3) :]
 
 
 def most_frequent_third(labels: Mapping[str, Mapping[str, Any]]) -> float:
@@ -98,8 +111,7 @@ def most_frequent_third(labels: Mapping[str, Mapping[str, Any]]) -> float:
     0.9
     """
     counts, of_class = pooled_classes(labels)
-    frequent = np.argsort(counts, kind="stable")[counts.size - math.ceil(counts.size / 3) :]
-    return float(of_class[frequent].mean()) if counts.size else float("nan")
+    return float(of_class[most_frequent_of(counts)].mean()) if counts.size else float("nan")
 
 
 def top_of_group(logits: tf.Tensor, num_classes: Sequence[int], groups: Mapping[str, Sequence[int]], k: int = 5) -> tf.Tensor:

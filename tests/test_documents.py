@@ -155,7 +155,7 @@ def check_flag(word, known):
     if not value or value.isupper() or "NAME" in value:
         return
     if flag in ("method", "methods", "compare") and value not in ("list", "all"):
-        for method in value.split(","):
+        for method in value.removeprefix("auto").removeprefix(",").split(",") if value != "auto" else []:
             combined(method)
     elif flag == "dataset":
         assert value in DATASETS, word

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from crl_tf.datasets.source import Dataset
 from crl_tf.datasets.sources.attribute_csv import load_attribute_csv
-from crl_tf.datasets.sources.celeba import load_celeba
+from crl_tf.datasets.sources.celeba import OFFICIAL, load_celeba
 from crl_tf.datasets.sources.cifar100 import load_cifar100, load_cifar100_bln, load_cifar100_imb
 from crl_tf.datasets.sources.deepfashion import load_deepfashion
 from crl_tf.datasets.sources.handwriting import load_handwriting
@@ -25,7 +25,7 @@ class Row(NamedTuple):
 
 DATASETS: dict[str, Row] = {
     "handwriting": Row(load_handwriting, ("seed",)),
-    "celeba": Row(load_celeba, ("download", "check_images", "progress")),
+    "celeba": Row(load_celeba, ("seed", "celeba_validation", "download", "check_images", "progress")),
     "deepfashion": Row(load_deepfashion, ("check_images",)),
     "xdomain": Row(load_xdomain, ("seed", "check_images")),
     "cifar100": Row(load_cifar100, ("seed", "download")),
@@ -42,6 +42,7 @@ def load_dataset(
     data_dir: str | None = None,
     seed: int = 0,
     gamma: float = 1.0,
+    celeba_validation: str = OFFICIAL,
     download: bool = False,
     schema: str | None = None,
     check_images: bool = True,
@@ -53,8 +54,10 @@ def load_dataset(
         name: a key of `DATASETS`.
         data_dir: the folder with the publisher's files. `handwriting` is embedded and takes none; the others need one, or
             `download`.
-        seed: of everything random: handwriting, CIFAR-100's validation images and long tails, splits that no list gives.
+        seed: of everything random: handwriting, CIFAR-100's validation images and long tails, splits that no list gives,
+            CelebA's validation images where they are carved.
         gamma: exponent of the power law of Sec. 4.3, for cifar100_imb and cifar100_bln.
+        celeba_validation: "official" or "carved", out of the training part; for celeba.
         download: fetch through tensorflow-datasets (celeba, cifar100 and its two relatives), into `data_dir` if given.
         schema: a YAML file that says what the columns of `attribute_csv` mean.
         check_images: whether a missing image file is an error; without it, a list is enough.
@@ -68,6 +71,7 @@ def load_dataset(
     options = {
         "seed": seed,
         "gamma": gamma,
+        "celeba_validation": celeba_validation,
         "download": download,
         "schema": schema,
         "check_images": check_images,

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from crl_tf.datasets.images.decode import decode_images, encoded_image, read_images, resized
-from crl_tf.datasets.ordering import share_of_worker, shuffled, shuffled_by_shard
+from crl_tf.datasets.ordering import paired, share_of_worker, shuffled, shuffled_by_shard
 from crl_tf.datasets.source import Records, Split
 
 
@@ -49,6 +49,7 @@ def make_pipeline(
     indices: np.ndarray | Callable[[int], np.ndarray] | None = None,
     augment: Sequence[str] = (),
     open_shards: int | None = None,
+    pairs: np.ndarray | None = None,
     worker: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Batches of a split, as bytes; the network casts them on its device.
@@ -68,6 +69,7 @@ def make_pipeline(
             in every epoch, always equally many, from a number of the epoch, which follows from `seed`.
         augment: names in `AUGMENTATIONS`, applied in this order.
         open_shards: of `Records`, how many shards a shuffle reads from at a time (`ordering.shuffled_by_shard`); None: all.
+        pairs: int [n], groups of the samples, two of which come side by side in training (`ordering.paired`); None: no pairs.
         worker: (i, n) yields every n-th sample of the epoch's order, beginning with the i-th, so that n processes with the same
             seed share an epoch and, in training, take equally many steps.
     Returns:
@@ -87,6 +89,10 @@ def make_pipeline(
     image_size = (int(image_size[0]), int(image_size[1]))
     if open_shards is not None and not isinstance(split.images, Records):
         raise ValueError("make_pipeline: open_shards must be None for images that are not Records")
+    if pairs is not None and worker[1] > 1:
+        raise ValueError(
+            f"make_pipeline: pairs must be None for several workers, whose shares divide pairs, received {worker[1]}"
+        )
     read = _reader(split.images, image_size)
 
     def ordered(drawn: np.ndarray, key: int) -> np.ndarray:
@@ -94,6 +100,8 @@ def make_pipeline(
             drawn = shuffled_by_shard(drawn, split.images, open_shards, key)
         elif training:
             drawn = shuffled(drawn, key)
+        if training and pairs is not None:
+            drawn = paired(drawn, pairs, key)
         return share_of_worker(drawn, *worker, equal=training)
 
     def order_of(key: np.ndarray) -> np.ndarray:

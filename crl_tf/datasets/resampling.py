@@ -18,6 +18,8 @@ MOST_TIMES = 50
 """Over-sampling that would repeat images more often than this, on average, is refused."""
 FEWEST_PER_CLASS = 2
 """Down-sampling that would leave fewer images per class that occurs, over all labels, is refused."""
+FEWEST_PER_CLASS_HARSH = 1
+"""The same for harsh down-sampling, which on X-Domain leaves at most 191 images for 178 classes (docs/spec.md, section 9)."""
 
 
 class MeaninglessForData(ValueError):
@@ -60,7 +62,8 @@ def resample(name: str, labels: np.ndarray, schema: AttributeSchema, seed: int) 
     Raises:
         ValueError: for an unknown name; where no sample is annotated.
         MeaninglessForData: where over-sampling would make more than 50 images of one;
-            where down-sampling would leave fewer than 2 images per class that occurs.
+            where down-sampling would leave fewer than 2 images per class that occurs, harsh down-sampling fewer than 1;
+            for harsh down-sampling of one label, which is down-sampling.
 
     >>> from crl_tf.schema import Attribute
     >>> schema = AttributeSchema((Attribute("size", ("small", "large")),))
@@ -192,6 +195,32 @@ def down_sampling_probability(labels: np.ndarray, num_classes: Sequence[int]) ->
     return np.where(annotated, np.minimum(1.0, copies / copies[annotated].mean()), 0.0)
 
 
+def harsh_down_sampling_probability(labels: np.ndarray, num_classes: Sequence[int]) -> np.ndarray:
+    """The probability with which each sample is kept, float64 [n]: so few that every label could be balanced.
+
+    Left without repeating one, label j is balanced with at most C_j * min_k h_jk samples, C_j its classes that occur. The
+    sample's copies under over-sampling are scaled until no label keeps more annotated samples than that, on average. A sample
+    without annotation is not kept.
+
+    >>> harsh_down_sampling_probability(np.array([[0, 0], [0, 1], [0, 1], [1, 1]]), [2, 2])  # at most 2 * 1; copies 2, 1, 1, 2
+    array([0.66666667, 0.33333333, 0.33333333, 0.66666667])
+    """
+    copies, annotated = over_sampling_copies(labels, num_classes), (labels >= 0).any(axis=1)
+    _, scales = _harsh_limits(labels, num_classes, copies)
+    return np.where(annotated, np.minimum(1.0, scales.min() * copies), 0.0)
+
+
+def _harsh_limits(labels: np.ndarray, num_classes: Sequence[int], copies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many samples of each label can be balanced, int64 [L], and by what the copies are scaled to keep as many, float64 [L].
+
+    A label without an annotated sample has 0 and infinity.
+    """
+    counts = class_counts(labels, num_classes)
+    most = np.array([np.count_nonzero(h) * h[h > 0].min() if h.any() else 0 for h in counts])
+    wanted = np.array([copies[column >= 0].sum() for column in labels.T])
+    return most, np.where(most > 0, most / np.maximum(wanted, 1.0), np.inf)
+
+
 def _down_sampled(labels: np.ndarray, num_classes: Sequence[int], rng: np.random.Generator) -> np.ndarray:
     if labels.shape[1] > 1:
         return np.flatnonzero(rng.random(len(labels)) < down_sampling_probability(labels, num_classes))
@@ -201,23 +230,43 @@ def _down_sampled(labels: np.ndarray, num_classes: Sequence[int], rng: np.random
     return np.sort(np.concatenate(kept))
 
 
+def _harshly_down_sampled(labels: np.ndarray, num_classes: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+    return np.flatnonzero(rng.random(len(labels)) < harsh_down_sampling_probability(labels, num_classes))
+
+
 def _driver_of_kept(labels: np.ndarray, schema: AttributeSchema) -> str:
-    counts = class_counts(labels, schema.num_classes)
-    probability = down_sampling_probability(labels, schema.num_classes)
-    kept, classes = probability.sum(), sum(int((h > 0).sum()) for h in counts)
-    if kept < FEWEST_PER_CLASS * classes:
-        smallest, j, k = min((int(h[k]), j, int(k)) for j, h in enumerate(counts) for k in np.flatnonzero(h))
-        raise MeaninglessForData(
-            f"resample: down_sampling must leave at least {FEWEST_PER_CLASS} images per class that occurs, and would leave"
-            f" {kept:,.0f} for {classes:,} classes; the smallest is {schema.attributes[j].classes[k]!r} of label"
-            f" {schema.names[j]!r}, images: {smallest:,}"
-        )
+    _check_enough("down_sampling", down_sampling_probability(labels, schema.num_classes).sum(), labels, schema, FEWEST_PER_CLASS)
     driver = _driver(labels, schema)
     return (
         f"most of the need is of {driver.what}: its label {driver.of_label:.0%} of it"
         if driver.of_label
         else "nothing to balance"
     )
+
+
+def _driver_of_harshly_kept(labels: np.ndarray, schema: AttributeSchema) -> str:
+    if len(schema) == 1:
+        raise MeaninglessForData(
+            "resample: harsh_down_sampling needs several labels; of one label down_sampling leaves as many as can be balanced"
+        )
+    kept = harsh_down_sampling_probability(labels, schema.num_classes).sum()
+    _check_enough("harsh_down_sampling", kept, labels, schema, FEWEST_PER_CLASS_HARSH)
+    most, scales = _harsh_limits(labels, schema.num_classes, over_sampling_copies(labels, schema.num_classes))
+    j = int(scales.argmin())
+    return f"label {schema.names[j]!r} decides: balanced, it has at most {most[j]:,} images"
+
+
+def _check_enough(name: str, kept: float, labels: np.ndarray, schema: AttributeSchema, fewest: int) -> None:
+    """Refuses to keep fewer than so many images per class that occurs."""
+    counts = class_counts(labels, schema.num_classes)
+    classes = sum(int((h > 0).sum()) for h in counts)
+    if kept < fewest * classes:
+        smallest, j, k = min((int(h[k]), j, int(k)) for j, h in enumerate(counts) for k in np.flatnonzero(h))
+        raise MeaninglessForData(
+            f"resample: {name} must leave at least {fewest} images per class that occurs, and would leave"
+            f" {kept:,.0f} for {classes:,} classes; the smallest is {schema.attributes[j].classes[k]!r} of label"
+            f" {schema.names[j]!r}, images: {smallest:,}"
+        )
 
 
 def class_balanced_probability(labels: np.ndarray, num_classes: Sequence[int]) -> np.ndarray:
@@ -252,6 +301,13 @@ RESAMPLING: dict[str, Resampling] = {
         "one label: each class as large as the smallest; several: an image stays as far as its copies under over_sampling reach"
         " their mean",
         _driver_of_kept,
+    ),
+    "harsh_down_sampling": Resampling(
+        _harshly_down_sampled,
+        False,
+        "as few images as a set has in which every label is balanced; an image stays in proportion to its copies under"
+        " over_sampling",
+        _driver_of_harshly_kept,
     ),
     "class_balanced_sampling": Resampling(
         _class_balanced,

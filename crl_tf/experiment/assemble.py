@@ -30,9 +30,10 @@ class Parts:
     recipe: all of its settings, for config.json.
     network: what is said of the network in one line: name, pretrained, backbone_rate.
     trainer: a row of `crl_tf.experiment.trainers.TRAINERS`. rule: the name of the decision rule.
-    training: the other parts of the method: loss, trainer, resampling.
+    training: the other parts of the method: loss, trainer, resampling, order.
     load: (use_cache=, progress=) to the data.
     resample: (labels, schema) to the samples of an epoch; None where nothing is resampled.
+    pairs: whether images of a class come in pairs.
     build_network: (image_size=, num_classes=, regions=) to the network. precision: the dtype policy of the model.
     takes_regions: whether the network looks at parts of an image. cosine_scale: the factor of its logits, if they are cosines.
     make_loss: (problem=) to the loss. make_optimizer: (steps_per_epoch=, backbone=) to the optimizer.
@@ -47,6 +48,7 @@ class Parts:
     training: tuple[str, ...]
     load: Callable[..., Data]
     resample: Callable[..., Resampled] | None
+    pairs: bool
     build_network: Callable[..., keras.Model]
     precision: str
     takes_regions: bool
@@ -92,9 +94,10 @@ def assemble(config: ConfigDict) -> Parts:
         network={"name": config.model, "pretrained": settings.pretrained, "backbone_rate": settings.backbone_rate},
         trainer=TRAINERS[method.trainer],
         rule=method.rule,
-        training=(method.loss, method.trainer, method.resampling),
+        training=(method.loss, method.trainer, method.resampling, method.order),
         load=partial(load_data, config.dataset, config.data, seed=config.seed, batch_size=train.batch_size),
         resample=None if method.resampling == "none" else partial(resample, method.resampling, seed=config.seed),
+        pairs=method.order == "pairs",
         build_network=partial(
             build_network,
             config.model,

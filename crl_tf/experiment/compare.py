@@ -17,7 +17,7 @@ from crl_tf.datasets.resampling import MeaninglessForData
 from crl_tf.experiment.assemble import Parts, assemble
 from crl_tf.experiment.config import override
 from crl_tf.experiment.data import Data
-from crl_tf.experiment.methods import METHODS, canonical
+from crl_tf.experiment.methods import METHODS, canonical, stands_alone
 from crl_tf.experiment.report import write_report
 from crl_tf.experiment.run import run_parts, save_figures
 from crl_tf.experiment.settings import check_setting
@@ -39,7 +39,7 @@ from crl_tf.progress import SILENT, Progress
 _log = logging.getLogger(__name__)
 
 ALL = "all"
-"""In place of a list of methods: every row of `METHODS` that has a meaning for the data."""
+"""In place of a list of methods: every row of `METHODS` that is a method by itself and has a meaning for the data."""
 
 
 class PlannedRun(NamedTuple):
@@ -124,6 +124,7 @@ def plan(
     *,
     data: Data | None = None,
     previous: Previous = FIRST_SITTING,
+    leave_out: bool = False,
 ) -> Plan:
     """Says what a comparison will run, and what it leaves out and why. Reads and writes nothing.
 
@@ -131,8 +132,9 @@ def plan(
         config, methods, seeds: as for `compare`.
         data: of the first seed; with them, methods that they give no meaning to are left out or refused.
         previous: earlier sittings of the same comparison.
+        leave_out: leave out what has no meaning, as "all" does, of methods that are named as well.
     """
-    names = list(METHODS) if methods == ALL else [canonical(name) for name in methods]
+    names = [name for name in METHODS if stands_alone(name)] if methods == ALL else [canonical(name) for name in methods]
     if len(set(names)) != len(names):
         raise ValueError(f"compare must name each method once, received {list(methods)}")
     if not names:
@@ -152,7 +154,7 @@ def plan(
             _check_meaning(of_seeds[0], runs, data)
             runs += of_seeds
         except MeaninglessForData as error:
-            if methods != ALL:
+            if methods != ALL and not leave_out:
                 raise
             left_out[name] = f"left out: {error}"
     chosen = list(dict.fromkeys(one.method for one in runs))

@@ -97,8 +97,11 @@ def checked(config: ConfigDict) -> tuple[ConfigDict, Method]:
     method = combined(config.method)
     config = override(config, {**flattened(config.to_dict()), **method.settings})
     trainer, size = TRAINERS[method.trainer], config.data.image_size
-    if method.resampling != "none" and not trainer.resampling:
-        raise ValueError(f"method {config.method!r}: {method.trainer} draws its own samples, which cannot be resampled")
+    if not trainer.resampling and (method.resampling, method.order) != ("none", "shuffled"):
+        what = "resampled" if method.resampling != "none" else "paired"
+        raise ValueError(f"method {config.method!r}: {method.trainer} draws its own samples, which cannot be {what}")
+    if method.order == "pairs" and config.train.batch_size % 2:
+        raise ValueError(f"train.batch_size must be even for pairs, received {config.train.batch_size}")
     if min(size) < trainer.smallest_side:
         least = trainer.smallest_side
         raise MeaninglessForData(f"data.image_size must be {least} x {least} or more for {method.trainer}, received {size}")
@@ -121,11 +124,12 @@ def _check_losses(name: str, sections: Mapping[str, Mapping[str, Any]], cosine_s
     first = {row.section: loss for loss, row in reversed(LOSSES.items()) if row.section}
     for section, loss in first.items():
         try:
-            make_loss(loss, sections, Problem([2], [[2, 1]], 1.0))
+            # Three classes: focal.alpha >= 1 is refused for binary labels only, which are not known before the data are.
+            make_loss(loss, sections, Problem([3], [[3, 2, 1]], 1.0))
         except ValueError as error:
             of_section = str(error).split(" ")[0] in LOSSES[loss].parameters
             raise ValueError(f"{section}.{error}" if of_section else str(error)) from error
-    make_loss(name, sections, Problem([2], [[2, 1]], cosine_scale))
+    make_loss(name, sections, Problem([3], [[3, 2, 1]], cosine_scale))
 
 
 def loss_sections(config: ConfigDict) -> dict[str, dict[str, Any]]:

@@ -10,10 +10,12 @@ import numpy as np
 import tensorflow as tf
 from ml_collections import ConfigDict
 
-from crl_tf.datasets import Dataset, Records, load_dataset
+from crl_tf.datasets import DATASETS, Dataset, Records, load_dataset
 from crl_tf.datasets.cache import NONE, cached
 from crl_tf.datasets.images.check import require_readable, without_unreadable
+from crl_tf.datasets.ordering import rarest_class
 from crl_tf.datasets.pipeline import make_pipeline
+from crl_tf.datasets.sources.celeba import OFFICIAL
 from crl_tf.datasets.splitting import stratified_split
 from crl_tf.imbalance import class_counts, imbalance_ratio
 from crl_tf.progress import SILENT, Progress
@@ -39,12 +41,18 @@ class Data:
     open_shards: int | None = None
 
     def batches(
-        self, split: str, *, training: bool = False, indices: np.ndarray | Callable[[int], np.ndarray] | None = None
+        self,
+        split: str,
+        *,
+        training: bool = False,
+        indices: np.ndarray | Callable[[int], np.ndarray] | None = None,
+        pairs: bool = False,
     ) -> tf.data.Dataset:
         """Batches of images uint8 [B, *image_size, 3] and labels int32 [B, L]; shuffled and augmented in training.
 
         Args:
             indices: the images of an epoch, an array or a function of the epoch; None: all.
+            pairs: whether two images of a class, the rarest of each image's, come side by side in training.
         """
         samples = self.dataset.splits[split]
         # A cache of records is an array, which needs no order by shard.
@@ -58,6 +66,7 @@ class Data:
             indices=indices,
             augment=self.augment if training else (),
             open_shards=self.open_shards if by_shard else None,
+            pairs=rarest_class(samples.labels, self.dataset.schema.num_classes) if pairs else None,
         )
 
 
@@ -104,11 +113,14 @@ def load_source(name: str, settings: ConfigDict, *, seed: int, check_images: boo
         name, settings, seed: as for `load_data`.
         check_images: whether a listed image file that is missing is an error.
     """
+    if settings.celeba_validation != OFFICIAL and "celeba_validation" not in DATASETS[name].uses:
+        raise ValueError(f"data.celeba_validation must be {OFFICIAL} for {name}, received {settings.celeba_validation!r}")
     dataset = load_dataset(
         name,
         data_dir=settings.dir,
         seed=seed,
         gamma=settings.gamma,
+        celeba_validation=settings.celeba_validation,
         download=settings.download,
         schema=settings.schema,
         check_images=check_images,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ml_collections import ConfigDict
 from scipy.stats import hypergeom
 
 from crl_tf.datasets.images.check import check_splits, duplicates, image_names
+from crl_tf.datasets.ordering import paired, rarest_class
 from crl_tf.datasets.source import SPLITS, Dataset, Split
 from crl_tf.experiment.data import load_source
 from crl_tf.experiment.report import save_association, save_class_distributions, save_class_sizes
@@ -78,21 +80,23 @@ def inspect_dataset(dataset: Dataset, *, batch_size: int, eta: float, rho: float
         {"dataset", "batch_size", "eta", "rho",
          "splits": {split: {"images", "missing", "smallest_class", "largest_class", and where all labels are binary
                             "smallest_present", "largest_present"}},
-         "labels": {label: {"classes": {class: {"train", "validation", "test": counts, "share", "two_in_batch", "rectified"}},
+         "labels": {label: {"classes": {class: {"train", "validation", "test": counts, "share", "two_in_batch", "rectified",
+                                                "rectified_in_pairs"}},
                             "ratio", "omega", "alpha", "missing": {split: share}, "group"}},
          "co_occurrence": [[label, label, Cramér's V], ...], strongest first,
          "findings": [one sentence each]}
 
         "share" is the class's of the annotated training samples; "two_in_batch" the probability that a batch holds at least
         two of it, below which nothing rectifies it (footnote 2); "rectified" the share of simulated batches in which it is
-        a minority class as well. Shares lie in [0, 1]; a ratio is None where no training sample is annotated.
+        a minority class as well, which is the share of steps in which CRL acts on it; "rectified_in_pairs" the same with the
+        method `pairs`. Shares lie in [0, 1]; a ratio is None where no training sample is annotated.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be >= 1, received {batch_size}")
     schema = dataset.schema
     counts = {split: class_counts(dataset.splits[split].labels, schema.num_classes) for split in SPLITS}
     two = [two_in_batch(c, len(dataset.splits["train"]), batch_size) for c in counts["train"]]
-    rectified = _rectified(dataset, batch_size, rho, seed)
+    rectified, in_pairs = (_rectified(dataset, batch_size, rho, seed, pairs=pairs) for pairs in (False, True))
     labels = {}
     for j, attribute in enumerate(schema.attributes):
         train = counts["train"][j]
@@ -104,6 +108,7 @@ def inspect_dataset(dataset: Dataset, *, batch_size: int, eta: float, rho: float
                     "share": float(train[k] / max(train.sum(), 1)),
                     "two_in_batch": float(two[j][k]),
                     "rectified": float(rectified[j][k]),
+                    "rectified_in_pairs": float(in_pairs[j][k]),
                 }
                 for k, name in enumerate(attribute.classes)
             },
@@ -203,7 +208,7 @@ def findings(facts: dict[str, Any]) -> list[str]:
     say(
         sorted(rare, key=lambda c: c[2]["two_in_batch"]),
         f"have two images in fewer than half of the batches of {batch_size}; CRL cannot act on them in the others"
-        " (a larger batch_size, or resampling, helps)",
+        " (a larger batch_size, or the method pairs, helps)",
     )
     empty = [label for label, of_label in facts["labels"].items() if of_label["ratio"] is None]
     if empty:
@@ -231,19 +236,31 @@ def _missing(labels: np.ndarray) -> float:
     return float((labels < 0).mean())
 
 
-def _rectified(dataset: Dataset, batch_size: int, rho: float, seed: int) -> np.ndarray:
-    """Share of simulated batches in which each class is a minority class with two samples or more, [L, largest]."""
+def _rectified(dataset: Dataset, batch_size: int, rho: float, seed: int, *, pairs: bool) -> np.ndarray:
+    """Share of simulated batches in which each class is a minority class with two samples or more, [L, largest].
+
+    Args:
+        pairs: whether images of a class come in pairs (`crl_tf.datasets.ordering.paired`).
+    """
     labels, rng = dataset.splits["train"].labels, np.random.default_rng(seed)
     sizes = list(dataset.schema.num_classes)
+    group = rarest_class(labels, sizes) if pairs else None
 
     @tf.function
     def chosen(batch: tf.Tensor) -> tf.Tensor:
         return minority_classes(batch, sizes, rho=rho)
 
     size = min(batch_size, len(labels))
-    draws = (
-        labels[rng.choice(len(labels), size, replace=False, shuffle=False)].astype(np.int32) for _ in range(SIMULATED_BATCHES)
-    )
+
+    def batches() -> Iterator[np.ndarray]:
+        """Those of whole epochs in pairs, without end; or single ones, which is faster."""
+        while group is not None:
+            order = paired(rng.permutation(len(labels)), group, int(rng.integers(2**32)))
+            yield from (order[start : start + size] for start in range(0, len(order) - size + 1, size))
+        while True:
+            yield rng.choice(len(labels), size, replace=False, shuffle=False)
+
+    draws = (labels[batch].astype(np.int32) for batch in itertools.islice(batches(), SIMULATED_BATCHES))
     return np.mean([chosen(tf.constant(batch)).numpy() for batch in draws], axis=0)
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from crl_tf.decision import candidates, check_rule, chosen_strengths, rule_offsets
+from crl_tf.experiment.intervals import RANKINGS, Averages, bootstrap_intervals
+from crl_tf.experiment.predictions import Decide, Outputs, Predictions, collect_outputs, confusions, decisions
 from crl_tf.imbalance import imbalance_ratio
 from crl_tf.metrics import (
-    ClassBalancedAccuracy,
     class_balanced_accuracy,
     macro_f1,
     most_frequent_third,
@@ -22,16 +23,21 @@ from crl_tf.metrics import (
     top_of_group,
 )
 from crl_tf.progress import SILENT, Progress
+from crl_tf.ranking import class_rankings, label_columns
 from crl_tf.schema import AttributeSchema
-
-Decide = Callable[[tf.Tensor], tf.Tensor]
-"""From the concatenated logits [B, sum(num_classes)] to numbers of that shape, of whose columns the largest decides."""
 
 SHARES = ("balanced_accuracy", "accuracy", "macro_f1", "rarest_third", "most_frequent_third")
 """What is measured of a model as a whole."""
 
 TOP = 5
 """How many attributes of a group are predicted present in each image, for the numbers by group (Table 7)."""
+
+
+class Measured(NamedTuple):
+    """numbers: the measured part of `result.json`. predictions: what the model decided on every test image."""
+
+    numbers: dict[str, Any]
+    predictions: Predictions
 
 
 def evaluate_model(
@@ -44,7 +50,21 @@ def evaluate_model(
     rule: str = "argmax",
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Measures a model on test images, in one pass; the measured part of `result.json`.
+    """The numbers of `measure_model`."""
+    return measure_model(model, test, schema, train_counts, validation=validation, rule=rule, progress=progress).numbers
+
+
+def measure_model(
+    model: keras.Model,
+    test: tf.data.Dataset,
+    schema: AttributeSchema,
+    train_counts: Sequence[np.ndarray],
+    *,
+    validation: tf.data.Dataset | None = None,
+    rule: str = "argmax",
+    progress: Progress = SILENT,
+) -> Measured:
+    """Measures a model on test images, in one pass.
 
     Args:
         model: from images to concatenated logits.
@@ -52,50 +72,88 @@ def evaluate_model(
         schema: where its attributes have groups that can be ranked, "top5" is measured as well, on the logits as they are.
         train_counts: training samples per class of every label.
         validation: batches on which the strength of every decision rule (`crl_tf.decision`) is chosen, in one pass; adds
-            "rules", the numbers under each. None: the largest logit alone.
+            "rules", the numbers under each, and "validation", `evaluate_validation`. None: the largest logit alone.
         rule: the one that decides the numbers outside "rules".
     """
     check_rule(rule)
     sizes = schema.num_classes
     strengths = {"argmax": [0.0] * len(sizes)}
     if validation is not None:
-        strengths = strengths_on(model, validation, sizes, train_counts, progress=progress)
+        on_validation = evaluate_validation(model, validation, schema, train_counts, rule=rule, progress=progress)
+        strengths = {name: list(of_rule["strengths"].values()) for name, of_rule in on_validation["rules"].items()}
     elif rule not in strengths:
         raise ValueError(f"evaluate_model: rule {rule!r} needs validation data to choose its strength on, received none")
-    decide: list[Decide] = [_shifted(rule_offsets(name, train_counts, chosen)) for name, chosen in strengths.items()]
-    ranked = ranked_groups(schema)
-    if ranked:
-        decide.append(functools.partial(top_of_group, num_classes=sizes, groups=ranked, k=TOP))
-    confusions = confusion_matrices_by(decide, model, test, sizes, progress=progress)
-    by_rule = dict(zip(strengths, confusions, strict=False))
-    result = measure(schema, by_rule[rule], train_counts, top=confusions[-1] if ranked else None)
-    if validation is None:
-        return result
-    measured = {name: measure(schema, of_rule, train_counts) for name, of_rule in by_rule.items()}
-    rules = {
-        name: {
-            **{share: measured[name][share] for share in SHARES},
-            "strengths": dict(zip(schema.names, strengths[name], strict=True)),
-        }
-        for name in by_rule
+    outputs = collect_outputs(model, test, sizes, progress=progress)
+    decided = {
+        name: decisions(outputs.logits, sizes, _shifted(rule_offsets(name, train_counts, chosen)))
+        for name, chosen in strengths.items()
     }
-    return {"rule": rule, **result, "rules": rules}
+    top = None
+    if ranked := ranked_groups(schema):
+        by_rank = functools.partial(top_of_group, num_classes=sizes, groups=ranked, k=TOP)
+        top = confusions(outputs.labels, decisions(outputs.logits, sizes, by_rank), sizes)
+    matrices = {name: confusions(outputs.labels, of_rule, sizes) for name, of_rule in decided.items()}
+    rankings = rankings_of(outputs, sizes)
+    numbers = measure(schema, matrices[rule], train_counts, top=top, rankings=rankings)
+    if validation is not None:
+        rules = _by_rule(schema, matrices, train_counts, strengths)
+        numbers = {"rule": rule, **numbers, "rules": rules, "validation": on_validation}
+    predictions = Predictions(outputs.labels, decided, rule, sizes, tuple(np.asarray(c) for c in train_counts))
+    return Measured({**numbers, "intervals": bootstrap_intervals(outputs, predictions)}, predictions)
 
 
-def strengths_on(
+def evaluate_validation(
     model: keras.Model,
     validation: tf.data.Dataset,
-    num_classes: Sequence[int],
+    schema: AttributeSchema,
     train_counts: Sequence[np.ndarray],
     *,
+    rule: str = "argmax",
     progress: Progress = SILENT,
-) -> dict[str, list[float]]:
-    """The strength of every decision rule for every label, chosen on validation images (`crl_tf.decision`)."""
-    tried = candidates(train_counts)
-    decide = [_shifted(offsets) for offsets in tried.values()]
-    confusions = confusion_matrices_by(decide, model, validation, num_classes, progress=progress)
-    accuracies = {key: [class_balanced_accuracy(c) for c in of_key] for key, of_key in zip(tried, confusions, strict=True)}
-    return chosen_strengths(accuracies, len(num_classes))
+) -> dict[str, Any]:
+    """Measures a model on validation images alone, in one pass; no test image is read. "validation" of `result.json`.
+
+    The strength of every decision rule is chosen for each label on these same images (`crl_tf.decision`), so that the numbers
+    under a rule with several strengths are a little too good.
+
+    Args:
+        model, schema, train_counts: as for `measure_model`.
+        validation: batches of images and labels [B, L].
+        rule: the one that decides the numbers outside "rules".
+    Returns:
+        {"rule", each of `SHARES` under it, each of `crl_tf.experiment.intervals.RANKINGS`,
+        "rules": {rule: {each of `SHARES`, "strengths": {label: float}}}}.
+    """
+    check_rule(rule)
+    sizes = schema.num_classes
+    outputs = collect_outputs(model, validation, sizes, progress=progress)
+    matrices = {
+        key: confusions(outputs.labels, decisions(outputs.logits, sizes, _shifted(offsets)), sizes)
+        for key, offsets in candidates(train_counts).items()
+    }
+    accuracies = {key: [class_balanced_accuracy(c) for c in of_key] for key, of_key in matrices.items()}
+    strengths = chosen_strengths(accuracies, len(sizes))
+    of_rules = {
+        name: [matrices[name, strength][label] for label, strength in enumerate(chosen)] for name, chosen in strengths.items()
+    }
+    numbers = measure(schema, of_rules[rule], train_counts, rankings=rankings_of(outputs, sizes))
+    whole = {name: numbers[name] for name in (*SHARES, *RANKINGS)}
+    return {"rule": rule, **whole, "rules": _by_rule(schema, of_rules, train_counts, strengths)}
+
+
+def _by_rule(
+    schema: AttributeSchema,
+    confusions: Mapping[str, Sequence[np.ndarray]],
+    train_counts: Sequence[np.ndarray],
+    strengths: Mapping[str, Sequence[float]],
+) -> dict[str, Any]:
+    """ "rules" of `result.json`: the shares under each decision rule, and its strengths."""
+    rules = {}
+    for name, of_rule in confusions.items():
+        numbers = measure(schema, of_rule, train_counts)
+        chosen = dict(zip(schema.names, strengths[name], strict=True))
+        rules[name] = {**{share: numbers[share] for share in SHARES}, "strengths": chosen}
+    return rules
 
 
 def _shifted(offsets: np.ndarray) -> Decide:
@@ -106,29 +164,14 @@ def confusion_matrices(
     model: keras.Model, data: tf.data.Dataset, num_classes: Sequence[int], decide: Decide = tf.identity
 ) -> list[np.ndarray]:
     """Counts per label, int64 [C, C] (rows = truth, columns = predicted); `model` maps images to concatenated logits."""
-    return confusion_matrices_by([decide], model, data, num_classes)[0]
+    outputs = collect_outputs(model, data, num_classes)
+    return confusions(outputs.labels, decisions(outputs.logits, num_classes, decide), num_classes)
 
 
-def confusion_matrices_by(
-    rules: Sequence[Decide],
-    model: keras.Model,
-    data: tf.data.Dataset,
-    num_classes: Sequence[int],
-    *,
-    progress: Progress = SILENT,
-) -> list[list[np.ndarray]]:
-    """`confusion_matrices` under each of several rules, from one pass over the data."""
-    metrics = [ClassBalancedAccuracy(num_classes) for _ in rules]
-
-    @tf.function(reduce_retracing=True)
-    def count(images: tf.Tensor, labels: tf.Tensor) -> None:
-        logits = model(images, training=False)
-        for metric, decide in zip(metrics, rules, strict=True):
-            metric.update_state(labels, decide(logits))
-
-    for images, labels in progress.track(data, "measuring", int(data.cardinality())):
-        count(images, labels)
-    return [[np.rint(matrix).astype(np.int64) for matrix in metric.confusion_matrices()] for metric in metrics]
+def rankings_of(outputs: Outputs, num_classes: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """AUROC and average precision of each label's classes, each [C] (`crl_tf.ranking.class_rankings`)."""
+    columns = enumerate(label_columns(num_classes))
+    return [class_rankings(outputs.labels[:, index], outputs.logits[:, of_label]) for index, of_label in columns]
 
 
 def ranked_groups(schema: AttributeSchema) -> dict[str, tuple[int, ...]]:
@@ -146,6 +189,7 @@ def measure(
     train_counts: Sequence[np.ndarray],
     *,
     top: Sequence[np.ndarray] | None = None,
+    rankings: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> dict[str, Any]:
     """The measured part of `result.json`: shares in [0, 1], None where a class or label does not occur in the split.
 
@@ -157,6 +201,9 @@ def measure(
             was read). Adds "top5": the class-balanced accuracy of each group, a mean over its attributes, with the largest
             imbalance ratio among them, and the mean over the attributes of all groups. A group with 5 attributes or fewer, or
             with one of more than two classes, has None and is in no mean.
+        rankings: of each, AUROC and average precision of its classes, NaN where there is none. Adds "auroc" and
+            "average_precision" to each label, and their means (`crl_tf.experiment.intervals.RANKINGS`): over labels of the
+            mean over classes, and over the classes of the rarest third.
     """
     labels = {}
     for attribute, confusion, counts in zip(schema.attributes, confusions, train_counts, strict=True):
@@ -169,7 +216,7 @@ def measure(
             "confusion": confusion.tolist(),
             "train_counts": dict(zip(attribute.classes, map(int, counts), strict=True)),
         }
-    return {
+    numbers = {
         "balanced_accuracy": _mean([label["balanced_accuracy"] for label in labels.values()]),
         "accuracy": _mean([label["accuracy"] for label in labels.values()]),
         "macro_f1": _mean([label["macro_f1"] for label in labels.values()]),
@@ -178,6 +225,17 @@ def measure(
         **({"top5": _by_group(schema, top, train_counts)} if top is not None else {}),
         "labels": labels,
     }
+    if rankings is None:
+        return numbers
+    for attribute, (auroc, precision) in zip(schema.attributes, rankings, strict=True):
+        labels[attribute.name] |= {
+            "auroc": dict(zip(attribute.classes, map(_number, auroc), strict=True)),
+            "average_precision": dict(zip(attribute.classes, map(_number, precision), strict=True)),
+        }
+    occurring = np.concatenate([confusion.sum(axis=1) > 0 for confusion in confusions])
+    auroc, precision = (np.concatenate(parts)[:, np.newaxis] for parts in zip(*rankings, strict=True))
+    means = Averages(schema.num_classes, train_counts, occurring).rankings(auroc, precision)
+    return {**numbers, **{name: _number(mean[0]) for name, mean in means.items()}}
 
 
 def _by_group(schema: AttributeSchema, top: Sequence[np.ndarray], train_counts: Sequence[np.ndarray]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -10,18 +10,21 @@ from crl_tf.losses.table import LOSSES
 
 SAME_COST = "as ce"
 CRL_SOURCE = "Dong et al. 2018"
-PARTS = {"loss": "ce", "trainer": "gradient", "resampling": "none", "rule": "argmax"}
+PARTS = {"loss": "ce", "trainer": "gradient", "resampling": "none", "order": "shuffled", "rule": "argmax"}
 """What a method consists of, and what each part is where a row does not say it."""
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Method(NamedTuple):
-    """A row of `METHODS`, which sets one of the four parts (and settings that belong to it), or several rows joined.
+    """A row of `METHODS`, which sets one of the parts (and settings that belong to it), or several rows joined.
+
+    A row without a part sets settings of the loss that it is joined to.
 
     source: paper and equation. cost: compared with `ce`, in words.
     loss: a row of `crl_tf.losses.table.LOSSES`. trainer: a row of `crl_tf.experiment.trainers.TRAINERS`.
-    resampling: a row of `crl_tf.datasets.resampling.RESAMPLING`. rule: a row of `crl_tf.decision.RULES`. None: as `PARTS` says.
+    resampling: a row of `crl_tf.datasets.resampling.RESAMPLING`. rule: a row of `crl_tf.decision.RULES`.
+    order: "shuffled", or "pairs" (`crl_tf.datasets.ordering.paired`). None, of any of these: as `PARTS` says.
     settings: what else it sets in a configuration, by dotted key.
     """
 
@@ -30,6 +33,7 @@ class Method(NamedTuple):
     loss: str | None = None
     trainer: str | None = None
     resampling: str | None = None
+    order: str | None = None
     rule: str | None = None
     settings: Mapping[str, Any] = NOTHING
 
@@ -59,8 +63,15 @@ METHODS: dict[str, Method] = {
     "class_rel_logit_adjusted": _variant(
         f"{CRL_SOURCE}, eq. 8, on Menon et al. 2021, eq. 10", _CLASS_COST, base="logit_adjusted"
     ),
+    "logit_adjusted_base": Method(
+        f"{CRL_SOURCE}, eq. 8, on Menon et al. 2021, eq. 10", SAME_COST, settings={"crl.base": "logit_adjusted"}
+    ),
+    "gated": Method("alpha times max(0, 1 - L_crl / m), docs/spec.md", SAME_COST, settings={"crl.gate": True}),
+    "per_anchor": Method(f"{CRL_SOURCE}, eq. 9 read per anchor", SAME_COST, settings={"crl.normalization": "anchors"}),
+    "pairs": Method("images of a class in pairs, docs/spec.md", SAME_COST, order="pairs"),
     "over_sampling": Method(f"{CRL_SOURCE}, Sec. 4.1", "longer epochs", resampling="over_sampling"),
     "down_sampling": Method(f"{CRL_SOURCE}, Sec. 4.1", "shorter epochs", resampling="down_sampling"),
+    "harsh_down_sampling": Method(f"{CRL_SOURCE}, Sec. 4.1", "far shorter epochs", resampling="harsh_down_sampling"),
     "class_balanced_sampling": Method("Kang et al. 2020, eq. 1, q = 0", SAME_COST, resampling="class_balanced_sampling"),
     "threshold_adjustment": Method(f"p exp(-r)^T, {CRL_SOURCE}, Sec. 4.1", SAME_COST, rule="threshold_adjustment"),
     "logit_adjustment": Method("Menon et al. 2021, post hoc", SAME_COST, rule="logit_adjustment"),
@@ -91,19 +102,50 @@ def combined(name: str) -> Method:
         if twice:
             raise ValueError(f"method {name!r} sets {', '.join(sorted(twice))} twice: each part may be set once")
         sets |= row_sets
+    _check_sections(name, rows, sets.get("loss"))
     parts = {part: sets.pop(part, default) for part, default in PARTS.items()}
     source, cost = ("; ".join(getattr(METHODS[row], field) for row in rows) for field in ("source", "cost"))
     return Method(source, cost, **parts, settings=sets)
 
 
+def stands_alone(row: str) -> bool:
+    """Whether a row of `METHODS` is a method by itself: not one that only sets settings of the loss that it is joined to.
+
+    >>> stands_alone("pairs"), stands_alone("gated")
+    (True, False)
+    """
+    return bool(METHODS[row].sets.keys() & PARTS.keys())
+
+
+def _sections(row: str) -> set[str]:
+    return {key.partition(".")[0] for key in METHODS[row].settings}
+
+
+def _check_sections(name: str, rows: Sequence[str], loss: str | None) -> None:
+    """Refuses a row that sets settings of a loss which the method does not have."""
+    section = LOSSES[loss].section if loss else None
+    for row in rows:
+        if not METHODS[row].sets.keys() & PARTS.keys() and _sections(row) != {section}:
+            fitting = [other for other, of_loss in LOSSES.items() if {of_loss.section} == _sections(row)]
+            raise ValueError(f"method {name!r}: {row} must be joined to a loss with its settings: {', '.join(fitting)}")
+
+
+def _place(row: str) -> tuple[float, str]:
+    """Where a row stands in a name: by the first part that it sets; a row of settings alone just behind the loss."""
+    parts = list(PARTS)
+    return min((parts.index(part) for part in parts if part in METHODS[row].sets), default=0.5), row
+
+
 def canonical(name: str) -> str:
-    """The one spelling of a method: loss or trainer first, then resampling, then decision rule; ce only where it is alone.
+    """The one spelling of a method: loss or trainer first, then its settings, resampling, order, decision rule.
+
+    ce stands only where it is alone.
 
     >>> canonical("logit_adjustment+ce"), canonical("logit_adjustment+over_sampling+focal")
     ('logit_adjustment', 'focal+over_sampling+logit_adjustment')
     """
     combined(name)  # refuses what is no method
-    rows = sorted(name.split("+"), key=lambda row: min(list(PARTS).index(part) for part in PARTS if part in METHODS[row].sets))
+    rows = sorted(name.split("+"), key=_place)
     return "+".join(row for row in rows if row != "ce" or len(rows) == 1)
 
 
@@ -114,5 +156,8 @@ def with_loss(name: str, loss: str) -> str:
     'focal+over_sampling'
     """
     combined(loss)
-    others = [row for row in name.split("+") if not METHODS[row].sets.keys() & {"loss", "trainer"}]
+    joined = [row for row in name.split("+") if not METHODS[row].sets.keys() & {"loss", "trainer"}]
+    section = LOSSES[loss].section if loss in LOSSES else None
+    # A row of settings alone goes with the loss that they are of.
+    others = [row for row in joined if METHODS[row].sets.keys() & PARTS.keys() or _sections(row) == {section}]
     return canonical("+".join([loss, *others]))

@@ -20,10 +20,24 @@ from crl_tf.datasets.sources.celeba import ALIGNED_SIZE
 from crl_tf.decision import rule_offsets
 from crl_tf.experiment.assemble import Parts, assemble
 from crl_tf.experiment.data import Data
-from crl_tf.experiment.measure import evaluate_model
+from crl_tf.experiment.measure import Measured, measure_model
+from crl_tf.experiment.predictions import PREDICTIONS, Predictions, save_predictions
 from crl_tf.experiment.report import save_class_distributions, save_sensitivity_by_frequency
 from crl_tf.experiment.trainers.base import Task, Trained
-from crl_tf.experiment.workdir import COMPARISON, CONFIG, EXPORT, MODEL, RESULT, config_in, folder_of, methods_and_seeds, open_run
+from crl_tf.experiment.workdir import (
+    AUTO,
+    COMPARISON,
+    CONFIG,
+    EXPORT,
+    MODEL,
+    RESULT,
+    VALIDATION,
+    config_in,
+    finalist_folders,
+    folder_of,
+    methods_and_seeds,
+    open_run,
+)
 from crl_tf.files import read_json, write_json, write_whole
 from crl_tf.losses.base import Loss
 from crl_tf.losses.table import Problem
@@ -74,7 +88,8 @@ def run_parts(
             configuration that it was started with.
         export: write `export/`, the SavedModel, with the decision rule inside.
         data: the data of this configuration, where they are loaded already.
-        trained: a finished run that differs in the decision rule alone: its model is taken, and nothing is trained.
+        trained: a finished run, or a training of a search, that differs in the decision rule alone: its model is taken, and
+            nothing is trained.
         progress: receives the progress.
     Returns:
         the content of `result.json`.
@@ -90,9 +105,10 @@ def run_parts(
     _log.info("\n%s · %s · %s · seed %d → %s", *(parts.names[name] for name in ("dataset", "model", "method", "seed")), workdir)
     keras.utils.set_random_seed(parts.names["seed"])
     context = Context(parts, data or parts.load(progress=progress), workdir, progress)
-    model, seconds = train(context, prepare(context), trained)
-    measured = measure(context, model)
-    return save(context, model, {**parts.names, "seconds": round(seconds, 1), **measured}, export=export)
+    model, seconds, facts = train(context, prepare(context), trained)
+    numbers, predictions = measure(context, model)
+    result = {**parts.names, "seconds": round(seconds, 1), **facts, **numbers}
+    return save(context, model, result, predictions, export=export)
 
 
 def prepare(context: Context) -> Task:
@@ -117,8 +133,9 @@ def prepare(context: Context) -> Task:
     def begin(model: CRLModel | None = None) -> None:
         if model is not None:
             _log.info("%s", _network_summary(context, model))
-        # An export of fewer epochs must not stay beside a newer model.
-        (context.workdir / RESULT).unlink(missing_ok=True)
+        # An export, or predictions, of fewer epochs must not stay beside a newer model.
+        for name in (RESULT, PREDICTIONS):
+            (context.workdir / name).unlink(missing_ok=True)
         shutil.rmtree(context.workdir / EXPORT, ignore_errors=True)
         write_json(context.workdir / CONFIG, _description(context))
 
@@ -131,6 +148,7 @@ def prepare(context: Context) -> Task:
         make_optimizer=make_optimizer,
         make_loss=make_loss,
         indices=resampled and resampled.indices,
+        pairs=parts.pairs,
         compile_options=parts.compile_options,
         linear_svm=parts.linear_svm,
         embedding=parts.embedding,
@@ -146,15 +164,17 @@ def train(context: Context, task: Task, trained: Path | None = None) -> Trained:
     else:
         _log.info("the model of %s: only the decision rule is another", trained)
         task.begin()
-        result = Trained(keras.saving.load_model(trained / MODEL), read_json(trained / RESULT)["seconds"])
+        of_other = read_json(next(path for path in (trained / RESULT, trained / VALIDATION) if path.is_file()))
+        facts = {key: of_other[key] for key in ("rectification", "clustering_seconds") if key in of_other}
+        result = Trained(keras.saving.load_model(trained / MODEL), of_other["seconds"], facts)
     write_whole(context.workdir / MODEL, result.model.save)
     return result
 
 
-def measure(context: Context, model: keras.Model) -> dict[str, Any]:
-    """The measured part of `result.json`: the test split under every decision rule, chosen on the validation split."""
+def measure(context: Context, model: keras.Model) -> Measured:
+    """Measures the test split under every decision rule, whose strengths are chosen on the validation split."""
     data = context.data
-    return evaluate_model(
+    return measure_model(
         model,
         data.batches("test"),
         data.dataset.schema,
@@ -165,21 +185,24 @@ def measure(context: Context, model: keras.Model) -> dict[str, Any]:
     )
 
 
-def save(context: Context, model: keras.Model, result: dict[str, Any], *, export: bool = True) -> dict[str, Any]:
-    """Writes export/, figures/ and result.json; returns the result."""
+def save(
+    context: Context, model: keras.Model, result: dict[str, Any], predictions: Predictions, *, export: bool = True
+) -> dict[str, Any]:
+    """Writes export/, figures/, predictions.npz and result.json; returns the result."""
     workdir, data, rule = context.workdir, context.data, context.parts.rule
     if export:
         strengths = list(result["rules"][rule]["strengths"].values())
         offsets = rule_offsets(rule, data.counts, strengths)
         export_saved_model(model, data.dataset.schema, data.image_size, workdir / EXPORT, offsets=offsets)
     save_figures([result], workdir)
+    save_predictions(predictions, workdir / PREDICTIONS)
     # Last: a folder with a result holds everything else as well.
     write_json(workdir / RESULT, result)
     return result
 
 
 def evaluate(workdir: Path, *, progress: Progress = SILENT) -> list[dict[str, Any]]:
-    """Measures a finished run, or each run of a comparison, again from its config.json and model.keras; writes nothing.
+    """Measures a finished run, each run of a comparison or each finalist of a search again; writes nothing.
 
     Runs of a comparison that have the same data share them.
     """
@@ -190,11 +213,13 @@ def evaluate(workdir: Path, *, progress: Progress = SILENT) -> list[dict[str, An
         data = context.data if same_data else parts.load(use_cache=False, progress=progress)
         context = Context(parts, data, folder, progress)
         measured = measure(context, keras.saving.load_model(folder / MODEL))
-        results.append({**read_json(folder / RESULT), "method": parts.names["method"], **measured})
+        results.append({**read_json(folder / RESULT), "method": parts.names["method"], **measured.numbers})
     return results
 
 
 def _finished_runs(workdir: Path) -> list[Path]:
+    if (workdir / AUTO).is_file():
+        return finalist_folders(workdir)
     if (workdir / COMPARISON).is_file():
         plan = methods_and_seeds(workdir)
         folders = [folder_of(workdir, method, seed) for seed in plan["seeds"] or [None] for method in plan["methods"]]

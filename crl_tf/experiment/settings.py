@@ -12,7 +12,10 @@ from typing import Any, NamedTuple
 from crl_tf.datasets import DATASETS
 from crl_tf.datasets.cache import MEMORY, NONE
 from crl_tf.datasets.pipeline import AUGMENTATIONS
+from crl_tf.datasets.sources.celeba import OFFICIAL, VALIDATIONS
 from crl_tf.experiment.trainers.optimizer import OPTIMIZERS, SCHEDULES
+from crl_tf.losses.crl.loss import BALANCES
+from crl_tf.losses.crl.rectification import NORMALIZATIONS
 from crl_tf.losses.table import LOSSES
 from crl_tf.models.build import PRECISIONS
 from crl_tf.models.transfer import IMAGENET
@@ -107,7 +110,8 @@ EPOCHS = Rule(tuple, lambda v: all(_is_int(epoch) and epoch >= 1 for epoch in v)
 MARGINS = Rule(
     tuple,
     lambda v: len(v) == 3 and all(isinstance(m, (int, float)) and 0 <= m < math.inf for m in v),
-    "three numbers >= 0",
+    "three numbers >= 0, or none",
+    optional=True,
 )
 
 
@@ -165,6 +169,11 @@ SETTINGS: dict[str, Setting] = {
     "data.open_shards": Setting(None, whole(1, optional=True), "of records: shuffle among so many shards at a time; none: all"),
     "data.gamma": Setting(
         1.0, number("(0, inf)"), "power of the class sizes of cifar100_imb and cifar100_bln (Sec. 4.3)", "gamma"
+    ),
+    "data.celeba_validation": Setting(
+        OFFICIAL,
+        one_of(VALIDATIONS),
+        "of celeba: the official validation part, or 10,000 images carved from the training part, as in the paper (Sec. 4)",
     ),
     "data.train_share": Setting(
         1.0, number("(0, 1]"), "share of the training images that is used, stratified over all labels, drawn by the seed"
@@ -229,6 +238,23 @@ SETTINGS: dict[str, Setting] = {
     "crl.margin": Setting(_CRL["margin"], number("[0, inf)", optional=True), "m of eqs. 9 and 13; none: the paper's"),
     "crl.scope": Setting(_CRL["scope"], one_of(("minority", "all")), "which classes are rectified (Table 12)", "scope"),
     "crl.num_bins": Setting(_CRL["num_bins"], whole(2), "nodes of the histograms of the distribution comparison (eq. 14)"),
+    "crl.normalization": Setting(
+        _CRL["normalization"],
+        one_of(NORMALIZATIONS),
+        "mean over all triplets of a label, or the sum over anchors of the mean of each; not for the distribution comparison",
+    ),
+    "crl.squared_positives": Setting(
+        _CRL["squared_positives"], SWITCH, "of the absolute comparison: distances of positives squared (eq. 13), or as they are"
+    ),
+    "crl.gate": Setting(
+        _CRL["gate"],
+        SWITCH,
+        "lower alpha in a step as far as L_crl nears its value for equal scores; not for distribution",
+        "gate",
+    ),
+    "crl.balance": Setting(
+        _CRL["balance"], one_of(BALANCES), "interpolate: alpha L_crl + (1 - alpha) L_ce (eq. 8); sum: alpha L_crl + L_ce"
+    ),
     "crl.alpha_warmup_epochs": Setting(
         _CRL["alpha_warmup_epochs"], whole(0), "epochs over which alpha rises from 0; 0: none", "alpha_warmup_epochs"
     ),
@@ -248,7 +274,12 @@ SETTINGS: dict[str, Setting] = {
     "embedding.neighbours": Setting(20, whole(1), "clusters (lmle) or images that decide"),
     "embedding.references": Setting(20_000, whole(1), "most training images that are kept as neighbours"),
     "embedding.margin": Setting(0.2, number("[0, inf)"), "of the triplets"),
-    "embedding.margins": Setting((0.1, 0.2, 0.3), MARGINS, "of the quintuplets, from the cluster outwards"),
+    "embedding.margins": Setting(
+        None, MARGINS, "of the quintuplets, from the cluster outwards; none: from the geometry of the clusters"
+    ),
+    "embedding.occupied_share": Setting(
+        0.5, number("(0, 1]"), "of the geometry: the share of the sphere that the samples occupy; more makes margins wider"
+    ),
     "embedding.cluster_every": Setting(5000, whole(1), "iterations of lmle between two clusterings"),
     "embedding.cluster_size": Setting(200, whole(1), "training images per cluster, about"),
     "embedding.pretraining_epochs": Setting(5, whole(0), "of cross-entropy, before lmle clusters for the first time"),

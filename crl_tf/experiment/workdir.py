@@ -13,6 +13,9 @@ from crl_tf.experiment.config import flattened, from_json
 from crl_tf.files import read_json
 
 CONFIG, RESULT, COMPARISON, MODEL, EXPORT = "config.json", "result.json", "comparison.json", "model.keras", "export"
+AUTO, VALIDATION, FINAL = "auto.json", "validation.json", "final"
+"""A search of `--compare=auto`, one of its trainings, which is scored on validation images only, and the folder of the runs that
+are measured on the test images."""
 
 FREE_ON_RESUME = ("train.epochs", "data.cache", "train.steps_per_execution", "train.xla")
 """Settings that a resumed run may change. Precision is not among them: it changes what is learned, not only the speed."""
@@ -83,9 +86,19 @@ def started_with(workdir: Path) -> tuple[ConfigDict, dict[str, Any] | None]:
     """What `--resume` continues: the configuration in a folder, and methods and seeds if it holds a comparison."""
     if (workdir / COMPARISON).is_file():
         return config_in(workdir, COMPARISON), methods_and_seeds(workdir)
+    if (workdir / AUTO).is_file():
+        return config_in(workdir, AUTO), None
     if (workdir / CONFIG).is_file():
         return config_in(workdir, CONFIG), None
     raise ValueError(f"workdir {workdir} holds no run to resume ({CONFIG} is missing)")
+
+
+def finalist_folders(workdir: Path) -> list[Path]:
+    """The folders of the runs of a finished search that were measured on the test images, the winner's first."""
+    content = read_json(workdir / AUTO)
+    if not content["finished"]:
+        raise ValueError(f"workdir must hold a finished run; the search in {workdir} is not finished: --resume continues it")
+    return [workdir / FINAL / name for name in content["finalists"].values()]
 
 
 def methods_and_seeds(workdir: Path) -> dict[str, Any]:

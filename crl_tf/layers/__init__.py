@@ -3,9 +3,11 @@
 from crl_tf.layers.cluster_decision import ClusterDecision
 from crl_tf.layers.hog import HOG
 from crl_tf.layers.join_features import JoinFeatures
+from crl_tf.layers.local_response_normalization import LocalResponseNormalization
+from crl_tf.layers.locally_shared_convolution import LocallySharedConv2D
 from crl_tf.layers.logits import CosineLogits, LabelLogits
 from crl_tf.layers.nearest_neighbours import NearestNeighbours
-from crl_tf.layers.preprocessing import ApplicationInput
+from crl_tf.layers.preprocessing import ApplicationInput, StandardizedImages
 from crl_tf.layers.unit_features import UnitFeatures
 
 __all__ = [
@@ -15,6 +17,9 @@ __all__ = [
     "CosineLogits",
     "JoinFeatures",
     "LabelLogits",
+    "LocalResponseNormalization",
+    "LocallySharedConv2D",
     "NearestNeighbours",
+    "StandardizedImages",
     "UnitFeatures",
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -43,3 +45,26 @@ class ApplicationInput(layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "module": self.module}
+
+
+@registered
+class StandardizedImages(layers.Layer):
+    """Gives each image [H, W, C] mean 0 and standard deviation 1 over its pixels and channels, as TensorFlow's CIFAR input does.
+
+    The values of `tf.image.per_image_standardization`: the deviation is at least 1 / sqrt(H W C), so that an image of one colour
+    becomes 0. float32 under every dtype policy.
+
+    >>> StandardizedImages()(tf.constant([[[[10.0], [20.0]]]])).numpy().tolist()
+    [[[[-1.0], [1.0]]]]
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"dtype": "float32", **kwargs})
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        images = tf.cast(images, tf.float32)
+        mean, variance = tf.nn.moments(images, axes=[1, 2, 3], keepdims=True)
+        return (images - mean) * tf.math.rsqrt(tf.maximum(variance, 1.0 / math.prod(images.shape[1:])))
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        return tuple(input_shape)

@@ -35,10 +35,12 @@ class Terms(NamedTuple):
 
     by_label: float32 [L, B], the share of each sample in the loss of each label; the sum over B is the label's loss.
     logs: what a step logs, by name (`Loss.logged`).
+    tallies: what is added up over all training steps, by name, in the shapes of `Loss.tallied`.
     """
 
     by_label: tf.Tensor
     logs: Mapping[str, Log] = MappingProxyType({})
+    tallies: Mapping[str, tf.Tensor] = MappingProxyType({})
 
     @property
     def per_sample(self) -> tf.Tensor:
@@ -75,6 +77,8 @@ class Loss(keras.losses.Loss, abc.ABC):
     """Whether `terms` needs features beside the logits."""
     logged: Mapping[str, bool] = MappingProxyType({})
     """What a training step logs, by name, and whether validation logs it too."""
+    tallied: Mapping[str, tuple[int, ...]] = MappingProxyType({})
+    """Shapes of the float32 arrays that `CRLModel` adds up over the training steps, by name (`Terms.tallies`)."""
     feature_shape: tuple[int, ...] | None = None
     """(D,) or (L, D), where the first columns of the output are features. An argument of the losses that need features."""
 
@@ -105,9 +109,22 @@ class Loss(keras.losses.Loss, abc.ABC):
             gradient, where a sample is not annotated; NaN under XLA for an unknown class (`nan_if_unknown`).
         """
 
-    def callbacks(self, epochs: int) -> list[keras.callbacks.Callback]:
-        """The callbacks that a training of this many epochs needs for this loss."""
+    def callbacks(self, epochs: int, label_names: Sequence[str] | None = None) -> list[keras.callbacks.Callback]:
+        """The callbacks that a training of this many epochs needs for this loss.
+
+        Args:
+            label_names: what warnings call the labels; None for their numbers.
+        """
         return []
+
+    def facts(self, tallies: Mapping[str, np.ndarray], classes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        """What a finished training tells of the loss, for result.json.
+
+        Args:
+            tallies: arrays by name, added up over all training steps.
+            classes: the names of the classes of every label, by the name of the label, in order.
+        """
+        return {}
 
     def batch_terms(self, y_true: tf.Tensor, logits: tf.Tensor, features: tf.Tensor | None = None) -> Terms:
         """`terms` of targets and outputs in any accepted form, for a training step that has logits and features apart."""

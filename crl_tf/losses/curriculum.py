@@ -209,5 +209,5 @@ class CurriculumLoss(ClassCountsLoss):
         triplets = easy_anchor_triplets(labels, scores, features, self._layout, **options)
         return Terms(selected + loss_schedule(progress, self.loss_share, self.epsilon) * triplets)
 
-    def callbacks(self, epochs: int) -> list[keras.callbacks.Callback]:
+    def callbacks(self, epochs: int, label_names: Sequence[str] | None = None) -> list[keras.callbacks.Callback]:
         return [TrainingProgress(self, epochs)]

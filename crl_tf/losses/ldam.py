@@ -93,5 +93,5 @@ class LDAMLoss(ClassCountsLoss):
         late = tf.convert_to_tensor(self.progress) >= self.defer_until
         return Terms(tf.where(late, weights_of_samples(labels, self._weights, self._layout), 1.0) * terms)
 
-    def callbacks(self, epochs: int) -> list[keras.callbacks.Callback]:
+    def callbacks(self, epochs: int, label_names: Sequence[str] | None = None) -> list[keras.callbacks.Callback]:
         return [TrainingProgress(self, epochs)]

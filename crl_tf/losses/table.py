@@ -68,17 +68,13 @@ SAME_COST, CLASS_COST, INSTANCE_COST = "as ce", "a step ~1 % more", "a step ~12 
 
 
 def _crl(level: str, comparison: str, equations: str, cost: str) -> Row:
-    def make(problem: Problem, *, margin: float | None, **parameters: Any) -> CRL:
-        # One recipe serves all six: its margin is for the comparisons that have one.
-        margin = margin if COMPARISONS[comparison].class_margin else None
-        return CRL(
-            problem.num_classes,
-            level=level,
-            comparison=comparison,
-            class_counts=problem.class_counts,
-            margin=margin,
-            **parameters,
-        )
+    def make(problem: Problem, **parameters: Any) -> CRL:
+        # One recipe serves all six: these are for the comparisons where they have a meaning.
+        if not COMPARISONS[comparison].class_margin:
+            parameters = {key: value for key, value in parameters.items() if key not in ("margin", "gate", "normalization")}
+        if comparison != "absolute":
+            parameters.pop("squared_positives", None)
+        return CRL(problem.num_classes, level=level, comparison=comparison, class_counts=problem.class_counts, **parameters)
 
     return Row(make, f"Dong et al. 2018, eqs. {equations}", cost, "crl", CRL_PARAMETERS)
 

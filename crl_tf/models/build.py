@@ -97,7 +97,7 @@ def build_network(
         a keras.Model from images [B, H, W, 3] in [0, 255], uint8 or float, to {"features": [B, L, D] or [B, D], "logits":
         [B, sum(num_classes)]}, float32. Its layer "backbone" holds everything but the preprocessing and the head.
 
-    >>> network = build_network("cifarnet", image_size=(32, 32), num_classes=[2, 3])
+    >>> network = build_network("deepid2", image_size=(55, 47), num_classes=[2, 3])
     >>> {k: tuple(v.shape) for k, v in network.output.items()}
     {'features': (None, 2, 64), 'logits': (None, 5)}
     """

@@ -60,7 +60,7 @@ def describe(name: str) -> NetworkFacts:
 
     >>> facts = describe("cifarnet")
     >>> facts.image_size, facts.features, sum(facts.num_classes), facts.parameters.total, facts.seed
-    ((32, 32), (1, 64), 100, 151428, ('weights',))
+    ((32, 32), (192,), 100, 1773796, ('weights', 'dropout'))
     """
     row = find_network(name)
     network = build_network(name, image_size=row.image_size, num_classes=row.published_classes)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from crl_tf.datasets import Records, Split
-from crl_tf.datasets.ordering import share_of_worker, shuffled, shuffled_by_shard
+from crl_tf.datasets.ordering import paired, rarest_class, share_of_worker, shuffled, shuffled_by_shard
 from crl_tf.datasets.pipeline import make_pipeline
 
 
@@ -100,3 +100,41 @@ def test_a_million_samples_are_shuffled_in_little_memory():
         seen.append(epoch)
     assert (seen[0] == seen[1]).mean() < 1e-4
     assert isinstance(batches, tf.data.Dataset)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_pairs_hold_every_sample_as_often_and_each_group_two_by_two(seed):
+    rng = np.random.default_rng(seed)
+    group = rng.integers(-1, 6, 40)
+    order = rng.choice(40, rng.integers(1, 60), replace=True)  # as resampling draws: with repeats, and an odd total at times
+    found = paired(order, group, key=seed)
+    assert sorted(found.tolist()) == sorted(order.tolist())
+    alike = {}
+    for place in range(0, len(found) - 1, 2):
+        if group[found[place]] == group[found[place + 1]]:
+            alike[group[found[place]]] = alike.get(group[found[place]], 0) + 1
+    for one in set(group[order].tolist()):
+        assert alike.get(one, 0) == (group[order] == one).sum() // 2
+
+
+def test_pairs_follow_from_the_key_alone():
+    order, group = np.arange(30), np.arange(30) % 4
+    assert paired(order, group, 5).tolist() == paired(order, group, 5).tolist() != paired(order, group, 6).tolist()
+
+
+def test_the_rarest_class_by_a_loop():
+    rng = np.random.default_rng(0)
+    sizes = [3, 2, 5]
+    labels = np.stack([rng.integers(-1, size, 50) for size in sizes], axis=1)
+    labels[7] = -1
+    expected = []
+    for row in labels:
+        best, fewest, start = -1, None, 0
+        for j, size in enumerate(sizes):
+            if row[j] >= 0:
+                count = sum(1 for other in labels if other[j] == row[j])
+                if fewest is None or count < fewest:
+                    best, fewest = start + row[j], count
+            start += size
+        expected.append(best)
+    assert rarest_class(labels, sizes).tolist() == expected and expected[7] == -1

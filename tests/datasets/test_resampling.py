@@ -8,7 +8,13 @@ import tensorflow as tf
 
 from crl_tf.datasets import Split
 from crl_tf.datasets.pipeline import make_pipeline
-from crl_tf.datasets.resampling import RESAMPLING, over_sampling_copies, resample
+from crl_tf.datasets.resampling import (
+    RESAMPLING,
+    MeaninglessForData,
+    harsh_down_sampling_probability,
+    over_sampling_copies,
+    resample,
+)
 from crl_tf.schema import Attribute, AttributeSchema
 
 
@@ -114,6 +120,53 @@ def test_down_sampling_of_several_labels_by_loops():
     assert np.abs(kept.mean(axis=0) - wanted).max() < 5 * 0.5 / np.sqrt(200)
 
 
+def largest_balanced(labels, j):
+    """The most samples of a label that can be balanced without repeating one: the smallest class for each that occurs."""
+    h = [n for n in (occurrences(labels, j, k) for k in range(labels[:, j].max() + 1)) if n]
+    return len(h) * min(h)
+
+
+def test_harsh_down_sampling_of_several_labels_by_loops():
+    labels = mixed()
+    copies = [np.mean(f) if f else 0.0 for f in factors(labels, lambda h, all_h: max(all_h) / h)]
+    limits = [largest_balanced(labels, j) for j in range(3)]
+    scale = min(
+        limits[j] / sum(copies[i] for i in range(400) if labels[i, j] >= 0) for j in range(3)
+    )  # of the label that allows the fewest
+    wanted = np.array([min(1.0, scale * c) for c in copies])
+    assert sum(wanted) < 0.3 * 400
+    for j in range(3):
+        assert sum(wanted[i] for i in range(400) if labels[i, j] >= 0) <= limits[j] + 1e-9
+    kept = np.zeros((200, 400))
+    for seed in range(200):
+        indices, summary = resample("harsh_down_sampling", labels, schema_of(2, 3, 5), seed)
+        assert len(set(indices)) == len(indices)
+        kept[seed, indices] = 1
+    assert kept[:, 7].sum() == 0
+    assert np.abs(kept.mean(axis=0) - wanted).max() < 5 * 0.5 / np.sqrt(200)
+    fewest = int(np.argmin([n / sum(copies[i] for i in range(400) if labels[i, j] >= 0) for j, n in enumerate(limits)]))
+    assert f"label 'label{fewest}' decides: balanced, it has at most {limits[fewest]} images" in summary
+
+
+def test_harsh_down_sampling_by_hand():
+    # h = 3, 1 and 2, 2: at most 2 * 1 images of the first label; copies 2 (of 3/1 and 1), else 1: sum 5.
+    labels = np.array([[0, 0], [0, 1], [0, 1], [1, 0]])
+    np.testing.assert_allclose(harsh_down_sampling_probability(labels, [2, 2]), [0.4, 0.4, 0.4, 0.8])
+    # A label without an annotated image, and an image without an annotation, change nothing.
+    more = np.concatenate([np.concatenate([labels, np.full((4, 1), -1)], axis=1), [[-1] * 3]])
+    np.testing.assert_allclose(harsh_down_sampling_probability(more, [2, 2, 2]), [0.4, 0.4, 0.4, 0.8, 0.0])
+    # Balanced labels keep everything.
+    assert harsh_down_sampling_probability(np.array([[0, 1], [1, 0]]), [2, 2]).tolist() == [1.0, 1.0]
+
+
+def test_of_one_label_harsh_down_sampling_is_down_sampling():
+    labels = column(50, 20, 7, 0)
+    probability = harsh_down_sampling_probability(labels, [3])
+    np.testing.assert_allclose(probability, [7 / (50, 20, 7)[k] for k in labels[:, 0]])
+    with pytest.raises(MeaninglessForData, match="harsh_down_sampling needs several labels; of one label down_sampling"):
+        resample("harsh_down_sampling", labels, schema_of(3), 0)
+
+
 def test_class_balanced_sampling_by_loops():
     labels = mixed()
     labels = np.concatenate([labels, np.full((400, 1), -1)], axis=1)
@@ -137,8 +190,15 @@ def test_one_label_is_drawn_evenly_from_its_classes():
     assert all(abs(int((drawn == k).sum()) - 10_000) < 4 * 82 for k in range(3))
 
 
-@pytest.mark.parametrize("name", RESAMPLING)
-@pytest.mark.parametrize("labels", [column(50, 20, 7, 6), mixed()], ids=["one", "several"])
+ONE_AND_SEVERAL = [
+    pytest.param(name, labels, id=f"{name}-{kind}")
+    for name in RESAMPLING
+    for kind, labels in (("one", column(50, 20, 7, 6)), ("several", mixed()))
+    if (name, kind) != ("harsh_down_sampling", "one")
+]
+
+
+@pytest.mark.parametrize(("name", "labels"), ONE_AND_SEVERAL)
 def test_draws_follow_from_the_seed(name, labels):
     def drawn(seed, epoch=0):
         schema = schema_of(3) if labels.shape[1] == 1 else schema_of(2, 3, 5)
@@ -182,6 +242,12 @@ def test_what_has_no_meaning_is_refused():
     # 1 of each of three classes stays, and 2 * 3 are wanted.
     with pytest.raises(ValueError, match=r"would leave 3 for 3 classes; the smallest is 'c2' of label 'label0', images: 1"):
         resample("down_sampling", column(50, 20, 1, 5), schema_of(3), 0)
+    # Of 1,000 images one is of class 1, so 2 may stay, of two classes each of two labels.
+    lonely = np.stack([np.arange(1000) == 0, np.arange(1000) % 2], axis=1).astype(np.int32)
+    with pytest.raises(
+        ValueError, match=r"harsh_down_sampling must leave at least 1 images per class that occurs.* 2 for 4 classes"
+    ):
+        resample("harsh_down_sampling", lonely, schema_of(2, 2), 0)
     # 2 and 2 are just enough.
     assert len(resample("down_sampling", column(50, 2, 0), schema_of(2), 0).indices) == 4
 

@@ -7,9 +7,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
 
-from crl_tf.experiment.measure import confusion_matrices, confusion_matrices_by, evaluate_model, measure
+from crl_tf.decision import RULES, rule_offsets
+from crl_tf.experiment.intervals import RANKINGS
+from crl_tf.experiment.measure import SHARES, confusion_matrices, evaluate_model, evaluate_validation, measure, measure_model
+from crl_tf.experiment.predictions import collect_outputs, decisions
 from crl_tf.metrics import top_of_group
 from crl_tf.schema import Attribute, AttributeSchema
 
@@ -122,30 +125,122 @@ def test_the_numbers_by_the_largest_logit_stay_beside_it():
     result = evaluate_model(model, data, schema, counts)
     alone = measure(schema, confusion_matrices(model, data, schema.num_classes), counts)
     top = result.pop("top5")
-    assert result == alone and "top5" not in alone
+    for label in result["labels"].values():
+        assert {len(label.pop("auroc")), len(label.pop("average_precision"))} == {len(label["sensitivity"])}
+    assert {key: result[key] for key in alone} == alone and "top5" not in alone
+    assert set(result) - set(alone) == {*RANKINGS, "intervals"}
     assert top["balanced_accuracy"] != alone["balanced_accuracy"]
 
 
-def test_several_rules_take_one_pass_and_each_its_own_counts():
-    schema, labels, logits = case(2, {"fabric": 9})
-    model, _ = same_images(labels, logits)
+def counted(logits, labels):
+    """One batch whose passes are counted."""
     passes = []
 
     def batches():
         passes.append(1)
         yield logits, labels
 
-    data = tf.data.Dataset.from_generator(
-        batches, output_signature=(tf.TensorSpec([60, 21 + 2], tf.float32), tf.TensorSpec([60, 11], tf.int32))
-    )
-    data = data.apply(tf.data.experimental.assert_cardinality(1))
-    plain, negated = confusion_matrices_by([tf.identity, tf.negative], model, data, schema.num_classes)
-    assert passes == [1]
+    signature = (tf.TensorSpec(logits.shape, tf.float32), tf.TensorSpec(labels.shape, tf.int32))
+    data = tf.data.Dataset.from_generator(batches, output_signature=signature)
+    return data.apply(tf.data.experimental.assert_cardinality(1)), passes
+
+
+def test_everything_takes_one_pass_over_each_split():
+    schema, labels, logits = case(2, {"fabric": 9})
+    model, _ = same_images(labels, logits)
+    counts = [np.arange(1, c + 1) for c in schema.num_classes]
+    (test, of_test), (validation, of_validation) = counted(logits, labels), counted(logits[:30], labels[:30])
+    result = evaluate_model(model, test, schema, counts, validation=validation)
+    assert of_test == of_validation == [1]
+    # What is said of validation is what validation alone gives: no test image is looked at.
+    assert evaluate_validation(model, validation, schema, counts) == result["validation"]
+    assert of_test == [1]
+    plain, negated = (confusion_matrices(model, test, schema.num_classes, rule) for rule in (tf.identity, tf.negative))
     for one, other, size in zip(plain, negated, schema.num_classes, strict=True):
         assert one.sum() == other.sum() > 0
         if size == 2:  # of two classes the other one
             np.testing.assert_array_equal(one, other[:, ::-1])
-    np.testing.assert_array_equal(confusion_matrices(model, data, schema.num_classes, tf.negative)[0], negated[0])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_auroc_and_average_precision_against_scikit_learn(seed):
+    schema, labels, logits = case(seed, {"fabric": 3})
+    labels[:, 0] = np.where(labels[:, 0] == 1, 0, labels[:, 0])  # of one class only
+    labels[:, 1] = -1  # cannot be measured
+    rng = np.random.default_rng(seed)
+    counts = [rng.integers(1, 1000, c) for c in schema.num_classes]
+    result = evaluate_model(*same_images(labels, logits), schema, counts)
+    starts = np.cumsum([0, *schema.num_classes])
+    for name, score_of in (("auroc", roc_auc_score), ("average_precision", average_precision_score)):
+        of_labels, pool = [], []
+        for j, attribute in enumerate(schema.attributes):
+            known, expected = labels[:, j] >= 0, {}
+            powers = np.exp(logits[known, starts[j] : starts[j + 1]].astype(np.float64))
+            share = np.round(powers / powers.sum(axis=1, keepdims=True), 10)
+            for c, class_name in enumerate(attribute.classes):
+                truth = labels[known, j] == c
+                both = truth.any() and not truth.all()
+                expected[class_name] = pytest.approx(score_of(truth, share[:, c])) if both else None
+                if truth.any():
+                    pool.append((counts[j][c], len(pool), result["labels"][attribute.name][name][class_name]))
+            assert result["labels"][attribute.name][name] == expected
+            known_classes = [v for v in result["labels"][attribute.name][name].values() if v is not None]
+            of_labels += [np.mean(known_classes)] if known_classes else []
+        assert len(of_labels) == len(schema) - 2 and result[name] == pytest.approx(np.mean(of_labels))
+        third = [value for _, _, value in sorted(pool)[: -(-len(pool) // 3)] if value is not None]
+        assert result[f"rarest_third_{name}"] == pytest.approx(np.mean(third))
+    json.dumps(result, allow_nan=False)
+
+
+def test_validation_has_the_numbers_under_every_rule_with_the_strengths_chosen_there():
+    schema, labels, logits = case(0, {"fabric": 3}, n=200)
+    counts = [np.arange(1, c + 1) ** 3 for c in schema.num_classes]
+    model, data = same_images(labels, logits)
+    found = evaluate_validation(model, data, schema, counts, rule="logit_adjustment")
+    starts = np.cumsum([0, *schema.num_classes])
+    assert list(found["rules"]) == list(RULES)
+    for name, of_rule in found["rules"].items():
+        strengths = list(of_rule["strengths"].values())
+        shifted = logits + rule_offsets(name, counts, strengths)
+        expected = []
+        for j, (a, b) in enumerate(itertools.pairwise(starts)):
+            known = labels[:, j] >= 0
+            expected.append(balanced_accuracy_score(labels[known, j], shifted[known, a:b].argmax(1)))
+        assert of_rule["balanced_accuracy"] == pytest.approx(np.mean(expected))
+    whole = {share: found["rules"]["logit_adjustment"][share] for share in SHARES}
+    assert found["rule"] == "logit_adjustment" and {share: found[share] for share in SHARES} == whole
+    # On the same images as test images, the ranking is the same, whatever the rule.
+    on_test = evaluate_model(model, data, schema, counts)
+    assert [found[name] for name in RANKINGS] == [on_test[name] for name in RANKINGS]
+
+
+def test_logits_that_do_not_fit_go_to_a_file_and_are_the_same():
+    schema, labels, logits = case(3, {"fabric": 9})
+    model, data = same_images(labels, logits)
+    in_memory = collect_outputs(model, data, schema.num_classes)
+    # 60 images of 23 numbers: the second of four batches is over the bound.
+    mapped = collect_outputs(model, data, schema.num_classes, in_memory=2500)
+    assert isinstance(mapped.logits, np.memmap) and not isinstance(in_memory.logits, np.memmap)
+    np.testing.assert_array_equal(mapped.logits, logits)
+    np.testing.assert_array_equal(in_memory.logits, logits)
+    np.testing.assert_array_equal(mapped.labels, labels)
+    for one, other in zip(*(decisions(o.logits, schema.num_classes) for o in (mapped, in_memory)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_predictions_are_what_each_rule_decides():
+    schema, labels, logits = case(4, {"fabric": 3})
+    counts = [np.arange(1, c + 1) ** 2 for c in schema.num_classes]
+    model, data = same_images(labels, logits)
+    numbers, predictions = measure_model(model, data, schema, counts, validation=data, rule="threshold_adjustment")
+    np.testing.assert_array_equal(predictions.labels, labels)
+    assert predictions.rule == "threshold_adjustment" and list(predictions.decided) == list(RULES)
+    for name, decided in predictions.decided.items():
+        shifted = logits + rule_offsets(name, counts, list(numbers["rules"][name]["strengths"].values()))
+        pairs = itertools.pairwise(np.cumsum([0, *schema.num_classes]))
+        np.testing.assert_array_equal(decided, np.stack([shifted[:, a:b].argmax(1) for a, b in pairs], axis=1))
+        low, high = numbers["intervals"]["rules"][name]["balanced_accuracy"]
+        assert low < numbers["rules"][name]["balanced_accuracy"] < high
 
 
 def test_a_group_that_cannot_be_ranked_has_no_number_and_is_in_no_mean():

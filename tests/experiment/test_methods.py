@@ -1,13 +1,18 @@
 """The table of methods: names to parts and settings, and the one spelling of each."""
 
+import re
+
 import pytest
 
 from crl_tf.experiment.config import base_config, checked, from_json, override, with_method
 from crl_tf.experiment.methods import METHODS, PARTS, canonical, combined, with_loss
 from crl_tf.experiment.settings import SETTINGS
 
+ALONE = [name for name, row in METHODS.items() if row.sets.keys() & PARTS.keys()]
+"""Rows that are methods by themselves; the others set settings of a loss."""
 
-@pytest.mark.parametrize("name", METHODS)
+
+@pytest.mark.parametrize("name", ALONE)
 def test_a_row_says_what_settings_know_and_is_spelled_in_one_way(name):
     row = METHODS[name]
     assert row.source and row.cost
@@ -27,12 +32,39 @@ def test_methods_are_joined():
         "loss": "class_rel",
         "trainer": "gradient",
         "resampling": "class_balanced_sampling",
+        "order": "shuffled",
         "rule": "logit_adjustment",
     }
     assert method.settings == {"crl.rho": 0.1}
     assert canonical("logit_adjustment+over_sampling") == "over_sampling+logit_adjustment"
     assert canonical("logit_adjustment+ce") == "logit_adjustment"
     assert with_loss("class_rel+over_sampling+logit_adjustment", "lmle") == "lmle+over_sampling+logit_adjustment"
+
+
+def test_settings_are_joined_to_a_loss_that_has_them():
+    method = combined("pairs+gated+class_dis+logit_adjusted_base")
+    assert (method.loss, method.order, method.settings) == (
+        "class_dis", "pairs", {"crl.gate": True, "crl.base": "logit_adjusted"}
+    )  # fmt: skip
+    name = canonical("pairs+logit_adjustment+gated+over_sampling+class_rel+per_anchor")
+    assert name == "class_rel+gated+per_anchor+over_sampling+pairs+logit_adjustment"
+    assert with_loss(name, "instance_abs") == name.replace("class_rel", "instance_abs")
+    # Another loss has no gate; the order of the images stays.
+    assert with_loss(name, "focal") == "focal+over_sampling+pairs+logit_adjustment"
+    for wrong in ("gated", "gated+pairs", "focal+gated", "lmle+per_anchor"):
+        with pytest.raises(
+            ValueError, match=f"method {re.escape(repr(wrong))}: .* must be joined to a loss .*: class_rel, class_abs"
+        ):
+            combined(wrong)
+    with pytest.raises(ValueError, match=r"sets crl\.base twice"):
+        combined("class_rel_logit_adjusted+logit_adjusted_base")
+
+
+def test_pairs_need_an_even_batch_and_a_trainer_that_takes_batches():
+    with pytest.raises(ValueError, match=r"train\.batch_size must be even for pairs, received 5"):
+        checked(override(base_config(), {"method": "class_rel+pairs", "train.batch_size": 5}))
+    with pytest.raises(ValueError, match=r"method 'lmle\+pairs': lmle draws its own samples, which cannot be paired"):
+        checked(override(base_config(), {"method": "lmle+pairs"}))
 
 
 def test_what_cannot_be_joined_is_refused():

@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from collections import Counter
 
 import keras
 import numpy as np
@@ -14,6 +15,8 @@ from crl_tf.experiment import compare as comparing
 from crl_tf.experiment import run as experiment
 from crl_tf.experiment.assemble import assemble
 from crl_tf.experiment.config import from_json
+from crl_tf.experiment.intervals import paired_difference
+from crl_tf.experiment.predictions import PREDICTIONS, load_predictions
 from crl_tf.files import read_json
 
 
@@ -41,6 +44,14 @@ def test_a_run_leaves_everything(finished):
         assert list((folder / "logs").rglob("events.*")) and list((folder / "checkpoint").iterdir())
         assert {p.name for p in (folder / "figures").iterdir()} == {"class_distributions.png", "sensitivity_by_frequency.png"}
         assert not list(folder.glob(".partial*"))
+        predictions, result = load_predictions(folder / PREDICTIONS), read_json(folder / "result.json")
+        for index, (name, label) in enumerate(result["labels"].items()):
+            known = predictions.labels[:, index] >= 0
+            pairs = zip(predictions.labels[known, index], predictions.decided["argmax"][known, index], strict=True)
+            assert sorted(Counter(pairs).values()) == sorted(filter(None, np.ravel(label["confusion"]))), name
+    ce, class_rel = (load_predictions(workdir / method / PREDICTIONS) for method in ("ce", "class_rel"))
+    gain = results[1]["balanced_accuracy"] - results[0]["balanced_accuracy"]
+    assert paired_difference(class_rel, ce).difference == pytest.approx(gain, abs=1e-6)
     assert read_json(workdir / "comparison.json")["results"] == json.loads(json.dumps(results))
     assert (workdir / "figures" / "sensitivity_by_frequency.png").stat().st_size > 0
 

@@ -91,6 +91,12 @@ def test_shards_are_refused_where_there_are_none(tiny_recipe):
         assemble(tiny_recipe).load()
 
 
+def test_carved_validation_is_refused_where_it_is_not_celeba(tiny_recipe):
+    tiny_recipe.data.celeba_validation = "carved"
+    with pytest.raises(ValueError, match=r"data\.celeba_validation must be official for attribute_csv, received 'carved'"):
+        assemble(tiny_recipe).load()
+
+
 def test_unreadable_images_are_left_out_and_named(tiny_recipe, shop, tmp_path, log):
     """Of 101 images one is broken: 0.99 %, which is just not more than 1."""
     rows = (shop / "attributes.csv").read_text().splitlines()

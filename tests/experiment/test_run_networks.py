@@ -90,9 +90,9 @@ def test_a_run_starts_from_the_backbone_of_another(command):
     assert run("--workdir=first").returncode == 0
     ran = run("--workdir=frozen", "--pretrained=first/model.keras", "--freeze=all")
     assert ran.returncode == 0, ran.stderr
-    # The head alone: 2 labels, 64 features each of 2 * 2 * 64, and 3 and 2 classes, where the smaller has a column too many.
-    head = 2 * 64 * (256 + 1) + 2 * 3 * (64 + 1)
-    assert f"cifarnet at 16 x 16 (height, width): {head:,} of " in ran.stdout and "3 of its 3 layers frozen" in ran.stdout
+    # The head alone: 3 and 2 classes on 192 features.
+    head = (3 + 2) * (192 + 1)
+    assert f"cifarnet at 16 x 16 (height, width): {head:,} of " in ran.stdout and "4 of its 4 layers frozen" in ran.stdout
     first, frozen = (backbone_weights(folder / name / "model.keras") for name in ("first", "frozen"))
     for a, b in zip(first, frozen, strict=True):
         np.testing.assert_array_equal(a, b)

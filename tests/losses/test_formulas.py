@@ -45,7 +45,8 @@ def cb_weight(a, n, beta):
 
 def focal(a, z, n, gamma=2.0, alpha=0.25):
     p = softmax(z)[a]
-    return -alpha * (1 - p) ** gamma * math.log(p)
+    alpha_t = 1 - alpha if len(z) == 2 and a == 0 else alpha
+    return -alpha_t * (1 - p) ** gamma * math.log(p)
 
 
 def cost_sensitive(a, z, n):
@@ -102,7 +103,7 @@ def by_hand(term, labels, logits, schema, **settings):
 
 CASES = [
     (focal, FocalLoss, {}),
-    (focal, FocalLoss, {"gamma": 0.5, "alpha": 1.0}),
+    (focal, FocalLoss, {"gamma": 0.5, "alpha": 0.9}),
     (cost_sensitive, CostSensitiveLoss, {}),
     (class_balanced, ClassBalancedLoss, {}),
     (class_balanced, ClassBalancedLoss, {"beta": 0.9}),
@@ -167,6 +168,32 @@ def test_class_balanced_weights():
     # E_1 = 1 and E_7 = (1 - 0.9^7) / 0.1; the class without an image has no part in the scale.
     np.testing.assert_allclose(class_balanced_weights([0, 7], 0.9), [(1 - 0.9**7) / 0.1, 1.0])
     np.testing.assert_allclose(class_balanced_weights([0, 0], 0.9), [1.0, 1.0])
+
+
+def test_alpha_of_the_focal_loss_is_of_the_second_of_two_classes():
+    """Scores of 0, so that p = 1/2 and 1/3: alpha_t = 0.9 for "present", 0.1 for "absent"; 0.9 for each of three classes."""
+    loss = FocalLoss([2, 3], gamma=1.0, alpha=0.9)
+    values = [float(loss([label], tf.zeros([1, 5]))) for label in ([1, -1], [0, -1], [-1, 0], [-1, 2])]
+    np.testing.assert_allclose(values, [0.45 * math.log(2), 0.05 * math.log(2), *[0.6 * math.log(3)] * 2], rtol=1e-5)
+    # Lin et al., eq. 5, on the one sigmoid logit of a binary label.
+    np.testing.assert_allclose(
+        FocalLoss(2)([1, 0], [[1.5], [1.5]]),
+        (
+            0.25 * (1 - 1 / (1 + math.exp(-1.5))) ** 2 * math.log(1 + math.exp(-1.5))
+            + 0.75 / (1 + math.exp(-1.5)) ** 2 * math.log(1 + math.exp(1.5))
+        )
+        / 2,
+        rtol=1e-5,
+    )
+
+
+def test_an_alpha_that_leaves_a_class_without_weight_is_refused_for_two_classes_only():
+    with pytest.raises(ValueError, match="alpha of the focal loss must be < 1 where a label has two classes, received"):
+        FocalLoss([3, 2], alpha=1.0)
+    with pytest.raises(ValueError, match="alpha must be a number > 0, received 0"):
+        FocalLoss(3, alpha=0)
+    # p = 1/3: (2/3)^2 ln 3
+    np.testing.assert_allclose(FocalLoss(3, alpha=1.0)([2], tf.zeros([1, 3])), 4 / 9 * math.log(3), rtol=1e-5)
 
 
 def test_ldam_margins():

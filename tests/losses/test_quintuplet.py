@@ -52,6 +52,15 @@ def test_several_dimensions_and_any_float():
     np.testing.assert_allclose(tf.reduce_sum(loss), total, rtol=1e-5)
 
 
+def test_each_anchor_may_have_margins_of_its_own():
+    margins = tf.constant([[0.1, 0.2, 0.3], [1.0, 2.0, 3.0]])
+    valid, cost = np.ones((2, 4), bool), [1.0, 1.0]
+    loss = triple_header_hinge(*five(LINE, LINE), margins=margins, valid=valid, cost=cost)
+    second = (1 + 1 - 0.25) + (2 + 0.25 - 1.44) + (3 + 1.44 - 1)
+    np.testing.assert_allclose(loss, [(FIRST + SECOND + THIRD) / 2, second / 2], rtol=1e-6)
+    np.testing.assert_array_equal(loss, triple_header_hinge(*five(LINE, LINE), margins=margins.numpy(), valid=valid, cost=cost))
+
+
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_gradients_are_finite_and_zero_where_nothing_is_valid(jit_compile):
     points = tf.zeros([5, 3, 2])  # every distance is 0
@@ -71,7 +80,7 @@ def test_gradients_are_finite_and_zero_where_nothing_is_valid(jit_compile):
     assert not loss.numpy().any() and not pull.numpy().any()
 
 
-@pytest.mark.parametrize("margins", [(0.1, 0.2), (0.1, 0.2, -0.1), (0.1, 0.2, float("nan"))])
+@pytest.mark.parametrize("margins", [(0.1, 0.2), (0.1, 0.2, -0.1), (0.1, 0.2, float("nan")), tf.ones([3, 2])])
 def test_margins_that_cannot_be_are_refused(margins):
-    with pytest.raises(ValueError, match="margins must be three numbers >= 0, received"):
+    with pytest.raises(ValueError, match="margins must be three numbers >= 0, or three per anchor, received"):
         triple_header_hinge(*five(LINE), margins=margins, valid=[[True] * 4], cost=[1.0])

@@ -12,14 +12,22 @@ import pytest
 import tensorflow as tf
 
 from crl_tf.models import build_network
-from crl_tf.models.backbones import CELEBA, CIFAR, DEEPFASHION, NETWORKS, XDOMAIN, fashionnet, nin, resnet50
+from crl_tf.models.backbones import CELEBA, DEEPFASHION, NETWORKS, XDOMAIN, fashionnet, nin, resnet50
 
 SIZES = [2, 5, 3]
 
-BRANCHED = {"deepid2": 64, "cifarnet": 64, "mtct": 64, "darn": 64, "ddan": 64}
+BRANCHED = {"deepid2": 64, "mtct": 64, "darn": 64, "ddan": 64}
 """Features of each label where labels have branches."""
 
-SHARED = {"resnet32": 64, "densenet": 16 + 3 * 12 * 12, "resnet50": 4 * 512, "fashionnet": 4096, "anet": 160, "panda": 6 * 576}
+SHARED = {
+    "cifarnet": 192,
+    "resnet32": 64,
+    "densenet": 16 + 3 * 12 * 12,
+    "resnet50": 4 * 512,
+    "fashionnet": 4096,
+    "anet": 160,
+    "panda": 6 * 576,
+}
 """Features of all labels where they have none; densenet's and resnet50's are sums and multiples of what width multiplies."""
 
 
@@ -76,7 +84,7 @@ def test_the_gradient_reaches_every_variable(name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_only_networks_with_dropout_draw_in_training(name):
     first, second = (quarter(name)(images(32, 32), training=True)["logits"].numpy() for _ in range(2))
-    assert np.array_equal(first, second) == (name not in {"mtct", "darn", "ddan", "fashionnet"})
+    assert np.array_equal(first, second) == (name not in {"cifarnet", "mtct", "darn", "ddan", "fashionnet"})
 
 
 def test_networks_refuse_what_is_too_small_or_unknown():
@@ -151,14 +159,19 @@ def test_the_arithmetic_comes_to_the_published_numbers():
 
 
 PARAMETERS = {
-    # 55 x 47 becomes 52 x 44, 26 x 22, 24 x 20, 12 x 10, 10 x 8, 5 x 4 and, for the fourth convolution, 4 x 3.
+    # 55 x 47 becomes 52 x 44, 26 x 22, 24 x 20, 12 x 10, 10 x 8, 5 x 4 and, for the fourth convolution, 4 x 3. The third has
+    # filters for each of 5 x 4 regions of 2 x 2 of its 10 x 8 positions, the fourth for each of its 4 x 3 positions.
     "deepid2": (
         (55, 47),
-        conv(4, 3, 20) + conv(3, 20, 40) + conv(3, 40, 60) + conv(2, 60, 80) + conv(1, 5 * 4 * 60 + 4 * 3 * 80, 160),
+        conv(4, 3, 20)
+        + conv(3, 20, 40)
+        + 5 * 4 * conv(3, 40, 60)
+        + 4 * 3 * conv(2, 60, 80)
+        + conv(1, 5 * 4 * 60 + 4 * 3 * 80, 160),
         branch(160, [64], CELEBA),
     ),
     "mtct": ((227, 227), NIN, branch(1024, [256, 64], XDOMAIN)),
-    "cifarnet": ((32, 32), conv(5, 3, 32) + conv(5, 32, 32) + conv(5, 32, 64), branch(4 * 4 * 64, [64], CIFAR)),
+    "cifarnet": ((32, 32), conv(5, 3, 64) + conv(5, 64, 64) + chain(8 * 8 * 64, 384, 192), conv(1, 192, 100)),
     "resnet32": ((32, 32), resnet32_parameters(0), conv(1, 64, 100)),
     "densenet": ((32, 32), densenet_parameters(0), conv(1, 448, 100)),
     "resnet50": ((224, 224), resnet50_parameters(2), conv(1, 2048, 2000)),

@@ -11,8 +11,9 @@ from crl_tf.models.heads import linear
 
 def test_deepid2():
     facts = describe("deepid2")
-    # Kernel, channels in and out of each convolution.
-    weights = sum(k * k * i * o + o for k, i, o in ((4, 3, 20), (3, 20, 40), (3, 40, 60), (2, 60, 80)))
+    # Kernel, channels in and out of each convolution, and for how many places of the image it has filters.
+    convolutions = ((4, 3, 20, 1), (3, 20, 40, 1), (3, 40, 60, 5 * 4), (2, 60, 80, 4 * 3))
+    weights = sum(places * (k * k * i * o + o) for k, i, o, places in convolutions)
     flat = 5 * 4 * 60 + 4 * 3 * 80
     dense = (flat * 160 + 160) + (160 * 40 * 64 + 40 * 64)
     logits = 40 * (64 * 2 + 2)

@@ -22,9 +22,9 @@ def head_model(head, features=8, width=1.0):
 
 
 def test_a_label_of_the_head_sees_only_its_own_features():
-    net = build_network("cifarnet", image_size=(8, 8), num_classes=[2, 3])
+    net = build_network("deepid2", image_size=(32, 32), num_classes=[2, 3], width=0.25)
     head = net.get_layer("logits")
-    features = tf.random.normal([4, 2, 64])
+    features = tf.random.normal([4, 2, 16])
     changed = tf.concat([features[:, :1], features[:, 1:] + 1.0], axis=1)
     np.testing.assert_array_equal(head(features)[:, :2], head(changed)[:, :2])
     assert np.abs(head(features)[:, 2:] - head(changed)[:, 2:]).min() > 0

@@ -29,8 +29,9 @@ def test_quick(tmp_path):
             # A ratio is taken within each round, not between the medians; a slow row sits some out.
             ratios = row[f"{what}_ratio"]["values"]
             np.testing.assert_allclose(ratios, np.divide(seconds[: len(ratios)], base[: len(ratios)]))
-    # Three convolutions of 5 x 5, 64 features of 4 x 4 x 64, and 100 classes.
-    assert rows["cifarnet"]["parameters"] == 75 * 32 + 32 + 800 * 32 + 32 + 800 * 64 + 64 + 1024 * 64 + 64 + 64 * 100 + 100
+    # Two convolutions of 5 x 5, layers of 384 and 192 units on 8 x 8 x 64, and 100 classes.
+    convolutions, layers = (75 * 64 + 64) + (1600 * 64 + 64), (4096 * 384 + 384) + (384 * 192 + 192)
+    assert rows["cifarnet"]["parameters"] == convolutions + layers + 192 * 100 + 100
     assert rows["deepid2"]["image_size"] == [55, 47] and rows["deepid2"]["flops"] > 1e7
     lines = [line for line in ran.stdout.splitlines() if line.startswith("| ")]
     assert len(lines) == 2 + len(rows) and len({line.count("|") for line in lines}) == 1

@@ -67,7 +67,8 @@ def class_imbalance(
         bounds = (printed or {}).get(title)
         least = min([ordered[ordered > 0].min(), *(bounds or ())])
         panel.set_yscale("log")
-        floor = 10.0 ** np.floor(np.log10(0.6 * least))
+        # Below the decade of the smallest class, so that its bar shows.
+        floor = 0.6 * 10.0 ** np.floor(np.log10(least))
         panel.set_ylim(floor, 3 * max([ordered.max(), *(bounds or ())]))
         if ordered.size <= MOST_BARS:
             panel.bar(np.arange(1, ordered.size + 1), ordered, width=0.8, color=COLOURS[0])

@@ -176,7 +176,7 @@ def feature_map(
     if method == "pca":
         pca = PCA(n_components=2, random_state=seed).fit(features)
         points, shares = pca.transform(features), pca.explained_variance_ratio_
-        names = [f"PCA {number} ({share:.0%} of the variance)" for number, share in enumerate(shares, 1)]
+        names = [f"PCA {number} ({100 * share:.0f} % of the variance)" for number, share in enumerate(shares, 1)]
     elif method == "tsne":
         tsne = TSNE(n_components=2, perplexity=min(30.0, (shown.size - 1) / 3), init="pca", random_state=seed)
         points, names = tsne.fit_transform(features), ["t-SNE 1", "t-SNE 2"]
@@ -184,7 +184,7 @@ def feature_map(
         raise ValueError(f"feature_map: method must be pca or tsne, received {method!r}")
     neighbour = NearestNeighbors(n_neighbors=1).fit(features).kneighbors(return_distance=False)[:, 0]
     own, rarest = places[neighbour] == places, places == len(classes) - 1
-    texts = [f"{name} {own[of].mean():.0%}" for name, of in (("rarest", rarest), ("others", ~rarest)) if of.any()]
+    texts = [f"{name} {100 * own[of].mean():.0f} %" for name, of in (("rarest", rarest), ("others", ~rarest)) if of.any()]
     return FeatureMap(f"{title}\nneighbour of own class: {', '.join(texts)}", points, places, (names[0], names[1]))
 
 
@@ -238,12 +238,12 @@ def mined_rows(outputs: Outputs, label: str, classes: Sequence[int], level: str 
         pictures: list[tuple[int, str, str]] = []
         if level == "class":
             positives, negatives = hardest_of_class(outputs, label, of_class)
-            texts = [f"score {score:.2f}" for score in outputs.scores_of(label)[:, of_class]]
+            texts = [f"score {score:.2g}" for score in outputs.scores_of(label)[:, of_class]]
         else:
             positives, negatives, distances = hardest_of_anchor(outputs, label, int(members[0]))
             texts = [f"distance {distance:.2g}" for distance in distances]
             pictures.append((int(members[0]), "", "anchor"))
-        pictures += [(i, texts[i], "positive") for i in positives[allowed[positives]][:shown]]
+        pictures += [(i, texts[i], "positive") for i in positives[:shown]]
         pictures += [(i, f"{texts[i]}\n{names[truth[i]]}", "negative") for i in negatives[allowed[negatives]][:shown]]
         rows.append(_row(outputs, f"{names[of_class]} ({outputs.counts(label)[of_class]:,} training images)", pictures))
     return rows
@@ -293,8 +293,8 @@ def changed_rows(before: Outputs, after: Outputs, label: str, classes: Sequence[
         right, wrong = (of[truth[of] == of_class] for of in changes)
         pictures = [(i, f"was {names[before.decisions[i, place]]}", "right") for i in right[:shown]]
         pictures += [(i, f"now {names[after.decisions[i, place]]}", "wrong") for i in wrong[:shown]]
-        size = f"{before.counts(label)[of_class]:,} training images"
-        title = f"{names[of_class]} ({size}): of {(truth == of_class).sum():,}, {right.size} become right, {wrong.size} wrong"
+        size = f"{before.counts(label)[of_class]:,} in training"
+        title = f"{names[of_class]} ({size}): {right.size} of {(truth == of_class).sum():,} become right, {wrong.size} wrong"
         rows.append(_row(before, title, pictures))
     return rows
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,8 +35,8 @@ PEOPLE_CLASSES = frozenset({"baby", "boy", "girl", "man", "woman"})
 
 KINDS = {
     "anchor": (DARK, "-", "the anchor"),
-    "positive": (COLOURS[0], "-", "hard positive: of the class, with a low score"),
-    "negative": (COLOURS[1], "--", "hard negative: of another class, with a high score"),
+    "positive": (COLOURS[0], "-", "hard positive (of the class)"),
+    "negative": (COLOURS[1], "--", "hard negative (of another class)"),
     "right": (COLOURS[0], "-", "decided right"),
     "wrong": (COLOURS[1], "--", "decided wrong"),
 }
@@ -78,13 +78,20 @@ def refuse_people(dataset: str, labels: Sequence[str], paths: Sequence[str] = ()
         raise ValueError(f"pictures: no image of {dataset} may be shown, because its label {faces[0]!r} says that they are faces")
 
 
-def picture_rows(rows: Sequence[PictureRow], dataset: str, labels: Sequence[str], note: str = "") -> Figure:
+def picture_rows(
+    rows: Sequence[PictureRow],
+    dataset: str,
+    labels: Sequence[str],
+    note: str = "",
+    legend: Mapping[str, str] | None = None,
+) -> Figure:
     """Rows of images, each under its title, with a frame and a caption per image.
 
     Args:
         rows: at least one picture in all.
         dataset, labels: its name and the names of its labels, which decide whether its images may be shown.
         note: a line below.
+        legend: of kinds of pictures, what to say in place of the text of `KINDS`.
     Raises:
         ValueError: the images may not be shown (`refuse_people`), or there is none.
     """
@@ -98,9 +105,12 @@ def picture_rows(rows: Sequence[PictureRow], dataset: str, labels: Sequence[str]
     heights = [
         side + 0.19 * lines_of_row + 0.22 * (text.count("\n") + 1) for lines_of_row, text in zip(lines, texts, strict=True)
     ]
+    if note:
+        # A row of its own: the layout of rows does not keep a place for a text of the figure.
+        heights.append(0.22 * (fitted(note, WIDTH, FONT - 1).count("\n") + 1))
     figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
-    parts = np.atleast_1d(figure.subfigures(len(rows), 1, height_ratios=heights))
-    for part, row, text in zip(parts, rows, texts, strict=True):
+    parts = np.atleast_1d(figure.subfigures(len(heights), 1, height_ratios=heights))
+    for part, row, text in zip(parts, rows, texts, strict=False):
         part.suptitle(text, fontsize=FONT, x=0.01, ha="left", parse_math=False)
         panels = np.atleast_1d(part.subplots(1, columns))
         for index, panel in enumerate(panels):
@@ -108,10 +118,11 @@ def picture_rows(rows: Sequence[PictureRow], dataset: str, labels: Sequence[str]
             if index < len(row.pictures):
                 _draw(panel, row.pictures[index], side)
     if note:
-        figure.supxlabel(fitted(note, WIDTH, FONT - 1), fontsize=FONT - 1, parse_math=False)
+        parts[-1].text(0.5, 0.5, fitted(note, WIDTH, FONT - 1), ha="center", va="center", fontsize=FONT - 1, parse_math=False)
+    texts_of = {kind: text for kind, (_, _, text) in KINDS.items()} | dict(legend or {})
     kinds = dict.fromkeys(picture.kind for row in rows for picture in row.pictures)
-    looks = [KINDS[kind] for kind in kinds]
-    add_legend(figure, [Line2D([], [], color=colour, linestyle=line, linewidth=3, label=text) for colour, line, text in looks])
+    frames = {kind: {"color": KINDS[kind][0], "linestyle": KINDS[kind][1], "linewidth": 3} for kind in kinds}
+    add_legend(figure, [Line2D([], [], label=texts_of[kind], **frame) for kind, frame in frames.items()])
     return figure
 
 

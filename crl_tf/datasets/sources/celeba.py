@@ -38,9 +38,21 @@ ALIGNED_SIZE = (218, 178)
 SIGNS = {1: 1, -1: 0}
 """The class of each value of the list of attributes."""
 
+OFFICIAL, CARVED = VALIDATIONS = ("official", "carved")
+"""Where the validation images come from."""
+
+CARVED_IMAGES, TRAINING_IMAGES = 10_000, 162_770
+"""Validation images that the paper takes out of so many of the official training part (Dong et al. 2018, Sec. 4)."""
+
 
 def load_celeba(
-    data_dir: str | None = None, *, download: bool = False, check_images: bool = True, progress: Progress = SILENT
+    data_dir: str | None = None,
+    *,
+    seed: int = 0,
+    celeba_validation: str = OFFICIAL,
+    download: bool = False,
+    check_images: bool = True,
+    progress: Progress = SILENT,
 ) -> Dataset:
     """CelebA in the official partition; one label per attribute with the classes ("absent", "present").
 
@@ -48,6 +60,9 @@ def load_celeba(
         data_dir: folder in the publisher's layout: `img_align_celeba/`, `list_attr_celeba.txt`, `list_eval_partition.txt`, and
             optionally `identity_CelebA.txt` and `list_landmarks_align_celeba.txt`. With `download`, the folder of
             tensorflow-datasets (None: its default).
+        seed: of the validation images that are carved.
+        celeba_validation: "official", the official validation part; or "carved", 10,000 of the 162,770 images of the official
+            training part (of fewer images the same share), see `carved`. The official validation part is then left out.
         download: fetch through tensorflow-datasets, unless its records are there, and write the files in the publisher's layout.
         check_images: whether a missing image file is an error; without it no image folder is needed.
         progress: receives the progress of writing the downloaded images.
@@ -56,9 +71,12 @@ def load_celeba(
         number for each person; "landmarks", int16 [n, 10], x and y of the eyes, nose and corners of the mouth.
     Raises:
         FileNotFoundError: if a list, or an image that the lists name, is missing.
-        ValueError: if neither data_dir nor download is given, a list is malformed, or two lists name different images.
+        ValueError: if neither data_dir nor download is given, a list is malformed, two lists name different images, or
+            celeba_validation is another word.
         OSError: if the download fails, with what to do by hand.
     """
+    if celeba_validation not in VALIDATIONS:
+        raise ValueError(f"celeba: celeba_validation must be one of {list(VALIDATIONS)}, received {celeba_validation!r}")
     folder = lay_out_from_tfds(data_dir, progress) if download else Path(check_source_given("celeba", data_dir, LAYOUT))
     check_present("celeba", folder, [ATTRIBUTES, PARTITION, *([IMAGES] if check_images else [])], LAYOUT)
     attributes = read_numbers("celeba", folder / ATTRIBUTES, head=True, meaning=SIGNS)
@@ -70,10 +88,44 @@ def load_celeba(
         extras["identity"] = _extra(folder, names, IDENTITY, head=False, width=1, dtype=np.int32)[:, 0]
     if (folder / LANDMARKS).exists():
         extras["landmarks"] = _extra(folder, names, LANDMARKS, head=True, width=len(COORDINATES), dtype=np.int16)
+    if celeba_validation == CARVED:
+        parts = carved(parts, extras.get("identity"), seed)
     if check_images:
         check_images_present("celeba", folder / IMAGES, names)
     schema = AttributeSchema(tuple(Attribute(name, BINARY) for name in attributes.header))
     return Dataset("celeba", schema, splits_of_files(folder / IMAGES, names, attributes.values, parts, extras))
+
+
+def carved(parts: np.ndarray, identity: np.ndarray | None, seed: int) -> np.ndarray:
+    """Moves 10,000 of 162,770 training images to validation, at random, and leaves the official validation images out.
+
+    Of another number of training images the same share is moved, rounded, at least one. A person is moved with all images or with
+    none: in random order, each that still fits; so validation may be a few images short. Without identities, each image counts as
+    a person of its own.
+
+    Args:
+        parts: int [n], the official split of each image, as its place in `SPLITS`.
+        identity: int [n], the person of each image.
+        seed: the same gives the same images.
+    Returns:
+        int [n], the new split of each image; -1: none.
+
+    >>> carved(np.array([0, 0, 0, 0, 1, 2]), np.array([7, 7, 8, 7, 9, 9]), seed=0).tolist()  # one image: that of person 8
+    [0, 0, 1, 0, -1, 2]
+    """
+    train = np.flatnonzero(parts == 0)
+    wanted = max(1, round(len(train) * CARVED_IMAGES / TRAINING_IMAGES))
+    _, person, sizes = np.unique(
+        np.arange(len(train)) if identity is None else identity[train], return_inverse=True, return_counts=True
+    )
+    chosen = np.zeros(len(sizes), bool)
+    for candidate in np.random.default_rng(seed).permutation(len(sizes)):
+        if sizes[candidate] <= wanted:
+            chosen[candidate] = True
+            wanted -= sizes[candidate]
+    moved = np.where(parts == 1, -1, parts)
+    moved[train[chosen[person]]] = 1
+    return moved
 
 
 def lay_out_from_tfds(tfds_dir: str | None = None, progress: Progress = SILENT) -> Path:

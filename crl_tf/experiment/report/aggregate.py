@@ -20,6 +20,9 @@ UNSEEDED = SETTING[:-1]
 SHARES = ("balanced_accuracy", "accuracy", "macro_f1", "rarest_third", "most_frequent_third")
 """The shares that a report averages, in the order it shows them."""
 
+RANKINGS = ("auroc", "average_precision", "rarest_third_auroc", "rarest_third_average_precision")
+"""What is averaged of how a run ranks; older results have none of it."""
+
 _REQUIRED = (*SETTING, "method", "seconds", "balanced_accuracy", "rarest_third", "accuracy", "labels")
 
 Runs = Sequence[Mapping[str, Any]]
@@ -104,11 +107,13 @@ def method_rows(results: Runs, baseline: str | None = None) -> list[dict[str, An
 
     - "dataset", "model", "epochs", "method"; "rule", what its numbers were decided by; "seeds" and "common_seeds", how many it
       has and how many of them the baseline has too.
-    - For each share x of `SHARES`: x, its mean, and x_std, the sample standard deviation (ddof = 1), both in [0, 1]; x_gain, the
-      mean difference to the baseline over the common seeds; x_p, the p-value of a two-sided paired t-test of these differences;
-      x_q, that p-value adjusted for the number of comparisons (Benjamini & Hochberg, false discovery rate). The p-values that
-      are adjusted together are all x_p of this x: of every method, in every setting.
-    - "seconds", "seconds_std", and "seconds_ratio", the mean over the common seeds of its seconds over the baseline's.
+    - For each x of `SHARES` and `RANKINGS`: x, its mean, and x_std, the sample standard deviation (ddof = 1), both in [0, 1];
+      x_gain, the mean difference to the baseline over the common seeds; x_p, the p-value of a two-sided paired t-test of these
+      differences; x_q, that p-value adjusted for the number of comparisons (Benjamini & Hochberg, false discovery rate). The
+      p-values that are adjusted together are all x_p of this x: of every method, in every setting.
+    - "balanced_accuracy_low" and "..._high": the bounds of the interval over test images, each a mean over the seeds.
+    - "seconds", "seconds_std", and "seconds_ratio", the mean over the common seeds of its seconds over the baseline's;
+      "clustering_seconds", the mean of those that were clustering, None for a method that has none.
     - "balanced_accuracy_under_R" and "..._std" for each decision rule R of any run.
 
     None where there is no number: a mean over seeds of which one has none, a standard deviation of one seed, a p-value of
@@ -127,19 +132,23 @@ def method_rows(results: Runs, baseline: str | None = None) -> list[dict[str, An
         row["rule"] = " | ".join(dict.fromkeys(str(run.get("rule", "argmax")) for run in aggregate.runs))
         seconds = aggregate.pairs("seconds")
         row |= {"seeds": len(aggregate.runs), "common_seeds": len(seconds)}
-        for share in SHARES:
+        for share in (*SHARES, *RANKINGS):
             row[share], row[f"{share}_std"] = aggregate.mean_and_std(share)
             row[f"{share}_gain"] = aggregate.gain(share)
             row[f"{share}_p"] = paired_p_value(aggregate.pairs(share) @ [1, -1])
             row[f"{share}_q"] = None
+        bounds = [interval_of(run) for run in aggregate.runs]
+        for place, name in enumerate(("low", "high")):
+            row[f"balanced_accuracy_{name}"] = None if None in bounds else float(np.mean([bound[place] for bound in bounds]))
         row["seconds"], row["seconds_std"] = aggregate.mean_and_std("seconds")
         ratios = [mine / of_baseline for mine, of_baseline in seconds if of_baseline > 0]
+        row["clustering_seconds"], _ = aggregate.mean_and_std("clustering_seconds")
         row["seconds_ratio"] = float(np.mean(ratios)) if ratios else None
         for rule in rule_names(results):
             name = f"balanced_accuracy_under_{rule}"
             row[name], row[f"{name}_std"] = aggregate.mean_and_std("rules", rule, "balanced_accuracy")
         rows.append(row)
-    for share in SHARES:
+    for share in (*SHARES, *RANKINGS):
         tested = [row for row in rows if row[f"{share}_p"] is not None]
         adjusted = false_discovery_control([row[f"{share}_p"] for row in tested]) if tested else []
         for row, q_value in zip(tested, adjusted, strict=True):
@@ -152,8 +161,9 @@ def label_rows(results: Runs, baseline: str | None = None) -> list[dict[str, Any
 
     Keys: "dataset", "model", "epochs", "method", "label", "classes" (how many), "imbalance" (largest over smallest training
     class of the first run; None where nothing was trained on), "balanced_accuracy", "balanced_accuracy_std" and
-    "balanced_accuracy_gain" as in `method_rows`, and "relative_gain", the gain as a share of the baseline's mean over the same
-    seeds. Args and errors as for `method_rows`.
+    "balanced_accuracy_gain" as in `method_rows`, "relative_gain", the gain as a share of the baseline's mean over the same
+    seeds, and "auroc" and "average_precision", each a dict from class to the mean over the seeds (None where a run has no
+    number). Args and errors as for `method_rows`.
     """
     rows = []
     for aggregate in aggregates(results, baseline, "label_rows"):
@@ -163,7 +173,11 @@ def label_rows(results: Runs, baseline: str | None = None) -> list[dict[str, Any
             row |= {"classes": int(counts.size), "imbalance": imbalance_ratio(counts) if counts.any() else None}
             row["balanced_accuracy"], row["balanced_accuracy_std"] = aggregate.mean_and_std(*keys)
             row["balanced_accuracy_gain"] = aggregate.gain(*keys)
-            rows.append(row | {"relative_gain": aggregate.relative_gain(*keys)})
+            row["relative_gain"] = aggregate.relative_gain(*keys)
+            for ranking in RANKINGS[:2]:
+                means = {c: aggregate.mean_and_std("labels", name, ranking, c)[0] for c in label["train_counts"]}
+                row[ranking] = means
+            rows.append(row)
     return rows
 
 
@@ -195,6 +209,18 @@ def differing_fields(results: Runs, fields: Sequence[str]) -> list[str]:
 def rule_names(results: Runs) -> list[str]:
     """The decision rules that any of the runs was measured under, in order of appearance, argmax first."""
     return sorted(dict.fromkeys(rule for run in results for rule in run.get("rules", {})), key=lambda rule: rule != "argmax")
+
+
+def interval_of(run: Mapping[str, Any], rule: str | None = None) -> tuple[float, float] | None:
+    """The interval of class-balanced accuracy over the test images, under a rule, by default the run's own; None without one."""
+    rules = run.get("intervals", {}).get("rules", {})
+    bounds = rules.get(rule or run.get("rule", "argmax"), {}).get("balanced_accuracy")
+    return None if bounds is None else (bounds[0], bounds[1])
+
+
+def is_ranked(results: Runs) -> bool:
+    """Whether any of the runs has AUROC or an interval; results of older versions have neither."""
+    return any(run.get("auroc") is not None or interval_of(run) is not None for run in results)
 
 
 def first_labels(results: Runs) -> dict[str, Mapping[str, Any]]:

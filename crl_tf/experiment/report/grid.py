@@ -105,6 +105,15 @@ def points(difference: float | None) -> str:
     return "0.0" if float(text) == 0 else text
 
 
+def interval_text(low: float | None, high: float | None) -> str:
+    """An interval of shares, in percent.
+
+    >>> interval_text(0.671, 0.7034)
+    '67.1–70.3'
+    """
+    return ABSENT if low is None or high is None else f"{percent(low)}–{percent(high)}"
+
+
 def seconds_text(seconds: float | None) -> str:
     if seconds is None:
         return ABSENT

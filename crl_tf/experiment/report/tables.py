@@ -26,6 +26,7 @@ from crl_tf.experiment.report.grid import (
     best_places,
     field_text,
     imbalance_text,
+    interval_text,
     number_cells,
     number_text,
     percent,
@@ -60,6 +61,15 @@ _HEADINGS = {
     "most_frequent_third": "most freq.\nthird %",
 }
 
+_RANKING = {
+    "rarest_third_auroc": "rarest\nAUROC %",
+    "rarest_third_average_precision": "rarest\nAP %",
+    "auroc": "all\nAUROC %",
+    "average_precision": "all\nAP %",
+}
+
+_INTERVAL = "95 %\ninterval"
+
 
 def comparison_table(results: Runs) -> Table:
     """One row per run, the first being the baseline that differences (in points) are taken from.
@@ -78,7 +88,7 @@ def comparison_table(results: Runs) -> Table:
             gains = [None if None in (value, values[0]) else value - values[0] for value in values[1:]]
             columns.append(("Δ\npoints", text_cells(["", *map(points, gains)])))
     columns.append(("seconds", number_cells([run["seconds"] for run in results], shown_as=seconds_text, best=min)))
-    return rich_table(_grid(_setting(results, SETTING), columns, names=len(names)))
+    return rich_table(_grid(_setting(results, SETTING), columns, ". ".join(_clustering_texts(results)), names=len(names)))
 
 
 def label_table(results: Runs) -> Table:
@@ -144,6 +154,14 @@ def rules_table(results: Runs) -> Table:
     return rich_table(rules_grid(results))
 
 
+def ranking_table(results: Runs) -> Table:
+    """How well every method ranks, beside its class-balanced accuracy and the interval of that over the test images.
+
+    Mean ± sample standard deviation over the seeds. The best of a column is bold. Results of older versions have dashes.
+    """
+    return rich_table(ranking_grid(results))
+
+
 def methods_grid(results: Runs, baseline: str | None = None) -> Grid:
     """The grid of `methods_table`."""
     base = aggregates(results, baseline, "methods_table")[0].baseline
@@ -187,6 +205,24 @@ def rules_grid(results: Runs) -> Grid:
     caption = f"{seeds}. Bold: best of the table{' in its setting' if differing else ''}. ^: best rule of a method."
     headings = [*keys, *(rule.replace("_", "\n") for rule in rules)]
     return Grid(_lines(title, _setting(results, UNSEEDED)), headings, grid_rows, caption, len(keys))
+
+
+def ranking_grid(results: Runs) -> Grid:
+    """The grid of `ranking_table`."""
+    rows = method_rows(results)
+    differing = differing_fields(rows, UNSEEDED)
+    settings = [tuple(row[field] for field in differing) for row in rows]
+    columns = [(name, text_cells(row[name] for row in rows)) for name in ("method", *differing)]
+    accuracy = number_cells(*_means_and_stds(rows, "balanced_accuracy"), settings=settings)
+    bounds = [interval_text(row["balanced_accuracy_low"], row["balanced_accuracy_high"]) for row in rows]
+    columns += [(_HEADINGS["balanced_accuracy"], accuracy), (_INTERVAL, text_cells(bounds))]
+    columns += [(head, number_cells(*_means_and_stds(rows, name), settings=settings)) for name, head in _RANKING.items()]
+    title = _lines("ranking, one class against the rest, and how sure the accuracy is", _setting(results, UNSEEDED))
+    caption = (
+        f"{seeds_text([row['seeds'] for row in rows])}. AP: average precision. rarest: the rarest third of the classes. Interval:"
+        " of balanced accuracy over other test images (bootstrap), bounds averaged over the seeds; not over other seeds."
+    )
+    return _grid(title, columns, caption, 1 + len(differing))
 
 
 def labels_grid(results: Runs) -> Grid:
@@ -285,8 +321,9 @@ def rarest_table(inspection: Mapping[str, Any]) -> Table:
     rows = []
     for name, facts in sorted(classes, key=lambda entry: entry[1]["train"])[:RAREST]:
         counts = [f"{facts[split]:,}" for split in ("train", "validation", "test")]
-        rows.append(text_cells([name, *counts, *(_short_percent(facts[key]) for key in ("share", "two_in_batch", "rectified"))]))
-    headings = ["label = class", "train", "vali-\ndation", "test", "share\n%", "two in\nbatch %", "rectified\n%"]
+        shares = ("share", "two_in_batch", "rectified", "rectified_in_pairs")
+        rows.append(text_cells([name, *counts, *(_short_percent(facts[key]) for key in shares)]))
+    headings = ["label = class", "train", "vali-\ndation", "test", "share\n%", "two in\nbatch %", "rectified\n%", "in pairs\n%"]
     return rich_table(Grid(f"{inspection['dataset']} · rarest classes, batches of {inspection['batch_size']}", headings, rows))
 
 
@@ -330,6 +367,16 @@ def _means_and_stds(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[list[
     return [row[name] for row in rows], [row[f"{name}_std"] for row in rows]
 
 
+def _clustering_texts(rows: Runs) -> list[str]:
+    """For each run or method that clusters, how many of its seconds that took."""
+    return [
+        f"Of the {seconds_text(row['seconds'])} seconds of {row['method']}, {seconds_text(row['clustering_seconds'])} are"
+        " clustering and the search for samples"
+        for row in rows
+        if row.get("clustering_seconds") is not None
+    ]
+
+
 def _methods_caption(rows: Sequence[Mapping[str, Any]], base: str) -> str:
     """What the numbers and marks are, and how far they can be trusted."""
     seeds = seeds_text([row["seeds"] for row in rows])
@@ -347,6 +394,7 @@ def _methods_caption(rows: Sequence[Mapping[str, Any]], base: str) -> str:
             if common > 1
             else "With fewer than 2 common seeds there is no test",
         ]
+    parts += _clustering_texts(rows)
     decided = {row["method"]: row["rule"] for row in rows if row["rule"] != "argmax"}
     if decided:
         named = ", ".join(method if method == rule else f"{method} ({rule})" for method, rule in decided.items())

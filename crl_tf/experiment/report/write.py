@@ -12,10 +12,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from crl_tf.experiment.report.aggregate import SHARES, Runs, label_rows, method_rows, rule_names
+from crl_tf.experiment.report.aggregate import RANKINGS, SHARES, Runs, interval_of, is_ranked, label_rows, method_rows, rule_names
 from crl_tf.experiment.report.grid import Grid, escaped, markdown_table, text_cells
 from crl_tf.experiment.report.method_figures import save_accuracy_by_rule, save_gain_by_imbalance, save_relative_gain
-from crl_tf.experiment.report.tables import labels_grid, methods_grid, rules_grid
+from crl_tf.experiment.report.tables import labels_grid, methods_grid, ranking_grid, rules_grid
 from crl_tf.files import write_whole
 
 
@@ -29,11 +29,13 @@ def write_report(
 ) -> list[Path]:
     """Writes report.md, report.csv, runs.csv, labels.csv and figures/*.png, each in one step, over those of an earlier report.
 
-    - report.md: methods, decision rules, labels, what failed, the figures.
+    - report.md: methods, decision rules, ranking, labels, what failed, the figures.
     - report.csv: `crl_tf.experiment.report.aggregate.method_rows`, a row per method. x_p is the p-value of share x against the
       baseline, x_q the same adjusted for the number of comparisons (false discovery rate); the stars of the table go by x_q.
     - runs.csv: a row per run and decision rule; "headline" is 1 for the rule that the run's own numbers are under.
-    - labels.csv: `crl_tf.experiment.report.aggregate.label_rows`, a row per method and label.
+      balanced_accuracy_low and _high are its interval over the test images; AUROC and average precision do not depend on a rule.
+    - labels.csv: `crl_tf.experiment.report.aggregate.label_rows`, a row per method and label; auroc and average_precision are
+      JSON, from class to number.
     - figures: of `crl_tf.experiment.report.method_figures`, those that have something to show.
 
     In CSV, shares are in [0, 1] and not rounded; an empty cell is no number.
@@ -52,6 +54,8 @@ def write_report(
     grids = {"Methods": methods_grid(results, baseline)}
     if rule_names(results):
         grids["Decision rules"] = rules_grid(results)
+    if is_ranked(results):
+        grids["Ranking"] = ranking_grid(results)
     grids["Labels"] = labels_grid(results)
     if failed:
         cells = [text_cells([method, " ".join(str(reason).split())]) for method, reason in failed.items()]
@@ -61,7 +65,7 @@ def write_report(
         "report.md": _markdown(grids, command, figures),
         "report.csv": _csv(rows),
         "runs.csv": _csv(_run_rows(results)),
-        "labels.csv": _csv(label_rows(results, baseline)),
+        "labels.csv": _csv([_with_json(row) for row in label_rows(results, baseline)]),
     }
     for name, text in texts.items():
         # Bytes, so that no system makes other line ends of them.
@@ -108,12 +112,20 @@ def _run_rows(results: Runs) -> list[dict[str, Any]]:
     for run in results:
         headline = str(run.get("rule", "argmax"))
         of_run = {field: run[field] for field in ("dataset", "model", "method", "seed", "epochs", "seconds")}
+        of_run["clustering_seconds"] = run.get("clustering_seconds")
         # A run without rules still has its own numbers.
         for rule, numbers in (run.get("rules") or {headline: run}).items():
             shares = {share: numbers.get(share) for share in SHARES}
             strengths = json.dumps(numbers.get("strengths", {}), ensure_ascii=False)
-            rows.append(of_run | {"rule": rule, "headline": int(rule == headline)} | shares | {"strengths": strengths})
+            low, high = interval_of(run, rule) or (None, None)
+            row = of_run | {"rule": rule, "headline": int(rule == headline)} | shares | {"strengths": strengths}
+            row |= {"balanced_accuracy_low": low, "balanced_accuracy_high": high}
+            rows.append(row | {name: run.get(name) for name in RANKINGS})
     return rows
+
+
+def _with_json(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value for key, value in row.items()}
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:

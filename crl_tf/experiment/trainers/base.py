@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import keras
@@ -28,6 +29,7 @@ class Task:
     make_optimizer: from a model and the steps of an epoch to a new optimizer.
     make_loss: builds the loss. Trainers that have a loss of their own do not call it.
     indices: the training images of an epoch where they are resampled (an array, or a function of the epoch), else None.
+    pairs: whether images of a class come in pairs (`crl_tf.datasets.ordering.paired`).
     compile_options: arguments of `keras.Model.compile`: steps_per_execution, jit_compile.
     linear_svm: whether a linear SVM per label replaces the last layer after training.
     begin: deletes the old result and writes config.json; a trainer calls it just before it trains, with the model that it
@@ -44,6 +46,7 @@ class Task:
     make_optimizer: Callable[[CRLModel, int], keras.optimizers.Optimizer]
     make_loss: Callable[[], Loss]
     indices: np.ndarray | Callable[[int], np.ndarray] | None
+    pairs: bool
     compile_options: Mapping[str, Any]
     linear_svm: bool
     embedding: Mapping[str, Any]
@@ -57,10 +60,12 @@ class Task:
 
 class Trained(NamedTuple):
     """model: from images [B, H, W, 3] in [0, 255] to scores float32 [B, sum(num_classes)]; the largest of a label is its
-    decision. seconds: the time of training, without what an earlier, stopped run has spent where that is not known."""
+    decision. seconds: the time of training, without what an earlier, stopped run has spent where that is not known. facts: what
+    else result.json says of the training."""
 
     model: keras.Model
     seconds: float
+    facts: Mapping[str, Any] = MappingProxyType({})
 
 
 class Trainer(NamedTuple):
@@ -68,7 +73,7 @@ class Trainer(NamedTuple):
 
     train: trains a model, from the last checkpoint in the task's workdir if there is one.
     smallest_side: the least height and width of its images.
-    resampling: whether it takes the indices of a task; a trainer that draws its own samples does not.
+    resampling: whether it takes the indices and the pairs of a task; a trainer that draws its own samples does not.
     """
 
     train: Callable[[Task], Trained]

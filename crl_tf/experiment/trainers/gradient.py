@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from crl_tf.callbacks import StopAtNaN
 from crl_tf.crl_model import CRLModel
 from crl_tf.experiment.trainers.base import Task, Trained
 from crl_tf.experiment.trainers.linear_svm import refit_last_layer
-from crl_tf.files import write_whole
+from crl_tf.files import read_json, write_json, write_whole
 from crl_tf.losses.base import Loss
 from crl_tf.metrics import ClassBalancedAccuracy
 from crl_tf.progress import SILENT, Progress
@@ -25,6 +26,9 @@ _log = logging.getLogger(__name__)
 
 HISTORY = "history.csv"
 """One row per epoch, in the folder of a run."""
+
+TALLIES = "tallies.json"
+"""What the loss has added up over the epochs (`Loss.tallied`)."""
 
 
 def train(task: Task) -> Trained:
@@ -37,19 +41,22 @@ def train(task: Task) -> Trained:
         task.data.batches("validation"),
         epochs=task.epochs,
         workdir=task.workdir,
-        callbacks=loss.callbacks(task.epochs),
+        callbacks=loss.callbacks(task.epochs, task.data.dataset.schema.names),
         progress=task.progress,
     )
+    classes = {attribute.name: attribute.classes for attribute in task.data.dataset.schema.attributes}
+    tallies = _Tallies.of(task.workdir, task.epochs)
+    facts = loss.facts(tallies, classes) if tallies else {}
     if task.linear_svm:
         _log.info("a linear SVM per label replaces the last layer, which the validation during training used")
         num_classes = task.data.dataset.schema.num_classes
         refit_last_layer(model, task.data.batches("train"), num_classes, progress=task.progress)
-    return Trained(model, seconds_trained(task.workdir))
+    return Trained(model, seconds_trained(task.workdir), facts)
 
 
 def compiled(task: Task) -> tuple[CRLModel, Loss, tf.data.Dataset]:
     """The task's network, compiled with its loss and optimizer; the loss; and the training batches of an epoch."""
-    batches = task.data.batches("train", training=True, indices=task.indices)
+    batches = task.data.batches("train", training=True, indices=task.indices, pairs=task.pairs)
     loss, model = task.make_loss(), task.make_model()
     optimizer = task.make_optimizer(model, int(batches.cardinality()))
     metrics = [ClassBalancedAccuracy(list(task.data.dataset.schema.num_classes))]
@@ -76,7 +83,10 @@ def fit(
     """
     # Here, not in the first step: that would be traced twice, once to find that it creates variables.
     _build_optimizer(model)
+    first = restore(model, workdir / "checkpoint")
     recorders = [
+        # Before the checkpoint: of an epoch that has one, the tallies are known.
+        _Tallies(workdir, first),
         _Checkpoints(workdir / "checkpoint"),
         keras.callbacks.TensorBoard(workdir / "logs", write_graph=False),
         keras.callbacks.CSVLogger(workdir / HISTORY, append=True),
@@ -84,7 +94,7 @@ def fit(
     return model.fit(
         train,
         validation_data=validation,
-        initial_epoch=restore(model, workdir / "checkpoint"),
+        initial_epoch=first,
         epochs=epochs,
         shuffle=False,  # the pipeline has shuffled
         # The recorders come after the check for NaN, so that a diverged epoch is not recorded.
@@ -95,8 +105,17 @@ def fit(
 
 def seconds_trained(workdir: Path) -> float:
     """The seconds of all epochs in `history.csv`, those before a resume included; of an epoch run twice, the last time."""
+    return sum(_epoch_seconds(workdir).values())
+
+
+def last_epoch_seconds(workdir: Path) -> float | None:
+    """The seconds of the last epoch in `history.csv`; None where there is no such file, as other trainers write none."""
+    return list(_epoch_seconds(workdir).values())[-1] if (workdir / HISTORY).is_file() else None
+
+
+def _epoch_seconds(workdir: Path) -> dict[str, float]:
     with open(workdir / HISTORY, newline="") as file:
-        return sum({row["epoch"]: float(row["seconds"]) for row in csv.DictReader(file)}.values())
+        return {row["epoch"]: float(row["seconds"]) for row in csv.DictReader(file)}
 
 
 def restore(model: keras.Model, folder: Path) -> int:
@@ -132,6 +151,35 @@ class _Checkpoints(keras.callbacks.Callback):
         write_whole(self._folder / f"epoch-{epoch + 1:06}.keras", self.model.save)
         for old in sorted(self._folder.glob("epoch-*.keras"))[:-2]:
             old.unlink()
+
+
+class _Tallies(keras.callbacks.Callback):
+    """Keeps what the loss adds up over all epochs, those before a resume included, in tallies.json; of the last two epochs.
+
+    Args:
+        workdir: the folder of the run.
+        first: how many epochs are over.
+    """
+
+    def __init__(self, workdir: Path, first: int) -> None:
+        super().__init__()
+        self._path = workdir / TALLIES
+        self._before = self.of(workdir, first)
+        self._epochs = {first: self._before}
+
+    @staticmethod
+    def of(workdir: Path, epoch: int) -> dict[str, np.ndarray]:
+        """The tallies of the first `epoch` epochs; empty where they are not known."""
+        kept = read_json(workdir / TALLIES) if (workdir / TALLIES).is_file() else {}
+        return {name: np.array(values) for name, values in kept.get(str(epoch), {}).items()}
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if not isinstance(self.model, CRLModel):
+            return
+        total = {name: values + self._before.get(name, 0.0) for name, values in self.model.tallies().items()}
+        if total:
+            self._epochs = {key: kept for key, kept in self._epochs.items() if key == epoch} | {epoch + 1: total}
+            write_json(self._path, {key: {name: v.tolist() for name, v in kept.items()} for key, kept in self._epochs.items()})
 
 
 class _EpochSeconds(keras.callbacks.Callback):

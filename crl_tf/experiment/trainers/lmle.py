@@ -17,7 +17,16 @@ from crl_tf.callbacks import StopAtNaN
 from crl_tf.datasets.pipeline import AUGMENTATIONS
 from crl_tf.experiment.trainers.base import Task, Trained
 from crl_tf.experiment.trainers.features import extract_features, feature_model, inference, warn_if_collapsed
-from crl_tf.experiment.trainers.quintuplets import Quintuplets, class_costs, cluster_classes, draw_anchors, find_quintuplets
+from crl_tf.experiment.trainers.quintuplets import (
+    Clusters,
+    Quintuplets,
+    class_costs,
+    cluster_classes,
+    draw_anchors,
+    find_quintuplets,
+    geometric_margins,
+    random_half,
+)
 from crl_tf.files import write_whole
 from crl_tf.layers.cluster_decision import ClusterDecision
 from crl_tf.losses.cross_entropy import MultiLabelCrossEntropy
@@ -27,13 +36,15 @@ _log = logging.getLogger(__name__)
 
 FOLDER, HISTORY = "embedding", "history.csv"
 
-Step = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+Step = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+"""From images, which of a quintuplet exist, the weights of the anchors and their margins to the loss."""
 
 
 class Learned(NamedTuple):
     """weights: of a network, as `get_weights` gives them. iterations: how many it was trained for. seconds: how long it took.
 
     centres: float32 [K, D] and classes: int64 [K], of the last clusters; empty after pretraining.
+    clustering_seconds: the part of the seconds that was features of all images, clusters and the search for quintuplets.
     """
 
     weights: list[np.ndarray]
@@ -41,6 +52,17 @@ class Learned(NamedTuple):
     seconds: float
     centres: np.ndarray
     classes: np.ndarray
+    clustering_seconds: float = 0.0
+
+
+class _Anchors(NamedTuple):
+    """What a round draws from. samples: the index of each in the training split. classes: of them, int64. quintuplets: their
+    indices are positions in `samples`. margins: float32 [n, 3]."""
+
+    samples: np.ndarray
+    classes: np.ndarray
+    quintuplets: Quintuplets
+    margins: np.ndarray
 
 
 def train(task: Task) -> Trained:
@@ -75,7 +97,9 @@ def train(task: Task) -> Trained:
         _log.info("lmle %d/%d %s: %s s, %s", label + 1, len(schema), name, f"{learned[-1].seconds:,.1f}", rest)
     began = time.perf_counter()
     model = _decision_model(task, learned[1:])
-    return Trained(model, sum(row.seconds for row in learned) + time.perf_counter() - began)
+    seconds = sum(row.seconds for row in learned) + time.perf_counter() - began
+    clustering_seconds = sum(row.clustering_seconds for row in learned)
+    return Trained(model, seconds, {"clustering_seconds": round(clustering_seconds, 1)})
 
 
 def _pretrain(task: Task) -> Learned:
@@ -96,8 +120,8 @@ def learn_label(task: Task, label: int, start: Sequence[np.ndarray], iterations:
     """Trains the network of one label, and clusters its features.
 
     Every `embedding.cluster_every` iterations, and once more at the end, the features of the label's annotated training images
-    are computed and clustered. A batch has batch_size // 5 anchors, at least one, so that a step takes no more images than that
-    of another trainer.
+    are computed and clustered. Quintuplets are found in a random half of these images, drawn anew each time. A batch has
+    batch_size // 5 anchors, at least one, so that a step takes no more images than that of another trainer.
 
     Args:
         start: the weights that every label starts from.
@@ -111,59 +135,74 @@ def learn_label(task: Task, label: int, start: Sequence[np.ndarray], iterations:
     compute = inference(unit)
     # `compile` wraps the optimizer as the precision needs it.
     model.compile(task.make_optimizer(model, task.steps_per_epoch))
-    step = _make_step(unit, model.optimizer, task.embedding["margins"])
+    step = _make_step(unit, model.optimizer)
 
     labels = task.data.dataset.splits["train"].labels[:, label].astype(np.int64)
     annotated = np.flatnonzero(labels >= 0)
     classes = labels[annotated]
     name = task.data.dataset.schema.names[label]
-    done = 0
+    done, clustering_seconds = 0, 0.0
     while True:
+        round_began = time.perf_counter()
         rng = np.random.default_rng([task.seed, label, done])
         features = extract_features(compute, task.data.batches("train", indices=annotated))
         clusters = cluster_classes(features, classes, size=task.embedding["cluster_size"], seed=int(rng.integers(2**31)))
-        if done >= iterations or not unit.trainable_variables:
+        last = done >= iterations or not unit.trainable_variables
+        anchors = None if last else _anchors(task, features, clusters, annotated, classes, rng)
+        clustering_seconds += time.perf_counter() - round_began
+        if anchors is None:
             break
-        quintuplets = find_quintuplets(features, clusters)
-        if not quintuplets.usable.any():
+        if not anchors.quintuplets.usable.any():
             _log.info("lmle: %s has no two training images of a class and is not trained", name)
             break
         count = min(task.embedding["cluster_every"], iterations - done)
-        _train_on(task, step, annotated, classes, quintuplets, count, rng, f"lmle: {name}, {done:,} of {iterations:,}")
+        _train_on(task, step, anchors, count, rng, f"lmle: {name}, {done:,} of {iterations:,}")
         done += count
     warn_if_collapsed(features, f"lmle, {name}")
-    return Learned(model.network.get_weights(), iterations, time.perf_counter() - began, clusters.centres, clusters.classes)
+    seconds = time.perf_counter() - began
+    return Learned(model.network.get_weights(), iterations, seconds, clusters.centres, clusters.classes, clustering_seconds)
 
 
-def _train_on(
+def _anchors(
     task: Task,
-    step: Step,
+    features: np.ndarray,
+    clusters: Clusters,
     samples: np.ndarray,
     classes: np.ndarray,
-    quintuplets: Quintuplets,
-    iterations: int,
     rng: np.random.Generator,
-    title: str,
-) -> None:
-    """Takes this many steps on quintuplets, whose indices are positions in `samples`."""
+) -> _Anchors:
+    """The quintuplets of a random half of the samples, and their margins: `embedding.margins`, or those of the geometry."""
+    half, margins = random_half(classes, rng), task.embedding["margins"]
+    if margins is None:
+        share, non_negative = task.embedding["occupied_share"], bool((features >= 0).all())
+        margins = geometric_margins(clusters, share, non_negative=non_negative)[half]
+    else:
+        margins = np.tile(np.float32(margins), (len(half), 1))
+    of_half = Clusters(clusters.cluster[half], clusters.centres, clusters.classes)
+    return _Anchors(samples[half], classes[half], find_quintuplets(features[half], of_half), margins)
+
+
+def _train_on(task: Task, step: Step, anchors: _Anchors, iterations: int, rng: np.random.Generator, title: str) -> None:
+    """Takes this many steps on the quintuplets of anchors that are drawn."""
     size = max(1, task.data.batch_size // 5)
-    drawn = draw_anchors(classes, quintuplets.usable, batches=iterations, size=size, rng=rng)
-    indices = samples[quintuplets.index[drawn]].reshape(-1)
-    valid, cost = quintuplets.valid[drawn], class_costs(classes[drawn])
+    quintuplets = anchors.quintuplets
+    drawn = draw_anchors(anchors.classes, quintuplets.usable, batches=iterations, size=size, rng=rng)
+    indices = anchors.samples[quintuplets.index[drawn]].reshape(-1)
+    by_step = zip(quintuplets.valid[drawn], class_costs(anchors.classes[drawn]), anchors.margins[drawn], strict=True)
     batches = task.data.batches("train", indices=indices).rebatch(5 * size)
-    for number, (images, _) in enumerate(task.progress.track(batches, title, total=iterations)):
+    for images, _ in task.progress.track(batches, title, total=iterations):
         for place, augmentation in enumerate(task.data.augment):
             seed = tf.constant([int(rng.integers(2**31)), place], tf.int64)
             images = AUGMENTATIONS[augmentation](images, seed)
-        step(images, tf.constant(valid[number]), tf.constant(cost[number]))
+        step(images, *map(tf.constant, next(by_step)))
 
 
-def _make_step(unit: keras.Model, optimizer: keras.optimizers.Optimizer, margins: Sequence[float]) -> Step:
+def _make_step(unit: keras.Model, optimizer: keras.optimizers.Optimizer) -> Step:
     variables = unit.trainable_variables
     optimizer.build(variables)
 
     @tf.function(reduce_retracing=True)
-    def step(images: tf.Tensor, valid: tf.Tensor, cost: tf.Tensor) -> tf.Tensor:
+    def step(images: tf.Tensor, valid: tf.Tensor, cost: tf.Tensor, margins: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             features = unit(images, training=True)
             five = tf.unstack(tf.reshape(features, [-1, 5, features.shape[-1]]), axis=1)
@@ -205,16 +244,21 @@ def load(path: Path, iterations: int) -> Learned | None:
         return None
     with np.load(path) as content:
         weights = [content[name] for name in sorted(content.files) if name.startswith("weight_")]
-        learned = Learned(weights, int(content["iterations"]), float(content["seconds"]), content["centres"], content["classes"])
-    return learned if learned.iterations == iterations else None
+        # An earlier version drew other quintuplets and did not say how long clustering took.
+        if "clustering_seconds" not in content.files or int(content["iterations"]) != iterations:
+            return None
+        seconds, of_clustering = float(content["seconds"]), float(content["clustering_seconds"])
+        return Learned(weights, iterations, seconds, content["centres"], content["classes"], of_clustering)
 
 
 def write_history(folder: Path, names: Sequence[str], learned: Sequence[Learned]) -> None:
-    """Writes `history.csv`: what was learned so far, for how many iterations and seconds."""
+    """Writes `history.csv`: what was learned so far, for how many iterations and seconds, and how many of them clustered."""
 
     def write(partial: Path) -> None:
         with open(partial, "w", newline="", encoding="utf-8") as file:
-            rows = [[name, row.iterations, round(row.seconds, 3)] for name, row in zip(names, learned, strict=False)]
-            csv.writer(file).writerows([["learned", "iterations", "seconds"], *rows])
+            writer = csv.writer(file)
+            writer.writerow(["learned", "iterations", "seconds", "clustering_seconds"])
+            for name, row in zip(names, learned, strict=False):
+                writer.writerow([name, row.iterations, round(row.seconds, 3), round(row.clustering_seconds, 3)])
 
     write_whole(folder / HISTORY, write)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import NamedTuple
 
@@ -12,6 +13,12 @@ from threadpoolctl import threadpool_limits
 
 FULL_KMEANS = 10_000
 """Classes with more samples are clustered by mini-batches."""
+
+KMEANS_STARTS = 10
+"""k-means is started so often, and the tightest clusters are taken."""
+
+QUINTUPLET_SHARE = 0.5
+"""Quintuplets are of so many of the images, drawn at random."""
 
 DISTANCES_AT_ONCE = 1 << 25
 """How many distances are in memory at a time: 128 MB of float32."""
@@ -42,9 +49,9 @@ class Quintuplets(NamedTuple):
 def cluster_classes(features: np.ndarray, classes: np.ndarray, *, size: int, seed: int) -> Clusters:
     """Clusters each class by k-means into max(1, round(n_c / size)) clusters of its n_c samples.
 
-    Clusters without a sample, as coinciding features leave them, are dropped. scikit-learn's KMeans with one start, or
-    MiniBatchKMeans above 10,000 samples of a class, on one thread: the order in which threads add up would change the last
-    digits, and with them what a seed gives.
+    Clusters without a sample, as coinciding features leave them, are dropped. scikit-learn's KMeans with ten starts, or
+    MiniBatchKMeans above 10,000 samples of a class, which compares its ten starts on some of them and goes on with the best.
+    On one thread: the order in which threads add up would change the last digits, and with them what a seed gives.
 
     Args:
         features: float32 [n, D].
@@ -80,7 +87,58 @@ def _kmeans(points: np.ndarray, count: int, seed: int) -> np.ndarray:
     means = KMeans if len(points) <= FULL_KMEANS else MiniBatchKMeans
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters
-        return means(count, n_init=1, random_state=seed).fit_predict(points)
+        return means(count, n_init=KMEANS_STARTS, random_state=seed).fit_predict(points)
+
+
+def geometric_margins(clusters: Clusters, occupied_share: float, *, non_negative: bool) -> np.ndarray:
+    """The margins of every sample's quintuplet, from the geometry of the clusters: float32 [n, 3].
+
+    Huang et al. think of the n = L samples as evenly spread over a share s of a circle of radius 1, class by class and cluster by
+    cluster. An arc of m samples then spans the angle 2 pi s m / L, and its chord is 2 sin(pi s m / L): the most by which a
+    distance can exceed another where such an arc lies between. With L_c samples of the class, l of them per cluster, C classes:
+    g1 = 2 sin(pi s l / L), a cluster; g2 = 2 sin(pi s (L_c - l) / L), the rest of the class; g3 = 2 sin(pi / C), the part of the
+    circle that a class has. No chord is longer than the diameter, 2, which an arc of half the circle or more has.
+
+    Features that are not negative, as networks that end in ReLU have them, lie on a quarter of the circle, and pi is pi / 4.
+
+    Args:
+        clusters: l is the mean size of the clusters of a class, and C the number of classes that occur.
+        occupied_share: s, in (0, 1].
+        non_negative: whether no feature is negative.
+
+    >>> clusters = Clusters(np.array([0, 1, 2, 2]), np.zeros((3, 1)), np.array([0, 0, 1]))  # classes 0 0 1 1
+    >>> margins = geometric_margins(clusters, 0.5, non_negative=False)
+    >>> margins[1:3].round(3).tolist()  # 2 sin(pi / 8), the same, 2 sin(pi / 2); 2 sin(pi / 4), 0
+    [[0.765, 0.765, 2.0], [1.414, 0.0, 2.0]]
+    """
+    if not 0 < occupied_share <= 1:
+        raise ValueError(f"geometric_margins: occupied_share must be a number in (0, 1], received {occupied_share!r}")
+    values, of_cluster, clusters_of_class = np.unique(clusters.classes, return_inverse=True, return_counts=True)
+    of_sample = of_cluster[clusters.cluster]
+    class_sizes = np.bincount(of_sample, minlength=len(values))
+    cluster_sizes = class_sizes / clusters_of_class
+    parts = np.stack([cluster_sizes, class_sizes - cluster_sizes], axis=1) * occupied_share / len(of_sample)
+    of_circle = np.concatenate([parts, np.full((len(values), 1), 1 / len(values))], axis=1) * (0.25 if non_negative else 1.0)
+    return (2 * np.sin(np.pi * np.minimum(of_circle, 0.5)))[of_sample].astype(np.float32)
+
+
+def random_half(classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draws half of the samples of each class, rounded up and at least two where it has two: their positions, ascending.
+
+    Quintuplets are found among these, so that one sample with a wrong annotation is not the hardest of all others every time.
+
+    Args:
+        classes: int [n].
+
+    >>> random_half(np.array([0, 0, 0, 0, 0, 1, 1, 2]), np.random.default_rng(0)).tolist()
+    [0, 1, 4, 5, 6, 7]
+    """
+    halves = []
+    for value in np.unique(classes):
+        members = np.flatnonzero(classes == value)
+        count = min(len(members), max(2, math.ceil(len(members) * QUINTUPLET_SHARE)))
+        halves.append(rng.choice(members, count, replace=False))
+    return np.sort(np.concatenate(halves))
 
 
 def find_quintuplets(features: np.ndarray, clusters: Clusters) -> Quintuplets:

@@ -17,22 +17,45 @@ from crl_tf.losses.crl.mining import MinedPairs, Pairs
 
 
 class Scale(NamedTuple):
-    """margin: float32 [L]. low, high: where the distances lie. num_bins: histogram nodes from low to high."""
+    """How distances become a loss.
+
+    margin: float32 [L]. low, high: where the distances lie. num_bins: histogram nodes from low to high.
+    per_anchor: sum the means of the anchors, instead of one mean over all terms of a label.
+    squared_positives: whether the absolute comparison squares the distances of positives.
+    """
 
     margin: tf.Tensor
     low: float
     high: float
     num_bins: int
+    per_anchor: bool = False
+    squared_positives: bool = True
 
 
 class Compared(NamedTuple):
     """by_anchor: float32 [L, A], the anchors' shares; their sum over A is L_crl of the label.
 
-    active: float32 [L], the number of triplets (anchor, positive, negative) with a gradient.
+    triplets, active: float32 [L], the number of triplets (anchor, positive, negative), and of those with a gradient.
+    anchors: float32 [L], the number of anchors with a triplet.
     """
 
     by_anchor: tf.Tensor
+    triplets: tf.Tensor
     active: tf.Tensor
+    anchors: tf.Tensor
+
+    @classmethod
+    def of(cls, by_anchor: tf.Tensor, mined: MinedPairs, active: tf.Tensor | None = None) -> Compared:
+        """With the counts of mined pairs; active None: all triplets."""
+        per_anchor = triplets_of_anchors(mined.positive.valid, mined.negative.valid)
+        triplets = tf.reduce_sum(per_anchor, axis=1)
+        anchors = tf.reduce_sum(tf.cast(per_anchor > 0, tf.float32), axis=1)
+        return cls(by_anchor, triplets, triplets if active is None else active, anchors)
+
+
+def pulled(distance: tf.Tensor, scale: Scale) -> tf.Tensor:
+    """What a positive pair adds to the absolute comparison: d(a,+)^2 of eq. 13, or |d(a,+)| of the conference paper."""
+    return tf.square(distance) if scale.squared_positives else tf.abs(distance)
 
 
 def per_valid(total: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
@@ -41,27 +64,31 @@ def per_valid(total: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
     return total / tf.maximum(count, 1.0)[:, None]
 
 
-def mean_by_anchor(values: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
-    """The mean of the valid values of each label, as shares of its anchors.
+def mean_by_anchor(values: tf.Tensor, valid: tf.Tensor, *, per_anchor: bool = False) -> tf.Tensor:
+    """The mean of the valid values of each label, as shares of its anchors; or the mean of each anchor.
 
     [L, A, ...] to [L, A], whose sum over A is the mean; exactly 0 with a zero gradient where nothing is valid.
     """
-    return per_valid(tf.reduce_sum(tf.where(valid, values, 0.0), axis=list(range(2, values.shape.rank))), valid)
+    inner = list(range(2, values.shape.rank))
+    total = tf.reduce_sum(tf.where(valid, values, 0.0), axis=inner)
+    if per_anchor:
+        return total / tf.maximum(tf.reduce_sum(tf.cast(valid, tf.float32), axis=inner), 1.0)
+    return per_valid(total, valid)
 
 
-def triplet_count(positive: tf.Tensor, negative: tf.Tensor) -> tf.Tensor:
-    """Triplets of each label from masks [L, A, P] and [L, A, N]: float32 [L]."""
-    per_anchor = [tf.reduce_sum(tf.cast(mask, tf.float32), axis=-1) for mask in (positive, negative)]
-    return tf.reduce_sum(per_anchor[0] * per_anchor[1], axis=-1)
+def triplets_of_anchors(positive: tf.Tensor, negative: tf.Tensor) -> tf.Tensor:
+    """Triplets of each anchor from masks [L, A, P] and [L, A, N]: float32 [L, A]."""
+    positives, negatives = (tf.reduce_sum(tf.cast(mask, tf.float32), axis=-1) for mask in (positive, negative))
+    return positives * negatives
 
 
 def compare_relative(mined: MinedPairs, scale: Scale) -> Compared:
-    """Eq. 9: the mean of max(0, m + d(a,+) - d(a,-)) over all triplets of a label."""
+    """Eq. 9: the mean of max(0, m + d(a,+) - d(a,-)) over all triplets of a label, or of each anchor."""
     positive, negative = mined.positive, mined.negative
     hinge = tf.nn.relu(scale.margin[:, None, None, None] + positive.distance[..., :, None] - negative.distance[..., None, :])
     valid = positive.valid[..., :, None] & negative.valid[..., None, :]
     active = tf.reduce_sum(tf.cast(valid & (hinge > 0), tf.float32), axis=[1, 2, 3])
-    return Compared(mean_by_anchor(hinge, valid), active)
+    return Compared.of(mean_by_anchor(hinge, valid, per_anchor=scale.per_anchor), mined, active)
 
 
 def compare_absolute(mined: MinedPairs, scale: Scale) -> Compared:
@@ -71,10 +98,13 @@ def compare_absolute(mined: MinedPairs, scale: Scale) -> Compared:
     """
     positive, negative = mined.positive, mined.negative
     hinge = tf.nn.relu(scale.margin[:, None, None] - negative.distance)
-    by_anchor = 0.5 * (
-        mean_by_anchor(tf.square(positive.distance), positive.valid) + mean_by_anchor(tf.square(hinge), negative.valid)
+    pulls, pushes = (
+        mean_by_anchor(values, pairs.valid, per_anchor=scale.per_anchor)
+        for values, pairs in ((pulled(positive.distance, scale), positive), (tf.square(hinge), negative))
     )
-    return Compared(by_anchor, triplet_count(positive.valid, negative.valid & (hinge > 0)))
+    by_anchor = 0.5 * (pulls + pushes)
+    active = tf.reduce_sum(triplets_of_anchors(positive.valid, negative.valid & (hinge > 0)), axis=1)
+    return Compared.of(by_anchor, mined, active)
 
 
 def compare_distribution(mined: MinedPairs, scale: Scale) -> Compared:
@@ -90,7 +120,7 @@ def compare_distribution(mined: MinedPairs, scale: Scale) -> Compared:
     below = tf.reshape(tf.gather(cumulative, node, batch_dims=1), shape)
     above = tf.reshape(tf.gather(cumulative, node + 1, batch_dims=1), shape)
     overlap = (1.0 - positive_share) * below + positive_share * above
-    return Compared(mean_by_anchor(overlap, mined.positive.valid), triplet_count(mined.positive.valid, mined.negative.valid))
+    return Compared.of(mean_by_anchor(overlap, mined.positive.valid), mined)
 
 
 def _neighbouring_nodes(distance: tf.Tensor, scale: Scale) -> tuple[tf.Tensor, tf.Tensor]:
@@ -114,13 +144,18 @@ def _histogram(pairs: Pairs, scale: Scale) -> tf.Tensor:
 
 
 class Comparison(NamedTuple):
-    """compare: mined pairs to L_crl. class_margin, instance_margin: the paper's m per level, from |Z_j| of every label [L];
-    None for a comparison that has no margin. unit_features: compares L2-normalised features.
+    """A row of `COMPARISONS`.
+
+    compare: mined pairs to L_crl. class_margin, instance_margin: the paper's m per level, from |Z_j| of every label [L];
+    None for a comparison that has no margin. at_constant: from m [L] to the L_crl of a model that scores all samples alike.
+    per_anchor: whether it is a mean over terms of single anchors. unit_features: compares L2-normalised features.
     """
 
     compare: Callable[[MinedPairs, Scale], Compared]
     class_margin: Callable[[np.ndarray], np.ndarray] | None = None
     instance_margin: Callable[[np.ndarray], np.ndarray] | None = None
+    at_constant: Callable[[np.ndarray], np.ndarray] | None = None
+    per_anchor: bool = True
     unit_features: bool = False
 
 
@@ -129,11 +164,13 @@ COMPARISONS: dict[str, Comparison] = {
         compare_relative,
         class_margin=lambda sizes: np.full_like(sizes, 0.5),
         instance_margin=lambda sizes: 2.0 * math.pi / sizes,  # eq. 12
+        at_constant=lambda margin: margin,
     ),
     "absolute": Comparison(
         compare_absolute,
         class_margin=lambda sizes: np.full_like(sizes, 0.5),
         instance_margin=np.ones_like,
+        at_constant=lambda margin: 0.5 * np.square(margin),
     ),
-    "distribution": Comparison(compare_distribution, unit_features=True),
+    "distribution": Comparison(compare_distribution, per_anchor=False, unit_features=True),
 }

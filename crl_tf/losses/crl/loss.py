@@ -11,13 +11,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from crl_tf.callbacks import AlphaWarmup
+from crl_tf.callbacks import AlphaWarmup, CollapseWarning
 from crl_tf.imbalance import imbalance_measure
 from crl_tf.layout import Layout, checked_feature_shape, log_probabilities
 from crl_tf.losses.base import Log, Loss, Terms, counts_by_label
-from crl_tf.losses.crl.rectification import Rectifier
+from crl_tf.losses.crl.rectification import Rectification, Rectifier
 from crl_tf.losses.cross_entropy import cross_entropy_by_sample
 from crl_tf.serialization import registered
+
+BALANCES = ("interpolate", "sum")
 
 
 @registered
@@ -42,7 +44,11 @@ class CRL(Loss):
         alpha: overrides it: one number in [0, 1], or one per label. A balanced training set has Omega = 0: give 0.5.
         eta: weight of the rectification per unit of imbalance; the paper's 0.01 for attributes, 0.5 for deep networks on
             imbalanced CIFAR-100.
-        kappa, rho, margin, scope, num_bins: as in `class_rectification_loss`.
+        kappa, rho, margin, scope, num_bins, normalization, squared_positives: as in `class_rectification_loss`.
+        gate: multiply alpha_j in every step by max(0, 1 - L_crl,j / m_j), without gradient (in the absolute comparison half the
+            square of m_j): off where the classes of the batch are not apart and rectification would pull their scores together.
+            Refused without a margin.
+        balance: "interpolate" for eq. 8; "sum" for alpha_j L_crl,j + L_ce,j, with alpha = 1 the form of the conference paper.
         alpha_warmup_epochs: epochs over which `AlphaWarmup`, one of `callbacks`, leads alpha up from 0; 0 for none.
         base: a loss that needs no features (`FocalLoss`, `LDAMLoss`, ...), made for the same num_classes, in place of L_ce; None
             for the cross-entropy. CRL shares its `progress`, if it has one. Its from_logits and reduction are not used.
@@ -77,6 +83,10 @@ class CRL(Loss):
         margin: float | Sequence[float] | None = None,
         scope: str = "minority",
         num_bins: int = 100,
+        normalization: str = "triplets",
+        squared_positives: bool = True,
+        gate: bool = False,
+        balance: str = "interpolate",
         alpha_warmup_epochs: int = 0,
         base: Loss | None = None,
         from_logits: bool = True,
@@ -85,7 +95,19 @@ class CRL(Loss):
         name: str = "crl",
     ) -> None:
         super().__init__(num_classes, from_logits=from_logits, reduction=reduction, name=name)
-        self._rectifier = Rectifier(self._layout, level, comparison, kappa, rho, margin, scope, num_bins)
+        self._rectifier = Rectifier(
+            self._layout, level, comparison, kappa, rho, margin, scope, num_bins, normalization, squared_positives
+        )
+        at_constant = self._rectifier.at_constant()
+        # Without a margin there is no value of the constant solution to compare with.
+        self._has_constant = at_constant is not None and bool((at_constant > 0).all())
+        if gate and not self._has_constant:
+            raise ValueError(
+                f"gate must be False without a margin > 0, received {gate!r} for comparison={comparison!r}, margin={margin!r}"
+            )
+        if balance not in BALANCES:
+            raise ValueError(f"balance must be one of {BALANCES}, received {balance!r}")
+        self._gate, self._balance = bool(gate), balance
         self._alpha = balance_weights(self._layout, class_counts=class_counts, alpha=alpha, eta=eta)
         if not alpha_warmup_epochs >= 0:
             raise ValueError(f"alpha_warmup_epochs must be >= 0, received {alpha_warmup_epochs!r}")
@@ -110,6 +132,10 @@ class CRL(Loss):
             "margin": _plain(margin),
             "scope": scope,
             "num_bins": int(num_bins),
+            "normalization": normalization,
+            "squared_positives": bool(squared_positives),
+            "gate": bool(gate),
+            "balance": balance,
             "alpha_warmup_epochs": _plain(alpha_warmup_epochs),
             "feature_shape": _plain(feature_shape),
         }
@@ -136,19 +162,54 @@ class CRL(Loss):
             cross_entropy = self._base.terms(labels, logits).by_label
         rectification = self._rectifier(labels, features if self.needs_features else log_probability)
         alpha = self._alpha[:, None] * tf.convert_to_tensor(self.alpha_scale)
+        tallies = self._tallies(rectification)
+        if self._gate:
+            alpha *= tf.nn.relu(1.0 - self._rectifier.relative_to_constant(rectification))[:, None]
         triplets, active = tf.reduce_sum(rectification.triplets), tf.reduce_sum(rectification.active)
         logs = {
             "L_ce": Log(tf.reduce_sum(cross_entropy)),
             "L_crl": Log(tf.reduce_sum(rectification.by_label)),
-            "minority_classes": Log(tf.reduce_sum(rectification.minority_classes)),
+            "minority_classes": Log(tf.reduce_sum(tf.cast(rectification.rectified, tf.float32))),
             "triplets": Log(triplets),
             "active_triplets": Log(tf.math.divide_no_nan(active, triplets), weight=triplets),
         }
-        return Terms(alpha * rectification.by_label + (1.0 - alpha) * cross_entropy, logs)
+        rest = 1.0 if self._balance == "sum" else 1.0 - alpha
+        return Terms(alpha * rectification.by_label + rest * cross_entropy, logs, tallies)
 
-    def callbacks(self, epochs: int) -> list[keras.callbacks.Callback]:
+    @property
+    def tallied(self) -> Mapping[str, tuple[int, ...]]:
+        """steps: of training. rectified: of them, those in which CRL acted on each class. compared: on each label. relative: the
+        sum of L_crl over that of the constant solution, per label."""
+        relative = {"relative": (len(self._layout),)} if self._has_constant else {}
+        return {"steps": (), "rectified": (self._layout.width,), "compared": (len(self._layout),), **relative}
+
+    def _tallies(self, rectification: Rectification) -> dict[str, tf.Tensor]:
+        compared = rectification.triplets > 0
+        acted = tf.cast(rectification.rectified & compared[:, None], tf.float32)
+        tallies = {
+            "steps": tf.ones([]),
+            "rectified": tf.boolean_mask(acted, self._layout.is_class),
+            "compared": tf.cast(compared, tf.float32),
+        }
+        return tallies | ({"relative": self._rectifier.relative_to_constant(rectification)} if self._has_constant else {})
+
+    def callbacks(self, epochs: int, label_names: Sequence[str] | None = None) -> list[keras.callbacks.Callback]:
         warmup = [AlphaWarmup(self, self.alpha_warmup_epochs)] if self.alpha_warmup_epochs else []
-        return warmup + (self._base.callbacks(epochs) if self._base else [])
+        # A gate is what the warning advises.
+        watch = [CollapseWarning(label_names)] if self._has_constant and not self._gate else []
+        return warmup + watch + (self._base.callbacks(epochs, label_names) if self._base else [])
+
+    def facts(self, tallies: Mapping[str, np.ndarray], classes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        by_label = np.split(tallies["rectified"], self._layout.offsets[1:])
+        labels = {}
+        for j, (label, names) in enumerate(classes.items()):
+            compared = int(tallies["compared"][j])
+            labels[label] = {
+                "steps": compared,
+                "L_crl_over_constant": float(tallies["relative"][j] / compared) if compared and self._has_constant else None,
+                "classes": dict(zip(names, map(int, by_label[j]), strict=True)),
+            }
+        return {"rectification": {"steps": int(tallies["steps"]), "labels": labels}}
 
     def get_config(self) -> dict[str, Any]:
         base = None if self._base is None else keras.saving.serialize_keras_object(self._base)

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from crl_tf.layout import Layout, check_feature_rank, integer_labels, log_probabilities, rows_of_labels
-from crl_tf.losses.crl.comparison import COMPARISONS, Scale, triplet_count
+from crl_tf.losses.crl.comparison import COMPARISONS, Scale
 from crl_tf.losses.crl.fast.class_level import mine_class_rows
 from crl_tf.losses.crl.fast.comparison import FAST_COMPARISONS
 from crl_tf.losses.crl.fast.instance_level import mine_instance_rows
@@ -19,6 +19,7 @@ from crl_tf.losses.crl.mining import mine_class_level, mine_instance_level, sele
 from crl_tf.losses.crl.profiling import check_rho, check_scope, class_histogram, minority_mask
 
 FORMS = ("fast", "readable")
+NORMALIZATIONS = ("triplets", "anchors")
 # By level, where the distances of eq. 16 lie: differences of probabilities, and distances of unit vectors.
 LEVELS = {"class": (-1.0, 1.0), "instance": (0.0, 2.0)}
 
@@ -26,13 +27,20 @@ LEVELS = {"class": (-1.0, 1.0), "instance": (0.0, 2.0)}
 class Rectification(NamedTuple):
     """by_label: float32 [L, B], the share of each anchor; its sum over B is L_crl per label.
 
-    minority_classes, triplets, active: float32 [L], how many there were in the batch; active triplets pull on the model.
+    rectified: bool [L, largest], the minority classes. triplets, active, anchors: float32 [L], how many triplets there were in
+    the batch, how many of them pull on the model, and how many anchors had one.
     """
 
     by_label: tf.Tensor
-    minority_classes: tf.Tensor
+    rectified: tf.Tensor
     triplets: tf.Tensor
     active: tf.Tensor
+    anchors: tf.Tensor
+
+    @property
+    def loss(self) -> tf.Tensor:
+        """L_crl of every label, float32 [L]."""
+        return tf.reduce_sum(self.by_label, axis=1)
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,8 @@ class Rectifier:
     margin: float | Sequence[float] | None
     scope: str
     num_bins: int
+    normalization: str = "triplets"
+    squared_positives: bool = True
     readable: bool = False
 
     def __post_init__(self) -> None:
@@ -58,6 +68,17 @@ class Rectifier:
                 raise ValueError(f"{name} must be one of {tuple(known)}, received {value!r}")
         check_scope(self.scope)
         check_rho(self.rho)
+        if self.normalization not in NORMALIZATIONS:
+            raise ValueError(f"normalization must be one of {NORMALIZATIONS}, received {self.normalization!r}")
+        if self.normalization == "anchors" and not COMPARISONS[self.comparison].per_anchor:
+            raise ValueError(
+                f"normalization must be 'triplets' for comparison={self.comparison!r}, which compares the pairs of all anchors"
+                f" at once, received {self.normalization!r}"
+            )
+        if not self.squared_positives and self.comparison != "absolute":
+            raise ValueError(
+                f"squared_positives must be True for comparison={self.comparison!r}, which squares nothing, received False"
+            )
         if self.kappa is not None and not _is_int_from(self.kappa, 1):
             raise ValueError(f"kappa must be an int >= 1, or None to take all samples, received {self.kappa!r}")
         if not _is_int_from(self.num_bins, 2):
@@ -83,6 +104,21 @@ class Rectifier:
             margin = of_sizes(np.asarray(self.layout.sizes, np.float64)) if of_sizes else np.zeros(())
         return np.broadcast_to(margin.astype(np.float32), [len(self.layout)])
 
+    def at_constant(self) -> np.ndarray | None:
+        """L_crl per triplet (or anchor) of a model that scores all samples alike, float32 [L]; None without a margin."""
+        of_margin = COMPARISONS[self.comparison].at_constant
+        return None if of_margin is None else of_margin(self.margins())
+
+    def relative_to_constant(self, rectification: Rectification) -> tf.Tensor:
+        """L_crl, as a mean, over that of a model that scores all samples alike: float32 [L], without gradient.
+
+        Below 1 the classes are apart. Above 1 the gradient leads to the constant solution. 0 without a triplet.
+        """
+        mean = tf.stop_gradient(rectification.loss)
+        if self.normalization == "anchors":
+            mean /= tf.maximum(rectification.anchors, 1.0)
+        return mean / tf.constant(self.at_constant())
+
     def __call__(self, labels: tf.Tensor, inputs: tf.Tensor) -> Rectification:
         """Profiles, mines and compares.
 
@@ -94,7 +130,8 @@ class Rectifier:
             inputs = tf.math.l2_normalize(inputs, axis=-1)
         rectified = minority_mask(class_histogram(labels, self.layout), self.layout, rho=self.rho, scope=self.scope)
         low, high = LEVELS[self.level]
-        scale = Scale(tf.constant(self.margins()), low, high, self.num_bins)
+        per_anchor = self.normalization == "anchors"
+        scale = Scale(tf.constant(self.margins()), low, high, self.num_bins, per_anchor, self.squared_positives)
         return (self._readable if self.readable else self._fast)(labels, rectified, inputs, scale)
 
     def _readable(self, labels: tf.Tensor, rectified: tf.Tensor, inputs: tf.Tensor, scale: Scale) -> Rectification:
@@ -106,8 +143,7 @@ class Rectifier:
             mined = mine_instance_level(labels, anchors, inputs, kappa=self.kappa)
         compared = COMPARISONS[self.comparison].compare(mined, scale)
         by_label = _to_samples(compared.by_anchor, tf.range(len(self.layout))[:, None], anchors.index, labels)
-        triplets = triplet_count(mined.positive.valid, mined.negative.valid)
-        return Rectification(by_label, _count(rectified), triplets, compared.active)
+        return Rectification(by_label, rectified, *compared[1:])
 
     def _fast(self, labels: tf.Tensor, rectified: tf.Tensor, inputs: tf.Tensor, scale: Scale) -> Rectification:
         """The same from sorted prefix sums, on as few anchors as there are."""
@@ -120,7 +156,7 @@ class Rectifier:
         compared = FAST_COMPARISONS[self.comparison](mined, scale)
         shares = tf.where(mined.rows.real, compared.by_row, 0.0)
         by_label = _to_samples(shares, mined.rows.label, mined.rows.sample, labels)
-        return Rectification(by_label, _count(rectified), compared.triplets, compared.active)
+        return Rectification(by_label, rectified, *compared[1:])
 
 
 def class_rectification_loss(
@@ -135,6 +171,8 @@ def class_rectification_loss(
     margin: float | Sequence[float] | None = None,
     scope: str = "minority",
     num_bins: int = 100,
+    normalization: str = "triplets",
+    squared_positives: bool = True,
     form: str = "fast",
 ) -> tf.Tensor:
     """L_crl of every label: eqs. 3-7 and 9-16 of Dong, Gong & Zhu.
@@ -155,6 +193,11 @@ def class_rectification_loss(
         scope: "minority", or "all" to rectify every class (Table 12).
         num_bins: histogram nodes of the distribution comparison, over [-1, 1] (class) or [0, 2] (instance, on L2-normalised
             features).
+        normalization: "triplets": the mean over all triplets of a label (pairs, in the absolute comparison). "anchors": the mean
+            over the triplets of each anchor, summed over the anchors and divided by nothing ("T w.r.t. x_a", Sec. 3.3); refused
+            for "distribution".
+        squared_positives: False takes d(a,+) of the absolute comparison as it is, as the conference paper does (Dong et al.
+            2017), in place of its square (eq. 13).
         form: "fast", or "readable": the same numbers from every triplet one by one, the reference for the fast form. For
             `tf.vectorized_map`, and for second derivatives at the instance level, which the fast form refuses.
     Returns:
@@ -181,7 +224,19 @@ def class_rectification_loss(
     layout = Layout.of(num_classes)
     if labels.shape[1] != len(layout):
         raise ValueError(f"labels must be [B, {len(layout)}] for num_classes={layout.sizes}, received shape {labels.shape}")
-    rectifier = Rectifier(layout, level, comparison, kappa, rho, margin, scope, num_bins, readable=form == "readable")
+    rectifier = Rectifier(
+        layout,
+        level,
+        comparison,
+        kappa,
+        rho,
+        margin,
+        scope,
+        num_bins,
+        normalization,
+        squared_positives,
+        readable=form == "readable",
+    )
     labels = integer_labels(labels, layout, "labels")
     inputs = tf.convert_to_tensor(inputs)
     same_batch = labels.shape[:1].is_compatible_with(inputs.shape[:1])
@@ -200,12 +255,7 @@ def class_rectification_loss(
     else:
         check_feature_rank(inputs.shape, layout, "inputs for level='instance'")
         inputs = tf.cast(inputs, tf.float32)
-    return tf.reduce_sum(rectifier(rows_of_labels(labels), inputs).by_label, axis=1)
-
-
-def _count(rectified: tf.Tensor) -> tf.Tensor:
-    """Rectified classes of each label: bool [L, largest] to float32 [L]."""
-    return tf.reduce_sum(tf.cast(rectified, tf.float32), axis=-1)
+    return rectifier(rows_of_labels(labels), inputs).loss
 
 
 def _is_int_from(value: object, least: int) -> bool:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import keras
 
-from crl_tf.layers.preprocessing import ApplicationInput, to_unit_range
+from crl_tf.layers.preprocessing import ApplicationInput, StandardizedImages, to_unit_range
 from crl_tf.models.backbones import (
     anet,
     cifarnet,
@@ -59,7 +59,7 @@ CIFAR = (100,)
 NETWORKS: dict[str, Network] = {
     "deepid2": Network(deepid2.deepid2, branches(64), (55, 47), CELEBA, 32),
     "mtct": Network(mtct.mtct, branches(256, 64), (227, 227), XDOMAIN, 32),
-    "cifarnet": Network(cifarnet.cifarnet, branches(64), (32, 32), CIFAR, 8),
+    "cifarnet": Network(cifarnet.cifarnet, linear, (32, 32), CIFAR, 4, preprocess=lambda images: StandardizedImages()(images)),
     "resnet32": Network(resnet32.resnet32, linear, (32, 32), CIFAR, 8),
     "densenet": Network(densenet.densenet, linear, (32, 32), CIFAR, 8),
     "resnet50": Network(

@@ -162,6 +162,55 @@ def test_malformed_extras(celeba_dir, file, old, new, message):
         load(celeba_dir)
 
 
+def write_persons(folder: Path, *persons: int) -> None:
+    rows = [f"00000{i}.jpg {person}" for i, person in enumerate(persons, start=1)]
+    (folder / "identity_CelebA.txt").write_text("\n".join(rows))
+
+
+def test_carved_validation_comes_from_training_and_leaves_the_official_one_out(celeba_dir):
+    def names(seed, **options):
+        dataset = load_dataset("celeba", data_dir=str(celeba_dir), seed=seed, **options)
+        return {name: {int(Path(image).stem) for image in split.images} for name, split in dataset.splits.items()}
+
+    drawn = [names(seed, celeba_validation="carved") for seed in range(20)]
+    for splits in drawn:
+        # 3 * 10,000 / 162,770 is less than one: one image of the three. Image 4 was the official validation.
+        assert len(splits["validation"]) == 1 and splits["train"] | splits["validation"] == {1, 2, 3}
+        assert splits["test"] == {5, 6}
+    assert names(0, celeba_validation="carved") == drawn[0] and len({str(splits) for splits in drawn}) == 3
+    assert names(0) == names(1) == names(0, celeba_validation="official")
+    # A person with two images does not fit into one image.
+    write_persons(celeba_dir, 9, 8, 9, 7, 6, 6)
+    assert all(names(seed, celeba_validation="carved")["validation"] == {2} for seed in range(20))
+    with pytest.raises(ValueError, match=r"celeba_validation must be one of \['official', 'carved'\], received 'mine'"):
+        names(0, celeba_validation="mine")
+
+
+def test_carved_validation_of_persons_by_a_loop():
+    """As many images as wanted, in whole persons, of 2,000 training images of 150 persons."""
+    rng = np.random.default_rng(0)
+    parts, person = rng.choice(3, 2500, p=[0.8, 0.1, 0.1]), rng.integers(0, 150, 2500)
+    train = [i for i in range(2500) if parts[i] == 0]
+    wanted = round(len(train) * 10_000 / 162_770)
+    seen = set()
+    for seed in range(5):
+        new = celeba.carved(parts, person, seed)
+        moved = [i for i in range(2500) if parts[i] == 0 and new[i] == 1]
+        assert wanted - 5 <= len(moved) <= wanted
+        assert not {person[i] for i in moved} & {person[i] for i in train if new[i] == 0}
+        assert all(new[i] == {0: new[i], 1: -1, 2: 2}[parts[i]] for i in range(2500)) and set(new) == {-1, 0, 1, 2}
+        seen.add(tuple(moved))
+    assert len(seen) == 5
+
+
+def test_real_celeba_carved_as_in_the_paper(real_data):
+    folder = str(real_data / "celeba-full-lists")
+    splits = celeba.load_celeba(folder, celeba_validation="carved", check_images=False).splits
+    assert {name: len(split) for name, split in splits.items()} == {"train": 152_770, "validation": 10_000, "test": 19_962}
+    train, validation, test = (set(split.extras["identity"].tolist()) for split in splits.values())
+    assert not train & validation and not (train | validation) & test
+
+
 def test_real_celeba(real_data):
     dataset = load(real_data / "celeba")
     assert [len(s) for s in dataset.splits.values()] == [9385, 4535, 4640]

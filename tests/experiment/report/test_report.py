@@ -82,6 +82,12 @@ def test_comparison_shows_percent_and_signed_points_and_marks_the_best():
     assert column(table, "seconds") == ["*100*", "1,234", "*100*"]  # 99.6 reads 100 as well
 
 
+def test_the_seconds_of_clustering_are_told_apart_under_the_table():
+    assert comparison_table([result("ce")]).caption is None
+    caption = str(comparison_table([result("ce"), result("lmle", seconds=66.2, clustering_seconds=24.5)]).caption)
+    assert caption == "Of the 66 seconds of lmle, 24 are clustering and the search for samples"
+
+
 def test_comparison_of_one_run_has_neither_differences_nor_a_best():
     table = comparison_table([result()])
     assert heads(table) == ["method", "balanced accuracy %", "rarest third %", "accuracy %", "seconds"]

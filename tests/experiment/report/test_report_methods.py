@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from scipy.stats import ttest_rel
 
-from crl_tf.experiment.report import methods_table, rules_table
+from crl_tf.experiment.report import methods_table, ranking_table, rules_table
 from crl_tf.experiment.report.aggregate import label_rows, method_rows
 from crl_tf.experiment.report.grid import escaped, markdown_table
 from crl_tf.experiment.report.tables import labels_grid, methods_grid
@@ -136,6 +136,13 @@ def test_the_star_goes_by_the_adjusted_p_value_and_the_caption_says_which_are_ad
     assert "adjusted for all comparisons with ce in the same column (Benjamini-Hochberg, false discovery rate)" in str(
         table.caption
     )
+
+
+def test_the_seconds_of_clustering_are_averaged_and_told_apart():
+    runs = [result("ce", 0), *(result("lmle", seed, seconds=60.0, clustering_seconds=20.0 + 4 * seed) for seed in (0, 1))]
+    assert [row["clustering_seconds"] for row in method_rows(runs)] == [None, 22.0]
+    assert "Of the 60 seconds of lmle, 22 are clustering and the search for samples." in str(methods_table(runs).caption)
+    assert "clustering" not in str(methods_table(runs[:1]).caption)
 
 
 def test_seconds_and_their_ratio_paired_by_seed():
@@ -305,3 +312,51 @@ def test_results_must_be_there_and_complete(make):
         make([])
     with pytest.raises(ValueError, match=rf"{make.__name__}: result 0 lacks \['method'\]"):
         make([{key: value for key, value in result("ce", 0).items() if key != "method"}])
+
+
+# ranking and intervals
+
+RANKED = {"auroc": 0.9, "average_precision": 0.4, "rarest_third_auroc": 0.8, "rarest_third_average_precision": 0.2}
+
+
+def ranked(method, seed, balanced, low, high, rule="argmax", **changes):
+    rules = {"argmax": {"balanced_accuracy": [0.0, 0.1]}, rule: {"balanced_accuracy": [low, high]}}
+    of_label = {"auroc": {"c0": 0.9, "c1": 0.9 - seed / 10}, "average_precision": {"c0": 0.9, "c1": None}}
+    run = result(method, seed, balanced, rule=rule, intervals={"rules": rules}, **(RANKED | changes))
+    return run | {"labels": {"hat": label(balanced) | of_label}}
+
+
+def test_the_ranking_table_shows_means_spreads_and_bounds_averaged_over_seeds():
+    runs = [ranked("ce", 0, 0.7, 0.68, 0.72), ranked("ce", 1, 0.72, 0.69, 0.75, auroc=0.92)]
+    runs += [ranked("crl", seed, 0.8, 0.7, 0.9, "logit_adjustment") for seed in (0, 1)] + over_seeds("old", [0.5, 0.6])
+    table = ranking_table(runs)
+    assert column(table, "95 % interval") == ["68.5–73.5", "70.0–90.0", "–"]
+    assert column(table, "all AUROC %") == ["<91.0 ± 1.4>", "90.0 ± 0.0", "–"]
+    assert column(table, "rarest AUROC %") == ["<80.0 ± 0.0>", "<80.0 ± 0.0>", "–"]
+    assert column(table, "rarest AP %")[2] == column(table, "all AP %")[2] == "–"
+    ce, crl, old = method_rows(runs)
+    assert (crl["balanced_accuracy_low"], crl["balanced_accuracy_high"]) == pytest.approx((0.7, 0.9))
+    assert crl["auroc_gain"] == pytest.approx(-0.01) and ce["auroc"] == pytest.approx(0.91)
+    assert old["auroc"] is None and old["balanced_accuracy_low"] is None
+
+
+def test_the_ranking_table_of_our_methods_fits_100_columns():
+    runs = [ranked(name, seed, 0.7 + seed / 20, 0.6, 0.8) for name in ("logit_adjusted", "class_rel") for seed in (0, 1)]
+    console = Console(file=io.StringIO(), width=200)
+    console.print(ranking_table([run | {"auroc": 0.8 + run["seed"] / 10} for run in runs]))
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines() if "±" in line or "AUROC" in line]
+    assert len(lines) == 3 and max(map(len, lines)) <= 100
+    # The two runs of one seed fit a terminal of 80.
+    console = Console(file=io.StringIO(), width=200)
+    console.print(ranking_table([ranked(name, 0, 0.7, 0.6, 0.8) for name in ("logit_adjusted", "class_rel")]))
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
+    assert any("60.0–80.0" in line for line in lines)
+    assert max(len(line) for line in lines if "bootstrap" not in line and "AP:" not in line) <= 80
+
+
+def test_classes_of_a_label_have_their_ranking_as_means_over_seeds():
+    (row,) = label_rows([ranked("ce", 0, 0.7, 0.6, 0.8), ranked("ce", 1, 0.7, 0.6, 0.8)])
+    assert row["auroc"] == {"c0": pytest.approx(0.9), "c1": pytest.approx(0.85)}
+    assert row["average_precision"] == {"c0": pytest.approx(0.9), "c1": None}
+    (old,) = label_rows([result("ce", 0)])
+    assert old["auroc"] == old["average_precision"] == {"c0": None, "c1": None}

@@ -125,6 +125,30 @@ def test_csv_of_labels(tmp_path):
     )
 
 
+def test_ranking_and_intervals_are_in_every_file(tmp_path):
+    rules = {"argmax": {"balanced_accuracy": [0.6, 0.8]}, "threshold_adjustment": {"balanced_accuracy": [0.65, 0.85]}}
+    new = {"auroc": 0.9, "average_precision": 0.5, "rarest_third_auroc": 0.7, "rarest_third_average_precision": 0.25}
+    new |= {"intervals": {"rules": rules}}
+    of_class = {"auroc": {"c0": 0.75, "c1": 0.75}, "average_precision": {"c0": 0.5, "c1": None}}
+    labels = {"hat": label([90, 10], [0.9, 0.5]) | of_class}
+    write_report([result("old", 0), result("crl", 0, labels=labels, **new)], tmp_path)
+    old, _, *of_crl = read(tmp_path / "runs.csv")
+    assert [(r["balanced_accuracy_low"], r["balanced_accuracy_high"]) for r in of_crl] == [("0.6", "0.8"), ("0.65", "0.85")]
+    assert {r["rarest_third_average_precision"] for r in of_crl} == {"0.25"} and old["auroc"] == old[
+        "balanced_accuracy_low"
+    ] == ""
+    crl = read(tmp_path / "report.csv")[1]
+    assert (crl["auroc"], crl["balanced_accuracy_low"], crl["rarest_third_auroc"]) == ("0.9", "0.6", "0.7")
+    rows = {(row["method"], row["label"]): row for row in read(tmp_path / "labels.csv")}
+    assert json.loads(rows["crl", "hat"]["auroc"]) == {"c0": 0.75, "c1": 0.75}
+    assert json.loads(rows["crl", "hat"]["average_precision"]) == {"c0": 0.5, "c1": None}
+    assert json.loads(rows["old", "hat"]["auroc"]) == {"c0": None, "c1": None}
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "## Ranking" in text and "| 60.0–80.0 | 70.0 | 25.0 | 90.0 | 50.0 |" in text
+    write_report([result("old", 0)], tmp_path)
+    assert "## Ranking" not in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
 def test_markdown_has_command_tables_failures_and_relative_figures(tmp_path):
     write_report(RUNS, tmp_path, failed={"lm|le": "ValueError: a\nb *c*"}, command="run --x=`y` ```z```")
     text = (tmp_path / "report.md").read_text(encoding="utf-8")

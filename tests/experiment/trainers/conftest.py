@@ -37,7 +37,8 @@ def settings():
         "neighbours": 5,
         "references": 50,
         "margin": 0.2,
-        "margins": (0.1, 0.2, 0.3),
+        "margins": None,
+        "occupied_share": 0.5,
         "pretraining_epochs": 1,
     }
 

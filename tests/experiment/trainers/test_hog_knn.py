@@ -8,8 +8,8 @@ from crl_tf.experiment.trainers import hog_knn
 
 def test_it_decides_as_scikit_learn_does_on_scikit_images_hog(task_in, toy, settings, tmp_path):
     settings.update(references=1000, neighbours=3)
-    model, seconds = hog_knn.train(task_in(tmp_path))
-    assert seconds > 0
+    model, seconds, facts = hog_knn.train(task_in(tmp_path))
+    assert seconds > 0 and not facts
     logits = check_decision_model(model, toy, tmp_path)
     train = toy.splits["train"]
     features = hog_of_images(train.images)

@@ -36,8 +36,10 @@ from crl_tf.experiment.settings import check_setting
         ("embedding.pretraining_epochs", -1, "an int >= 0"),
         ("embedding.margin", -0.1, "a number >= 0"),
         ("embedding.margin", math.nan, "a number >= 0"),
-        ("embedding.margins", (0.1, 0.2), "three numbers >= 0"),
-        ("embedding.margins", (0.1, 0.2, math.inf), "three numbers >= 0"),
+        ("embedding.margins", (0.1, 0.2), "three numbers >= 0, or none"),
+        ("embedding.margins", (0.1, 0.2, math.inf), "three numbers >= 0, or none"),
+        ("embedding.occupied_share", 0.0, r"a number in \(0, 1\]"),
+        ("embedding.occupied_share", 1.1, r"a number in \(0, 1\]"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(key, value, rule):

@@ -5,8 +5,8 @@ from crl_tf.experiment.trainers import triplet_knn
 
 
 def test_it_trains_and_decides(task_in, toy, tmp_path):
-    model, seconds = triplet_knn.train(task_in(tmp_path, epochs=6))
-    assert seconds > 0
+    model, seconds, facts = triplet_knn.train(task_in(tmp_path, epochs=6))
+    assert seconds > 0 and not facts
     logits = check_decision_model(model, toy, tmp_path)
     labels = toy.splits["test"].labels
     assert balanced_accuracy(logits[:, :3], labels[:, 0]) > 0.6  # a third by chance

@@ -6,12 +6,12 @@ The hinges of an anchor are summed by sorted prefix sums, kappa log kappa instea
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import tensorflow as tf
 
 from crl_tf.layout import length, pick
-from crl_tf.losses.crl.comparison import Scale
+from crl_tf.losses.crl.comparison import Scale, pulled
 from crl_tf.losses.crl.fast.rows import MinedRows
 from crl_tf.losses.crl.mining import Pairs
 
@@ -19,12 +19,20 @@ from crl_tf.losses.crl.mining import Pairs
 class ComparedRows(NamedTuple):
     """by_row: float32 [R], the anchors' shares, whose sum over the rows of a label is its L_crl; any number in unreal rows.
 
-    triplets, active: float32 [L], as in `comparison.Compared`.
+    triplets, active, anchors: float32 [L], as in `comparison.Compared`.
     """
 
     by_row: tf.Tensor
     triplets: tf.Tensor
     active: tf.Tensor
+    anchors: tf.Tensor
+
+    @classmethod
+    def of(cls, by_row: tf.Tensor, triplets: tf.Tensor, label: tf.Tensor, scale: Scale, active: tf.Tensor | None = None) -> Self:
+        """With counts of each label, from those of rows: triplets, active float32 [R]; active None: all triplets."""
+        labels = scale.margin.shape[0]
+        total, anchors = (_by_label(count, label, labels) for count in (triplets, tf.cast(triplets > 0, tf.float32)))
+        return cls(by_row, total, total if active is None else _by_label(active, label, labels), anchors)
 
 
 class Counts(NamedTuple):
@@ -49,22 +57,20 @@ def fast_relative(mined: MinedRows, scale: Scale) -> ComparedRows:
     nearer = tf.where(positive.valid, nearer, 0)
     times, beyond = tf.cast(nearer, tf.float32), _thresholds_beyond(nearer, length(negative.distance, 1))
     hinges = tf.reduce_sum(times * threshold, axis=-1) - tf.reduce_sum(beyond * negative.distance, axis=-1)
-    labels, triplets = scale.margin.shape[0], counts.positives * counts.negatives
-    active = _by_label(tf.reduce_sum(times, axis=-1), label, labels)
-    return ComparedRows(_label_mean(hinges, triplets, label, labels), _by_label(triplets, label, labels), active)
+    triplets = counts.positives * counts.negatives
+    return ComparedRows.of(_mean(hinges, triplets, label, scale), triplets, label, scale, tf.reduce_sum(times, axis=-1))
 
 
 def fast_absolute(mined: MinedRows, scale: Scale) -> ComparedRows:
     """Eq. 13."""
     positive, negative, label = mined.positive, mined.negative, mined.rows.label
-    labels, counts = scale.margin.shape[0], Counts.of(mined)
+    counts = Counts.of(mined)
     hinge = tf.nn.relu(tf.gather(scale.margin, label)[:, None] - negative.distance)  # 0 for what is FAR
-    pulled = tf.reduce_sum(tf.square(tf.where(positive.valid, positive.distance, 0.0)), axis=-1)
-    pushed = tf.reduce_sum(tf.square(hinge), axis=-1)
-    means = _label_mean(pulled, counts.positives, label, labels) + _label_mean(pushed, counts.negatives, label, labels)
+    pulls = tf.reduce_sum(pulled(tf.where(positive.valid, positive.distance, 0.0), scale), axis=-1)
+    pushes = tf.reduce_sum(tf.square(hinge), axis=-1)
+    means = _mean(pulls, counts.positives, label, scale) + _mean(pushes, counts.negatives, label, scale)
     active = counts.positives * tf.reduce_sum(tf.cast(hinge > 0, tf.float32), axis=-1)
-    triplets = counts.positives * counts.negatives
-    return ComparedRows(0.5 * means, _by_label(triplets, label, labels), _by_label(active, label, labels))
+    return ComparedRows.of(0.5 * means, counts.positives * counts.negatives, label, scale, active)
 
 
 def fast_distribution(mined: MinedRows, scale: Scale) -> ComparedRows:
@@ -96,8 +102,8 @@ def fast_distribution(mined: MinedRows, scale: Scale) -> ComparedRows:
     histogram /= tf.maximum(_by_label(counts.negatives, label, labels), 1.0)[:, None]
     rise = read(tf.pad(histogram[:, 1:], [[0, 0], [0, 1]]), positive_cell)
     overlap = read(tf.cumsum(histogram, axis=-1), positive_cell) + positive_share * rise
-    triplets = _by_label(counts.positives * counts.negatives, label, labels)
-    return ComparedRows(_label_mean(tf.reduce_sum(overlap, axis=-1), counts.positives, label, labels), triplets, triplets)
+    by_row = _mean(tf.reduce_sum(overlap, axis=-1), counts.positives, label, scale)
+    return ComparedRows.of(by_row, counts.positives * counts.negatives, label, scale)
 
 
 FAST_COMPARISONS: dict[str, Callable[[MinedRows, Scale], ComparedRows]] = {
@@ -120,6 +126,11 @@ def _by_label(values: tf.Tensor, label: tf.Tensor, labels: int) -> tf.Tensor:
     return tf.math.unsorted_segment_sum(values, label, labels)
 
 
-def _label_mean(total: tf.Tensor, count: tf.Tensor, label: tf.Tensor, labels: int) -> tf.Tensor:
-    """Shares of a mean over a label: [R] divided by the number of valid terms of the row's label; 0 stays 0 where none is."""
-    return total / tf.gather(tf.maximum(_by_label(count, label, labels), 1.0), label)
+def _mean(total: tf.Tensor, count: tf.Tensor, label: tf.Tensor, scale: Scale) -> tf.Tensor:
+    """[R] divided by the number of valid terms of the row's label, so that the rows are shares of one mean; or of the row itself.
+
+    0 stays 0 where nothing is valid.
+    """
+    if scale.per_anchor:
+        return total / tf.maximum(count, 1.0)
+    return total / tf.gather(tf.maximum(_by_label(count, label, scale.margin.shape[0]), 1.0), label)

@@ -81,7 +81,7 @@ def test_every_sample_gets_its_own_share(scope, level, comparison):
     inputs = log_probabilities(case.logits, layout) if level == "class" else tf.constant(case.features)
     seen = []
     for readable in (False, True):
-        rectifier = Rectifier(layout, level, comparison, 5, 0.5, None, scope, 20, readable)
+        rectifier = Rectifier(layout, level, comparison, 5, 0.5, None, scope, 20, readable=readable)
         with tf.GradientTape() as tape:
             tape.watch(inputs)
             result = rectifier(labels, inputs)

@@ -1,0 +1,77 @@
+"""The recipe of the study "when does rectification help?": data sets, settings, methods, seeds.
+
+Networks, lengths and rates were chosen on the validation images of seed 0, with cross-entropy; alpha = 0.4 and the methods were
+fixed beforehand. The decision rule of every run is chosen on its validation images. `tools/study.py` runs it; its results
+stand in `tools/study_results.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+SEEDS = (0, 1, 2)
+
+REFERENCES = ("ce", "logit_adjusted")
+"""What every form of rectification has to beat."""
+
+
+class Study(NamedTuple):
+    """One data set of the study.
+
+    title: what it is, in words. base: a recipe of configs/. settings: what differs from it, by dotted key.
+    folder: what the folder of the data is called below the root of all data. methods: in the order in which they run, the
+    references first, then the form of rectification that was thought to be the best.
+    """
+
+    title: str
+    base: str
+    settings: Mapping[str, Any]
+    folder: str
+    methods: Sequence[str]
+
+    @property
+    def form(self) -> str:
+        """The form of rectification that README's table shows."""
+        return self.methods[len(REFERENCES)]
+
+
+COMMON: Mapping[str, Any] = {
+    "train.batch_size": 128,
+    "train.precision": "mixed_bfloat16",
+    "train.schedule": "cosine",
+    "train.optimizer": "adamw",
+    "train.learning_rate": 0.001,
+    "data.cache": "memory",
+    "crl.alpha": 0.4,
+    "crl.alpha_warmup_epochs": 5,
+}
+
+ON_ADJUSTED = "class_rel+gated+logit_adjusted_base"
+"""Gated rectification on scores that are balanced already: the lead of earlier single runs."""
+
+STUDIES: dict[str, Study] = {
+    "celeba": Study(
+        "CelebA, 9,385 training images of 64 x 78, DeepID2, 30 epochs",
+        "celeba",
+        {**COMMON, "train.epochs": 30, "data.augment": ("flip",)},
+        "celeba",
+        (*REFERENCES, ON_ADJUSTED, "class_dis+logit_adjusted_base", "class_rel+gated", "class_rel"),
+    ),
+    "cifar100_imb": Study(
+        "CIFAR-100-imb(1), CifarNet, 40 epochs",
+        "cifar100_imb",
+        {**COMMON, "train.epochs": 40, "data.augment": ("flip", "crop")},
+        "",
+        (*REFERENCES, f"{ON_ADJUSTED}+pairs", "class_rel+pairs", "class_dis+logit_adjusted_base", "class_rel"),
+    ),
+    "fashion": Study(
+        "fashion products (7 labels, 251 classes), 15,555 training images, DeepID2 at 48 x 36, 20 epochs",
+        "attribute_csv",
+        {**COMMON, "data.image_size": (48, 36), "train.epochs": 20, "data.augment": ("flip",)},
+        "fashion_product/attributes.csv",
+        (*REFERENCES, f"{ON_ADJUSTED}+pairs", "class_dis+logit_adjusted_base", "class_rel+gated", "class_rel"),
+    ),
+}
+"""Methods: fixed before any run of this study, by the leads of earlier single runs; where most classes are twice in a batch
+anyway, without pairs."""

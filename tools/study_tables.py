@@ -1,0 +1,145 @@
+"""Turns `study_results.json` into the tables of README and docs/results.md, and writes them between their markers.
+
+python tools/study_tables.py            writes the tables
+python tools/study_tables.py --check    tells whether they are what the results say (a test does the same)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = Path(__file__).with_name("study_results.json")
+DOCUMENTS = {"study-summary": ROOT / "README.md", "study-tables": ROOT / "docs" / "results.md"}
+"""Which document holds the table of each marker."""
+
+COLUMNS = {
+    "by the largest score": ("argmax", "balanced_accuracy"),
+    "best rule": ("best", "balanced_accuracy"),
+    "rarest third": ("best", "rarest_third"),
+    "frequent third": ("best", "most_frequent_third"),
+    "AUROC, rarest third": ("ranking", "rarest_third_auroc"),
+    "average precision, rarest third": ("ranking", "rarest_third_average_precision"),
+}
+"""Headings, and where a run has the number: test numbers by the largest score, under its best rule (chosen on validation
+images), or of its ranking."""
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """In %, with the standard deviation over seeds.
+
+    >>> mean_and_spread([0.5, 0.51, 0.52]), mean_and_spread([0.5])
+    ('51.0 ± 1.0', '50.0')
+    """
+    percent = [100 * value for value in values]
+    spread = f" ± {statistics.stdev(percent):.1f}" if len(percent) > 1 else ""
+    return f"{statistics.mean(percent):.1f}{spread}"
+
+
+def interval(difference: Mapping[str, float]) -> str:
+    """A difference in points with its 95 % interval; bold where the interval does not hold 0.
+
+    >>> interval({"difference": 0.012, "low": 0.004, "high": 0.02})
+    '**+1.2 [+0.4, +2.0]**'
+    """
+    text = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * difference[key] for key in ("difference", "low", "high")))
+    return f"**{text}**" if difference["low"] > 0 or difference["high"] < 0 else text
+
+
+def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def runs_by_method(results: Mapping[str, Any], study: str) -> dict[str, list[dict[str, Any]]]:
+    """The runs of a data set by method, in the order of the recipe; each sorted by seed."""
+    by_method: dict[str, list[dict[str, Any]]] = {}
+    for run in results["runs"]:
+        if run["study"] == study:
+            by_method.setdefault(run["method"], []).append(run)
+    return {method: sorted(runs, key=lambda run: run["seed"]) for method, runs in by_method.items()}
+
+
+def of_study(results: Mapping[str, Any], study: str) -> str:
+    """The whole table of one data set."""
+    differences = {(d["method"], d["against"]): d for d in results["differences"] if d["study"] == study}
+    against = "logit_adjusted"
+    rows = []
+    for method, runs in runs_by_method(results, study).items():
+        cells = [mean_and_spread([run["test"][where][share] for run in runs]) for where, share in COLUMNS.values()]
+        of_method = differences.get((method, against))
+        rows.append([f"`{method}`", str(len(runs)), *cells, interval(of_method["balanced_accuracy"]) if of_method else ""])
+    headings = ["method", "seeds", *COLUMNS, f"above `{against}`, best rule"]
+    return f"**{results['studies'][study]['title']}**\n\n{markdown(headings, rows)}"
+
+
+def tables(results: Mapping[str, Any]) -> dict[str, str]:
+    """The text of every marker of `DOCUMENTS`."""
+    return {
+        "study-tables": "\n\n".join(of_study(results, study) for study in results["studies"]),
+        "study-summary": summary(results),
+    }
+
+
+def summary(results: Mapping[str, Any]) -> str:
+    """The short table of README: per data set, cross-entropy, logit adjustment, and rectification on adjusted scores."""
+    rows = []
+    for study, facts in results["studies"].items():
+        by_method = runs_by_method(results, study)
+        form = facts["form"]
+        differences = {d["against"]: d for d in results["differences"] if d["study"] == study and d["method"] == form}
+        cells = [
+            mean_and_spread([run["test"][where]["balanced_accuracy"] for run in by_method[method]])
+            for method, where in (("ce", "argmax"), ("ce", "best"), ("logit_adjusted", "best"), (form, "best"))
+        ]
+        gains = [interval(differences["logit_adjusted"][share]) for share in ("balanced_accuracy", "rarest_third")]
+        rows.append([facts["title"], *cells, *gains])
+    headings = [
+        "class-balanced accuracy, %",
+        "`ce`",
+        "`ce`, best rule",
+        "`logit_adjusted`",
+        "the same with rectification",
+        "gain of rectification",
+        "gain, rarest third",
+    ]
+    return markdown(headings, rows)
+
+
+def between_markers(text: str, marker: str, content: str) -> str:
+    """A document with new content between <!-- marker --> and <!-- /marker -->."""
+    before, start, rest = text.partition(f"<!-- {marker} -->\n")
+    _, end, after = rest.partition(f"<!-- /{marker} -->")
+    if not start or not end:
+        raise ValueError(f"the document must hold <!-- {marker} --> and <!-- /{marker} -->, received neither or one")
+    return f"{before}{start}\n{content}\n\n{end}{after}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Reads the command line, and writes or checks the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a document differs")
+    flags = parser.parse_args(arguments)
+    different = []
+    for marker, content in tables(json.loads(RESULTS.read_text(encoding="utf-8"))).items():
+        path = DOCUMENTS[marker]
+        text = path.read_text(encoding="utf-8")
+        new = between_markers(text, marker, content)
+        if new != text:
+            different.append(str(path.relative_to(ROOT)))
+            if not flags.check:
+                path.write_text(new, encoding="utf-8")
+    if flags.check and different:
+        sys.exit(f"differ from study_results.json: {', '.join(different)}: run python tools/study_tables.py")
+    print(f"written: {', '.join(different)}" if different else "the tables are what the results say")
+
+
+if __name__ == "__main__":
+    main()
