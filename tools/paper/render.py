@@ -28,8 +28,9 @@ p { max-width: 48rem; overflow-wrap: anywhere; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
 caption { text-align: left; font-weight: 600; padding-bottom: .35rem; }
 th, td { padding: .3rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
-th:first-child { text-align: left; position: sticky; left: 0; background: var(--ground); }
-thead th { background: var(--band); }
+th:first-child { text-align: left; position: sticky; left: 0; background: var(--ground); white-space: normal;
+  min-width: min(11rem, 34vw); overflow-wrap: anywhere; }
+thead th { background: var(--band); white-space: normal; min-width: 4.5rem; vertical-align: bottom; }
 thead th:first-child { background: var(--band); }
 img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
 """
