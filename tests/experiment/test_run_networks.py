@@ -104,8 +104,8 @@ def test_a_run_starts_from_the_backbone_of_another(command):
     assert "backbone from " in ran.stdout and "1 of its 4 layers frozen; it learns at 0.01 of the rate" in ran.stdout
     slow = backbone_weights(folder / "slow/model.keras")
     moved = [np.abs(a - b).max() for a, b in zip(first, slow, strict=True)]
-    # Three convolutions, kernel and bias each, of which the first stays.
-    assert len(moved) == 6 and moved[:2] == [0, 0] and 0 < max(moved[2:]) < 1e-3
+    # Two convolutions and two layers, kernel and bias each, of which the first stays.
+    assert len(moved) == 8 and moved[:2] == [0, 0] and 0 < max(moved[2:]) < 1e-3
 
 
 def test_what_cannot_be_started_from_gets_one_clear_line(command):
@@ -115,7 +115,7 @@ def test_what_cannot_be_started_from_gets_one_clear_line(command):
         (["--pretrained=first"], "did you mean"),
         (["--pretrained=imagenet"], "pretrained"),
         (["--freeze=some"], "network.freeze must be none, all, or an int >= 0, received 'some'"),
-        (["--freeze=4"], "received 4"),
+        (["--freeze=5"], "received 5"),
         (["--model=resnet23"], "did you mean resnet32"),
         (["--model=keras:ResNet50", "--width=0.5", "--config.data.image_size=(32, 32)"], "width must be 1 for keras:ResNet50"),
     ):
