@@ -245,6 +245,7 @@ def run(argv: Sequence[str]) -> None:
             config = override(config, {"train.batch_size": 32})
         if config.dataset == "celeba" and config.data.dir is None:
             config.data.dir = str(Path(scratch) / "celeba")
+            config.data.celeba_validation = "official"  # all that is generated for training is measured
             write_celeba(Path(config.data.dir), count)
         files = first_of(load_source(config.dataset, config.data, seed=config.seed, check_images=True), count)
         paths = files.splits["train"].images
