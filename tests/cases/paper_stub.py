@@ -14,7 +14,7 @@ from pathlib import Path
 
 def accuracy_of(method, seed):
     """The share that the stub reports."""
-    return (sum(map(ord, method)) % 50 + seed) / 100
+    return (sum(map(ord, method)) % 50 + 20 + seed) / 100
 
 
 def label_of(share, classes):

@@ -128,3 +128,9 @@ def test_a_size_is_read_once(monkeypatch):
     sizes, config = budgets.Sizes(), load_recipe("cifar100_imb_paper")
     assert [sizes(config), sizes(override(config, {"seed": 5})), sizes(override(config, {"data.gamma": 0.5}))] == [7, 7, 7]
     assert len(read) == 2
+    assert sizes(override(config, {"data.train_share": 0.4})) == 3  # of 7
+
+
+def test_a_share_of_images_that_is_asked_for_is_cut_further():
+    config = override(load_recipe("celeba_paper"), {"data.train_share": 0.5})
+    assert Cut(0.1, 0.2).applied(config).data.train_share == pytest.approx(0.1)

@@ -123,7 +123,7 @@ def test_budgets_do_not_mix_and_the_caption_says_what_was_cut(data, tmp_path, st
     caption = " ".join(sections["Table 13"].caption)
     # The stub says 1,000 images, of which the share is left.
     match = re.search(
-        r"Budget 2m: attribute_csv: epochs 256 → (\d+), training images 165,467 \(paper\) → 36 \(at hand\) → (\d+)", caption
+        r"Budget 2m: attribute_csv: epochs 256 → (\d+), training images 155,467 \(paper\) → 36 \(at hand\) → (\d+)", caption
     )
     assert match and epochs == {int(match[1])} and int(match[1]) < 256 and "The test set is whole." in caption
     assert "epochs 256, training" in " ".join(full["Table 13"].caption)

@@ -159,7 +159,7 @@ def speeds(
 def _short_runs(key: str, config: ConfigDict, images: int, out: Path) -> list[Job]:
     runs = []
     for batches in BATCHES:
-        share = min(1.0, batches * config.train.batch_size / images)
+        share = config.data.train_share * min(1.0, batches * config.train.batch_size / images)
         settings = {"train.epochs": 2, "data.train_share": share, "embedding.pretraining_epochs": 1}
         folder = out / "calibration" / key / str(batches)
         shutil.rmtree(folder, ignore_errors=True)
@@ -202,7 +202,7 @@ class Sizes:
         if key not in self._known:
             dataset = load_source(config.dataset, config.data, seed=0, check_images=False)
             self._known[key] = len(dataset.splits["train"])
-        return self._known[key]
+        return max(1, round(self._known[key] * config.data.train_share))
 
 
 def planned_cut(

@@ -95,14 +95,13 @@ def listed(request: Request, spec: Spec, *, complete: bool = True) -> Dataset:
     """The dataset of a run as its lists have it; no image is looked at. Seed 0 draws what is random."""
     lists = complete and spec.data == CELEBA and LISTS in request.folders
     folder = request.folders[LISTS if lists else spec.data]
-    settings = {key: value for key, value in spec.settings if key in ("dataset", "data.gamma")}
-    config = override(load_recipe(spec.recipe), settings)
-    return _listed(config.dataset, str(folder), config.data.gamma, spec.recipe)
+    of_data = [(key, value) for key, value in spec.settings if key == "dataset" or key.startswith("data.")]
+    return _listed(spec.recipe, (*of_data, ("data.dir", str(folder))))
 
 
 @cache
-def _listed(dataset: str, folder: str, gamma: float, recipe: str) -> Dataset:
-    config = override(load_recipe(recipe), {"dataset": dataset, "data.dir": folder, "data.gamma": gamma})
+def _listed(recipe: str, settings: tuple[tuple[str, Any], ...]) -> Dataset:
+    config = override(load_recipe(recipe), dict(settings))
     return load_source(config.dataset, config.data, seed=0, check_images=False)
 
 

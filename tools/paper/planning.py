@@ -62,7 +62,7 @@ class Cut(NamedTuple):
             config,
             {
                 "train.epochs": self.epochs_of(config.train.epochs),
-                "data.train_share": self.images,
+                "data.train_share": config.data.train_share * self.images,
                 "embedding.pretraining_epochs": min(embedding.pretraining_epochs, self.epochs_of(embedding.pretraining_epochs)),
                 "embedding.cluster_every": max(1, round(embedding.cluster_every * self.epochs * self.images)),
             },

@@ -46,8 +46,9 @@ def statistics(material: Material) -> list[Part]:
         lines.append([f"{words}: ours", *ours])
     columns = ["dataset", "labels", "classes", "images", "training images", "test images", "training images per class"]
     note = (
-        "The paper counts CelebA's 40 attributes by their positives and its training images with the validation images"
-        " it takes from them. Ours are as the lists at hand have them; classes without a training image are not counted."
+        "The paper counts CelebA's 40 attributes by their positives and, as ours for CelebA, training images with the"
+        " validation images that it takes from them. Ours are as the lists at hand have them; classes without a training"
+        " image are not counted."
     )
     return [Table(columns, lines), Paragraph(note)]
 
