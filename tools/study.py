@@ -129,8 +129,18 @@ def _under_best_rule(run: Run, result: Mapping[str, Any], runs: Path) -> Predict
     return replace(load_predictions(run.folder(runs) / PREDICTIONS), rule=best_rule(result))
 
 
+def merged(kept: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[Any]:
+    """Rows of earlier sittings, whose folders may be gone, and new ones; of equal keys that of more seeds, or the new one."""
+    rows = {tuple(row[key] for key in keys): row for row in kept}
+    for row in new:
+        place = tuple(row[key] for key in keys)
+        if len(row.get("seeds", ())) >= len(rows.get(place, {}).get("seeds", ())):
+            rows[place] = row
+    return list(rows.values())
+
+
 def collect(runs: Path) -> int:
-    """Writes the numbers of all finished runs to `study_results.json`; returns how many there are."""
+    """Adds the numbers of all finished runs to `study_results.json`; returns how many runs it then holds."""
     everything = planned(list(STUDIES), SEEDS, None)
     finished = {run: read_json(run.folder(runs) / RESULT) for run in everything if (run.folder(runs) / RESULT).is_file()}
     studies = {}
@@ -138,8 +148,11 @@ def collect(runs: Path) -> int:
         settings = {key: list(value) if isinstance(value, tuple) else value for key, value in study.settings.items()}
         studies[name] = {"title": study.title, "base": study.base, "settings": settings, "form": study.form}
     of_runs = [facts_of(run, result, read_json(run.folder(runs) / CONFIG)) for run, result in finished.items()]
-    write_json(RESULTS, {"studies": studies, "runs": of_runs, "differences": differences(finished, runs)})
-    return len(finished)
+    before = read_json(RESULTS) if RESULTS.is_file() else {"runs": [], "differences": []}
+    all_runs = merged(before["runs"], of_runs, ("study", "method", "seed"))
+    all_differences = merged(before["differences"], differences(finished, runs), ("study", "method", "against"))
+    write_json(RESULTS, {"studies": studies, "runs": all_runs, "differences": all_differences})
+    return len(all_runs)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

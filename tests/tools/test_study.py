@@ -95,6 +95,18 @@ def test_each_run_counts_under_the_rule_that_was_best_on_its_validation_images(t
     assert difference["balanced_accuracy"]["low"] <= 0.25 <= difference["balanced_accuracy"]["high"]
 
 
+def test_runs_of_an_earlier_sitting_are_kept_although_their_folders_are_gone(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    for method in ("class_rel", "logit_adjusted"):
+        for seed in (0, 1):
+            finish(Run("small", method, seed), first, {"argmax": [0, 0, 1, 1]})
+    finish(Run("small", "class_rel", 2), second, {"argmax": [0, 0, 0, 0]})
+    finish(Run("small", "logit_adjusted", 2), second, {"argmax": [0, 0, 1, 1]})
+    assert (study.collect(first), study.collect(second)) == (4, 6)
+    (difference,) = json.loads(study.RESULTS.read_text())["differences"]
+    assert difference["seeds"] == [0, 1] and difference["balanced_accuracy"]["difference"] == 0
+
+
 def test_data_must_be_named(capsys):
     with pytest.raises(SystemExit):
         study.main(["--only=small"])
