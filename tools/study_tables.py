@@ -82,18 +82,17 @@ def of_study(results: Mapping[str, Any], study: str) -> str:
 
 def tables(results: Mapping[str, Any]) -> dict[str, str]:
     """The text of every marker of `DOCUMENTS`."""
-    return {
-        "study-tables": "\n\n".join(of_study(results, study) for study in results["studies"]),
-        "study-summary": summary(results),
-    }
+    begun = [study for study in results["studies"] if runs_by_method(results, study)]
+    return {"study-tables": "\n\n".join(of_study(results, study) for study in begun), "study-summary": summary(results)}
 
 
 def summary(results: Mapping[str, Any]) -> str:
     """The short table of README: per data set, cross-entropy, logit adjustment, and rectification on adjusted scores."""
     rows = []
     for study, facts in results["studies"].items():
-        by_method = runs_by_method(results, study)
-        form = facts["form"]
+        by_method, form = runs_by_method(results, study), facts["form"]
+        if not {"ce", "logit_adjusted", form} <= set(by_method):
+            continue
         differences = {d["against"]: d for d in results["differences"] if d["study"] == study and d["method"] == form}
         cells = [
             mean_and_spread([run["test"][where]["balanced_accuracy"] for run in by_method[method]])
