@@ -123,25 +123,33 @@ def instance_level_pairs(
     return anchors
 
 
-def relative(anchors: list[tuple[list[float], list[float]]], margin: float) -> float:
-    """Eq. 9: the mean over all triplets (a, +, -) of a label."""
+def averaged(terms_of_anchors: list[list[float]], normalization: str) -> float:
+    """One mean over the terms of all anchors, or the sum over anchors of the mean of each."""
+    if normalization == "anchors":
+        return sum(mean(terms) for terms in terms_of_anchors)
+    return mean([term for terms in terms_of_anchors for term in terms])
+
+
+def relative(anchors: list[tuple[list[float], list[float]]], margin: float, normalization: str = "triplets") -> float:
+    """Eq. 9: over the triplets (a, +, -) of a label."""
     hinges = []
     for to_positives, to_negatives in anchors:
+        hinges.append([])
         for d_pos in to_positives:
             for d_neg in to_negatives:
-                hinges.append(max(0.0, margin + d_pos - d_neg))
-    return mean(hinges)
+                hinges[-1].append(max(0.0, margin + d_pos - d_neg))
+    return averaged(hinges, normalization)
 
 
-def absolute(anchors: list[tuple[list[float], list[float]]], margin: float) -> float:
-    """Eq. 13: a mean over the positive pairs, and one over the negative pairs."""
-    squares, hinges = [], []
+def absolute(
+    anchors: list[tuple[list[float], list[float]]], margin: float, normalization: str = "triplets", power: int = 2
+) -> float:
+    """Eq. 13: half of what the positive pairs give, and half of what the negative pairs give. power: of d(a, +)."""
+    pulls, hinges = [], []
     for to_positives, to_negatives in anchors:
-        for d_pos in to_positives:
-            squares.append(d_pos**2)
-        for d_neg in to_negatives:
-            hinges.append(max(margin - d_neg, 0.0) ** 2)
-    return 0.5 * (mean(squares) + mean(hinges))
+        pulls.append([d_pos**power for d_pos in to_positives])
+        hinges.append([max(margin - d_neg, 0.0) ** 2 for d_neg in to_negatives])
+    return 0.5 * (averaged(pulls, normalization) + averaged(hinges, normalization))
 
 
 def histogram(distances: list[float], low: float, high: float, num_bins: int) -> list[float]:
@@ -188,6 +196,8 @@ def oracle_crl(
     margin: float | None = None,
     scope: str = "minority",
     num_bins: int = 100,
+    normalization: str = "triplets",
+    squared_positives: bool = True,
 ) -> np.ndarray:
     """L_crl of every label, float64 [L]."""
     labels, inputs = np.asarray(labels), np.asarray(inputs, np.float64)
@@ -208,9 +218,10 @@ def oracle_crl(
             margins = {"relative": 2 * math.pi / size, "absolute": 1.0}  # eq. 12
             low, high = 0.0, 2.0
         if comparison == "relative":
-            result.append(relative(anchors, margins["relative"] if margin is None else margin))
+            result.append(relative(anchors, margins["relative"] if margin is None else margin, normalization))
         elif comparison == "absolute":
-            result.append(absolute(anchors, margins["absolute"] if margin is None else margin))
+            power = 2 if squared_positives else 1
+            result.append(absolute(anchors, margins["absolute"] if margin is None else margin, normalization, power))
         else:
             result.append(distribution(anchors, low, high, num_bins))
     return np.array(result, np.float64)
@@ -244,6 +255,28 @@ def oracle_objective(
     for j in range(len(num_classes)):
         total += alpha[j] * rectification[j] + (1.0 - alpha[j]) * cross_entropy[j]
     return float(total)
+
+
+def oracle_gate(
+    labels: np.ndarray, inputs: np.ndarray, num_classes: Sequence[int], level: str, comparison: str, **options: object
+) -> list[float]:
+    """max(0, 1 - L_crl,j / v_j) of every label; v_j: L_crl per term where all scores are equal.
+
+    L_crl,j is taken per triplet, or where it is a sum over anchors, per anchor (with kappa > 1 every anchor has a triplet).
+    """
+    per_anchor = options.get("normalization") == "anchors"
+    losses = oracle_crl(labels, inputs, num_classes, level, comparison, **options)
+    gates = []
+    for j, size in enumerate(num_classes):
+        margin = 0.5 if level == "class" else {"relative": 2 * math.pi / size, "absolute": 1.0}[comparison]
+        value = margin if comparison == "relative" else 0.5 * margin**2
+        loss = losses[j]
+        if per_anchor:
+            column = [int(a) for a in labels[:, j]]
+            minority = minority_of(column, size)
+            loss /= max(1, sum(1 for a in column if a in minority and a != -1))
+        gates.append(max(0.0, 1.0 - loss / value))
+    return gates
 
 
 def oracle_alpha(counts: Sequence[Sequence[int]], eta: float) -> list[float]:
