@@ -138,3 +138,21 @@ def test_the_rarest_class_by_a_loop():
             start += size
         expected.append(best)
     assert rarest_class(labels, sizes).tolist() == expected and expected[7] == -1
+
+
+def test_batches_of_a_pipeline_hold_whole_pairs_of_the_drawn_samples():
+    labels = np.array([[i % 5] for i in range(40)], np.int32)
+    split = Split(np.zeros((40, 4, 4, 3), np.uint8), labels)
+    options = {"image_size": (4, 4), "batch_size": 8, "training": True, "pairs": labels[:, 0]}
+    epochs = [np.concatenate([y.numpy()[:, 0] for _, y in make_pipeline(split, seed=seed, **options)]) for seed in (0, 1)]
+    for order in epochs:
+        assert sorted(order.tolist()) == sorted(labels[:, 0].tolist()) and (order[0::2] == order[1::2]).all()
+    assert epochs[0].tolist() != epochs[1].tolist()
+    drawn = np.repeat(np.arange(3), 4)  # classes 0, 1, 2, four times each
+    order = np.concatenate([y.numpy()[:, 0] for _, y in make_pipeline(split, indices=drawn, **options)])
+    assert sorted(order.tolist()) == sorted([0, 1, 2] * 4) and (order[0::2] == order[1::2]).all()
+    # Out of training the order is that of the split.
+    order = np.concatenate([y.numpy()[:, 0] for _, y in make_pipeline(split, **{**options, "training": False})])
+    assert order.tolist() == labels[:, 0].tolist()
+    with pytest.raises(ValueError, match="pairs must be None for several workers"):
+        make_pipeline(split, worker=(0, 2), **options)

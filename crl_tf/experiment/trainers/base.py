@@ -46,10 +46,10 @@ class Task:
     make_optimizer: Callable[[CRLModel, int], keras.optimizers.Optimizer]
     make_loss: Callable[[], Loss]
     indices: np.ndarray | Callable[[int], np.ndarray] | None
-    pairs: bool
     compile_options: Mapping[str, Any]
     linear_svm: bool
     embedding: Mapping[str, Any]
+    pairs: bool = False
     begin: Callable[..., None] = lambda model=None: None
     progress: Progress = SILENT
 
