@@ -166,10 +166,6 @@ def plan(
     )
 
 
-def _planned(config: ConfigDict, method: str, seed: int) -> PlannedRun:
-    return PlannedRun(method, seed, assemble(override(config, {"method": method, "seed": seed})))
-
-
 def _check_meaning(one: PlannedRun, others: Sequence[PlannedRun], data: Data | None) -> None:
     """Refuses a method that these data give no meaning to, or that comes to the same as another one."""
     for other in others:

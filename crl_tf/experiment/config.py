@@ -100,8 +100,13 @@ def checked(config: ConfigDict) -> tuple[ConfigDict, Method]:
     if not trainer.resampling and (method.resampling, method.order) != ("none", "shuffled"):
         what = "resampled" if method.resampling != "none" else "paired"
         raise ValueError(f"method {config.method!r}: {method.trainer} draws its own samples, which cannot be {what}")
-    if method.order == "pairs" and config.train.batch_size % 2:
-        raise ValueError(f"train.batch_size must be even for pairs, received {config.train.batch_size}")
+    if method.order == "pairs":
+        if config.train.batch_size % 2:
+            raise ValueError(f"train.batch_size must be even for pairs, received {config.train.batch_size}")
+        if config.data.open_shards is not None:
+            raise ValueError(
+                f"data.open_shards must be none for pairs, whose images lie in any shard, received {config.data.open_shards}"
+            )
     if min(size) < trainer.smallest_side:
         least = trainer.smallest_side
         raise MeaninglessForData(f"data.image_size must be {least} x {least} or more for {method.trainer}, received {size}")

@@ -63,6 +63,8 @@ def test_settings_are_joined_to_a_loss_that_has_them():
 def test_pairs_need_an_even_batch_and_a_trainer_that_takes_batches():
     with pytest.raises(ValueError, match=r"train\.batch_size must be even for pairs, received 5"):
         checked(override(base_config(), {"method": "class_rel+pairs", "train.batch_size": 5}))
+    with pytest.raises(ValueError, match=r"data\.open_shards must be none for pairs, .* received 3"):
+        checked(override(base_config(), {"method": "class_rel+pairs", "data.open_shards": 3}))
     with pytest.raises(ValueError, match=r"method 'lmle\+pairs': lmle draws its own samples, which cannot be paired"):
         checked(override(base_config(), {"method": "lmle+pairs"}))
 
