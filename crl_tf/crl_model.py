@@ -98,7 +98,10 @@ class CRLModel(keras.Model):
             self.optimizer.build(self.trainable_variables)
 
     def tallies(self) -> dict[str, np.ndarray]:
-        """What the loss adds up over the training steps since `compile` (`Loss.tallied`), float32 arrays by name."""
+        """What the loss adds up over the training steps since `compile` (`Loss.tallied`), float32 arrays by name.
+
+        Under a `tf.distribute` strategy each replica's share of a batch counts as a step.
+        """
         return {name: np.array(tally.result()) for name, tally in self._tallied.items()}
 
     @property

@@ -36,7 +36,7 @@ class Compared(NamedTuple):
     """by_anchor: float32 [L, A], the anchors' shares; their sum over A is L_crl of the label.
 
     triplets, active: float32 [L], the number of triplets (anchor, positive, negative), and of those with a gradient.
-    anchors: float32 [L], the number of anchors with a triplet.
+    anchors: float32 [L], the number of anchors with a term: a triplet, or in the absolute comparison a pair.
     """
 
     by_anchor: tf.Tensor
@@ -45,11 +45,13 @@ class Compared(NamedTuple):
     anchors: tf.Tensor
 
     @classmethod
-    def of(cls, by_anchor: tf.Tensor, mined: MinedPairs, active: tf.Tensor | None = None) -> Compared:
-        """With the counts of mined pairs; active None: all triplets."""
+    def of(
+        cls, by_anchor: tf.Tensor, mined: MinedPairs, active: tf.Tensor | None = None, terms: tf.Tensor | None = None
+    ) -> Compared:
+        """With the counts of mined pairs; active None: all triplets; terms [L, A], of each anchor, None: its triplets."""
         per_anchor = triplets_of_anchors(mined.positive.valid, mined.negative.valid)
         triplets = tf.reduce_sum(per_anchor, axis=1)
-        anchors = tf.reduce_sum(tf.cast(per_anchor > 0, tf.float32), axis=1)
+        anchors = tf.reduce_sum(tf.cast((per_anchor if terms is None else terms) > 0, tf.float32), axis=1)
         return cls(by_anchor, triplets, triplets if active is None else active, anchors)
 
 
@@ -78,8 +80,11 @@ def mean_by_anchor(values: tf.Tensor, valid: tf.Tensor, *, per_anchor: bool = Fa
 
 def triplets_of_anchors(positive: tf.Tensor, negative: tf.Tensor) -> tf.Tensor:
     """Triplets of each anchor from masks [L, A, P] and [L, A, N]: float32 [L, A]."""
-    positives, negatives = (tf.reduce_sum(tf.cast(mask, tf.float32), axis=-1) for mask in (positive, negative))
-    return positives * negatives
+    return _count(positive) * _count(negative)
+
+
+def _count(mask: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(tf.cast(mask, tf.float32), axis=-1)
 
 
 def compare_relative(mined: MinedPairs, scale: Scale) -> Compared:
@@ -104,7 +109,7 @@ def compare_absolute(mined: MinedPairs, scale: Scale) -> Compared:
     )
     by_anchor = 0.5 * (pulls + pushes)
     active = tf.reduce_sum(triplets_of_anchors(positive.valid, negative.valid & (hinge > 0)), axis=1)
-    return Compared.of(by_anchor, mined, active)
+    return Compared.of(by_anchor, mined, active, terms=_count(positive.valid) + _count(negative.valid))
 
 
 def compare_distribution(mined: MinedPairs, scale: Scale) -> Compared:

@@ -197,7 +197,9 @@ class CRL(Loss):
         warmup = [AlphaWarmup(self, self.alpha_warmup_epochs)] if self.alpha_warmup_epochs else []
         # A gate is what the warning advises.
         watch = [CollapseWarning(label_names)] if self._has_constant and not self._gate else []
-        return warmup + watch + (self._base.callbacks(epochs, label_names) if self._base else [])
+        of_base = self._base.callbacks(epochs, label_names) if self._base else []
+        # The tallies of a model are those of this loss, not of a CRL that is its base.
+        return warmup + watch + [callback for callback in of_base if not isinstance(callback, CollapseWarning)]
 
     def facts(self, tallies: Mapping[str, np.ndarray], classes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         by_label = np.split(tallies["rectified"], self._layout.offsets[1:])

@@ -28,7 +28,7 @@ class Rectification(NamedTuple):
     """by_label: float32 [L, B], the share of each anchor; its sum over B is L_crl per label.
 
     rectified: bool [L, largest], the minority classes. triplets, active, anchors: float32 [L], how many triplets there were in
-    the batch, how many of them pull on the model, and how many anchors had one.
+    the batch, how many of them pull on the model, and how many anchors had a term.
     """
 
     by_label: tf.Tensor
@@ -117,7 +117,8 @@ class Rectifier:
         mean = tf.stop_gradient(rectification.loss)
         if self.normalization == "anchors":
             mean /= tf.maximum(rectification.anchors, 1.0)
-        return mean / tf.constant(self.at_constant())
+        # The absolute comparison has a loss without a triplet too: that of positives without negatives (scope="all").
+        return tf.where(rectification.triplets > 0, mean / tf.constant(self.at_constant()), 0.0)
 
     def __call__(self, labels: tf.Tensor, inputs: tf.Tensor) -> Rectification:
         """Profiles, mines and compares.

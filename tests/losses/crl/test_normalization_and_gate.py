@@ -11,6 +11,8 @@ from oracle import finite_difference_gradient, oracle_crl, oracle_cross_entropy,
 from rectification_cases import CASES, GRADIENT_TOLERANCE, VALUE_TOLERANCE, random_case, value_and_gradient
 
 from crl_tf import CRL, class_rectification_loss
+from crl_tf.layout import Layout, log_probabilities, rows_of_labels
+from crl_tf.losses.crl.rectification import Rectifier
 
 WITH_MARGIN = [(level, comparison) for level in ("class", "instance") for comparison in ("relative", "absolute")]
 OTHER_FORMS = [
@@ -126,6 +128,55 @@ def test_without_a_triplet_the_gate_is_open():
     gated, plain = (CRL(2, alpha=0.25, gate=gate).batch_terms(labels, logits) for gate in (True, False))
     np.testing.assert_array_equal(gated.by_label, plain.by_label)
     assert gated.tallies["compared"].numpy().tolist() == [0] and gated.tallies["relative"].numpy().tolist() == [0]
+
+
+@pytest.mark.parametrize("kappa", [1, 2, None])
+@pytest.mark.parametrize("normalization", ["triplets", "anchors"])
+@pytest.mark.parametrize(("level", "comparison"), WITH_MARGIN)
+def test_equal_scores_have_their_value_also_where_an_anchor_has_no_positive(level, comparison, normalization, kappa):
+    """kappa = 1 at the class level: the one hard positive is an anchor without a positive, but with negatives."""
+    labels = np.array([[1]] * 3 + [[0]] * 6, np.int32)
+    loss = CRL(2, level=level, comparison=comparison, alpha=0.5, kappa=kappa, normalization=normalization)
+    tallies = loss.batch_terms(labels, tf.zeros([9, 2]), tf.ones([9, 1, 4])).tallies
+    np.testing.assert_allclose(tallies["relative"], [1.0], rtol=1e-6)
+    assert tallies["compared"].numpy().tolist() == [1]
+
+
+def test_positives_without_negatives_are_no_triplet():
+    """scope="all" and one class only: the absolute comparison has a loss (half the mean of its positives), the gate is open."""
+    labels, logits = np.ones([5, 1], np.int32), np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+    options = {"comparison": "absolute", "scope": "all"}
+    terms = CRL(2, alpha=0.25, gate=True, **options).batch_terms(labels, logits)
+    (rectification,), (cross_entropy,) = (oracle_crl(labels, logits, [2], **options), oracle_cross_entropy(labels, logits, [2]))
+    assert rectification > 1e-3
+    np.testing.assert_allclose(tf.reduce_sum(terms.by_label), 0.25 * rectification + 0.75 * cross_entropy, rtol=1e-5)
+    assert terms.tallies["relative"].numpy().tolist() == terms.tallies["compared"].numpy().tolist() == [0]
+
+
+@every_other_form
+@pytest.mark.parametrize("kappa", [1, 5])
+def test_both_forms_give_every_sample_the_same_share(level, comparison, form, kappa):
+    """And count the same classes, triplets and anchors."""
+    case = random_case(12, 60, [2, 3, 6])
+    layout, labels = Layout.of(case.num_classes), rows_of_labels(tf.constant(case.labels))
+    inputs = log_probabilities(case.logits, layout) if level == "class" else tf.constant(case.features)
+    fast, readable = (
+        Rectifier(layout, level, comparison, kappa, 0.5, None, "minority", 20, **form, readable=readable)(labels, inputs)
+        for readable in (False, True)
+    )
+    assert (np.count_nonzero(readable.by_label, axis=1) > 2).all()
+    for a, b in zip(fast, readable, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16])
+def test_half_precision_scores_are_computed_in_float32(dtype):
+    case = random_case(13, 30, [3, 2])
+    logits = tf.cast(case.logits, dtype)
+    options = {"num_classes": case.num_classes, "comparison": "absolute", "normalization": "anchors", "squared_positives": False}
+    value = class_rectification_loss(case.labels, logits, **options)
+    assert value.dtype == tf.float32
+    np.testing.assert_allclose(value, oracle_crl(case.labels, tf.cast(logits, tf.float32).numpy(), **options), rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -28,10 +28,19 @@ class ComparedRows(NamedTuple):
     anchors: tf.Tensor
 
     @classmethod
-    def of(cls, by_row: tf.Tensor, triplets: tf.Tensor, label: tf.Tensor, scale: Scale, active: tf.Tensor | None = None) -> Self:
-        """With counts of each label, from those of rows: triplets, active float32 [R]; active None: all triplets."""
+    def of(
+        cls,
+        by_row: tf.Tensor,
+        triplets: tf.Tensor,
+        label: tf.Tensor,
+        scale: Scale,
+        active: tf.Tensor | None = None,
+        terms: tf.Tensor | None = None,
+    ) -> Self:
+        """With counts of each label, from those of rows: triplets, active, terms float32 [R]; None: as many as triplets."""
         labels = scale.margin.shape[0]
-        total, anchors = (_by_label(count, label, labels) for count in (triplets, tf.cast(triplets > 0, tf.float32)))
+        has_term = tf.cast((triplets if terms is None else terms) > 0, tf.float32)
+        total, anchors = (_by_label(count, label, labels) for count in (triplets, has_term))
         return cls(by_row, total, total if active is None else _by_label(active, label, labels), anchors)
 
 
@@ -70,7 +79,8 @@ def fast_absolute(mined: MinedRows, scale: Scale) -> ComparedRows:
     pushes = tf.reduce_sum(tf.square(hinge), axis=-1)
     means = _mean(pulls, counts.positives, label, scale) + _mean(pushes, counts.negatives, label, scale)
     active = counts.positives * tf.reduce_sum(tf.cast(hinge > 0, tf.float32), axis=-1)
-    return ComparedRows.of(0.5 * means, counts.positives * counts.negatives, label, scale, active)
+    triplets, terms = counts.positives * counts.negatives, counts.positives + counts.negatives
+    return ComparedRows.of(0.5 * means, triplets, label, scale, active, terms)
 
 
 def fast_distribution(mined: MinedRows, scale: Scale) -> ComparedRows:
