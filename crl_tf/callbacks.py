@@ -101,6 +101,10 @@ class CollapseWarning(keras.callbacks.Callback):
         self._above: set[int] = set()
         self._warned: set[int] = set()
 
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        # What an earlier training with the same model has added up is not of this one's first epoch.
+        self._before = self.model.tallies() if hasattr(self.model, "tallies") else {}
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if not hasattr(self.model, "tallies"):
             return

@@ -45,12 +45,18 @@ for name, loss in (("class", CRL([2, 3], alpha=0.4)), ("instance", CRL([2, 3], l
         total = tf.add_n(shares) / 2 + tf.add_n(single.losses)
     gradients = tape.gradient(total, single.trainable_variables)
     expected = [v - 0.1 * g for v, g in zip(single.trainable_variables, gradients)]
+    halves = [build() for _ in range(2)]
+    for half, part in zip(halves, (slice(0, 16), slice(16, 32))):
+        half.compile(keras.optimizers.SGD(0.0), loss=loss)
+        half.train_on_batch(x[part], y[part])
     metric = ClassBalancedAccuracy([2, 3])
     metric.update_state(y, build()(x))
     report[name] = {
         "step": max(float(np.abs(v.numpy() - e).max()) for v, e in zip(model.trainable_variables, expected)),
         "moved": max(float(np.abs(v.numpy() - w.numpy()).max()) for v, w in zip(model.trainable_variables, build().weights)),
         "loss": [logs["loss"][0], float(total)],
+        "tallies": {key: [value.tolist(), sum(half.tallies()[key] for half in halves).tolist()]
+                    for key, value in model.tallies().items()},
         "balanced_accuracy": [logs["balanced_accuracy"][0], float(metric.result())],
     }
 # 9 samples in batches of 8: the second batch leaves one replica nothing.
@@ -76,6 +82,15 @@ def test_two_replicas_take_the_step_of_their_averaged_losses(report, loss):
     assert measured["moved"] > 1e-3 and measured["step"] < 1e-6
     np.testing.assert_allclose(*measured["loss"], rtol=1e-5)
     np.testing.assert_allclose(*measured["balanced_accuracy"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("level", ["class", "instance"])
+def test_tallies_of_replicas_add_up(report, level):
+    tallies = report[level]["tallies"]
+    assert set(tallies) == {"steps", "rectified", "compared", "relative"} and tallies["steps"] == [2, 2]
+    for both in tallies.values():
+        np.testing.assert_allclose(*both, rtol=1e-5)
+    assert report["ce"]["tallies"] == {}
 
 
 @pytest.mark.parametrize("level", ["class", "instance"])

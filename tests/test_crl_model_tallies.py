@@ -6,6 +6,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from oracle import oracle_crl, oracle_minority
 
 from crl_tf import CRL, CRLModel
@@ -16,12 +17,12 @@ from crl_tf.experiment.run import run
 SIZES = [2, 3]
 
 
-def model_and_batches(loss, batches=4, rate=0.0):
+def model_and_batches(loss, batches=4, rate=0.0, **options):
     keras.utils.set_random_seed(1)
     inputs = keras.Input((6,))
     features = keras.layers.Dense(8, activation="tanh")(inputs)
     model = CRLModel(keras.Model(inputs, {"features": features, "logits": keras.layers.Dense(5)(features)}))
-    model.compile(keras.optimizers.SGD(rate), loss=loss)
+    model.compile(keras.optimizers.SGD(rate), loss=loss, **options)
     rng = np.random.default_rng(0)
     made = []
     for _ in range(batches):
@@ -31,9 +32,11 @@ def model_and_batches(loss, batches=4, rate=0.0):
     return model, made
 
 
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
 @pytest.mark.parametrize("normalization", ["triplets", "anchors"])
-def test_tallies_are_what_a_recount_of_the_batches_gives(normalization):
-    model, batches = model_and_batches(CRL(SIZES, alpha=0.3, kappa=4, normalization=normalization))
+def test_tallies_are_what_a_recount_of_the_batches_gives(normalization, jit_compile):
+    loss = CRL(SIZES, alpha=0.3, kappa=4, normalization=normalization)
+    model, batches = model_and_batches(loss, jit_compile=jit_compile)
     rectified, compared, relative = np.zeros((2, 3)), np.zeros(2), np.zeros(2)
     for x, y in batches:
         model.train_on_batch(x, y)
@@ -48,6 +51,13 @@ def test_tallies_are_what_a_recount_of_the_batches_gives(normalization):
     assert found["steps"] == 4 and found["compared"].tolist() == compared.tolist() and 0 < compared.sum()
     assert found["rectified"].tolist() == [*rectified[0, :2], *rectified[1]]
     np.testing.assert_allclose(found["relative"], relative, rtol=1e-5)
+
+
+def acted(labels, sizes):
+    """On which classes CRL acts in a batch, label after label, from section 1 of the specification: minority, and others."""
+    minority = oracle_minority(labels, sizes)
+    others = [[(labels[:, j] >= 0).sum() > (labels[:, j] == c).sum() for c in range(size)] for j, size in enumerate(sizes)]
+    return [int(minority[j, c] and others[j][c]) for j, size in enumerate(sizes) for c in range(size)]
 
 
 def test_validation_does_not_count_and_another_loss_has_no_tallies():
@@ -86,20 +96,60 @@ def test_no_warning_where_it_falls_below_again_or_is_never_above():
     assert epochs_of([(1.2, 0.5), (0.9, 1.0), (1.2, 0.5), (1.0, 1.0)]) == [[], [], [], []]
 
 
+def test_a_second_training_of_a_model_counts_its_own_steps_only():
+    """The first one lay far above the value for equal scores; the second one's first epoch lies below, its second above."""
+    model, _ = model_and_batches(CRL(SIZES, alpha=0.3))
+    callback = CollapseWarning()
+    callback.set_model(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for epoch, totals in ((None, (50, 100.0)), (0, (60, 105.0)), (1, (70, 117.0))):
+            counted = dict(zip(("compared", "relative"), map(np.atleast_1d, totals), strict=True))
+            model.tallies = lambda counted=counted: counted
+            callback.on_train_begin() if epoch is None else callback.on_epoch_end(epoch)
+
+
+def test_a_crl_that_is_the_base_of_another_is_not_watched():
+    """The tallies of a model are those of the outer loss; those of a distribution comparison have no value to be above."""
+    for outer, watched in (("distribution", 0), ("relative", 1)):
+        loss = CRL(SIZES, comparison=outer, alpha=0.3, base=CRL(SIZES, alpha=0.3))
+        model, ((x, y), *_) = model_and_batches(loss)
+        callbacks = loss.callbacks(2)
+        assert sum(isinstance(callback, CollapseWarning) for callback in callbacks) == watched
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(x, y, epochs=2, callbacks=callbacks, verbose=0)
+        assert ("relative" in model.tallies()) == bool(watched)
+
+
 def test_only_a_loss_with_a_margin_and_without_a_gate_is_watched():
     for options, watched in (({}, True), ({"gate": True}, False), ({"comparison": "distribution"}, False)):
         callbacks = CRL(2, alpha=0.5, **options).callbacks(3, ["one"])
         assert any(isinstance(callback, CollapseWarning) for callback in callbacks) == watched
 
 
-def test_a_resumed_run_has_counted_every_step_and_says_so_by_class(tiny_recipe, tmp_path):
+def test_a_resumed_run_has_counted_every_step_and_says_so_by_class(tiny_recipe, tmp_path, monkeypatch):
     """36 images in batches of 16: 3 steps an epoch. `large` and the colours but red are rare in the shop."""
+    seen, terms = [], CRL.terms
+
+    def recording(self, labels, logits, features=None):
+        tf.numpy_function(lambda of_batch: seen.append(of_batch.T), [labels], [])
+        return terms(self, labels, logits, features)
+
+    monkeypatch.setattr(CRL, "terms", recording)
     recipe = override(tiny_recipe, {"method": "class_rel", "network.width": 0.25})
     longer = override(recipe, {"train.epochs": 3})
     run(recipe, tmp_path, export=False)
     first = json.loads((tmp_path / "result.json").read_text())["rectification"]
+    two_epochs = json.loads((tmp_path / "tallies.json").read_text())["2"]
     resumed = run(longer, tmp_path, export=False, resume=True)["rectification"]
     assert (first["steps"], resumed["steps"]) == (6, 9)
+    kept = json.loads((tmp_path / "tallies.json").read_text())
+    assert set(kept) == {"2", "3"} and kept["2"] == two_epochs
+    trained = [acted(labels, [3, 2]) for labels in seen if len(labels) != 12]  # the validation split holds 12 images
+    for facts, steps in ((first, 6), (resumed, 9)):
+        counted = [of_class for label in facts["labels"].values() for of_class in label["classes"].values()]
+        assert counted == np.sum(trained[:steps], axis=0).tolist()
     assert set(resumed["labels"]) == {"colour", "size"}
     for name, facts in resumed["labels"].items():
         assert 0 < facts["steps"] <= 9 and facts["L_crl_over_constant"] > 0
@@ -107,6 +157,15 @@ def test_a_resumed_run_has_counted_every_step_and_says_so_by_class(tiny_recipe, 
             assert first["labels"][name]["classes"][of_class] <= steps <= facts["steps"], of_class
     assert resumed["labels"]["colour"]["classes"]["red"] == 0  # two thirds of the images are red: never a minority
     assert max(resumed["labels"]["colour"]["classes"].values()) > 0
+
+
+def test_a_run_resumed_without_its_tallies_does_not_pass_a_part_for_the_whole(tiny_recipe, tmp_path):
+    """As one that an earlier version has begun."""
+    recipe = override(tiny_recipe, {"method": "class_rel", "network.width": 0.25, "train.epochs": 1})
+    run(recipe, tmp_path, export=False)
+    (tmp_path / "tallies.json").unlink()
+    result = run(override(recipe, {"train.epochs": 2}), tmp_path, export=False, resume=True)
+    assert result["epochs"] == 2 and "rectification" not in result
 
 
 def test_in_pairs_the_two_images_of_a_class_meet_in_one_batch(tiny_recipe, tmp_path):

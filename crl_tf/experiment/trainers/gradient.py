@@ -162,6 +162,8 @@ class _Checkpoints(keras.callbacks.Callback):
 class _Tallies(keras.callbacks.Callback):
     """Keeps what the loss adds up over all epochs, those before a resume included, in tallies.json; of the last two epochs.
 
+    Keeps nothing where the tallies before a resume are not known: a part of the epochs would read as all of them.
+
     Args:
         workdir: the folder of the run.
         first: how many epochs are over.
@@ -171,6 +173,7 @@ class _Tallies(keras.callbacks.Callback):
         super().__init__()
         self._path = workdir / TALLIES
         self._before = self.of(workdir, first)
+        self._known = first == 0 or bool(self._before)
         self._epochs = {first: self._before}
 
     @staticmethod
@@ -180,7 +183,7 @@ class _Tallies(keras.callbacks.Callback):
         return {name: np.array(values) for name, values in kept.get(str(epoch), {}).items()}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        if not isinstance(self.model, CRLModel):
+        if not isinstance(self.model, CRLModel) or not self._known:
             return
         total = {name: values + self._before.get(name, 0.0) for name, values in self.model.tallies().items()}
         if total:

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from objective_cases import batch_of
 
-from crl_tf.callbacks import AlphaWarmup, TrainingProgress
+from crl_tf.callbacks import AlphaWarmup, CollapseWarning, TrainingProgress
 from crl_tf.losses.crl.loss import CRL
 from crl_tf.losses.cross_entropy import MultiLabelCrossEntropy
 from crl_tf.losses.curriculum import CurriculumLoss
@@ -45,7 +45,7 @@ def test_crl_may_be_the_base_of_crl():
     value = float(CRL(SIZES, alpha=0.25, base=inner)(labels, logits))
     only = float(CRL(SIZES, alpha=1.0)(labels, logits))
     assert value == pytest.approx(0.25 * only + 0.75 * float(inner(labels, logits)), rel=1e-5)
-    assert [type(c) for c in CRL(SIZES, alpha=0.25, base=inner).callbacks(3)] == [AlphaWarmup]
+    assert [type(c) for c in CRL(SIZES, alpha=0.25, base=inner).callbacks(3)] == [CollapseWarning, AlphaWarmup]
 
 
 def test_crl_has_the_progress_of_its_base():
@@ -63,9 +63,11 @@ def test_a_loss_says_which_callbacks_training_needs():
         FocalLoss(SIZES): [],
         ldam: [TrainingProgress],
         CurriculumLoss(SIZES, COUNTS): [TrainingProgress],
-        CRL(SIZES, alpha=0.4): [],
-        CRL(SIZES, alpha=0.4, alpha_warmup_epochs=3): [AlphaWarmup],
-        CRL(SIZES, alpha=0.4, alpha_warmup_epochs=3, base=ldam): [AlphaWarmup, TrainingProgress],
+        CRL(SIZES, alpha=0.4): [CollapseWarning],
+        CRL(SIZES, alpha=0.4, gate=True): [],
+        CRL(SIZES, alpha=0.4, comparison="distribution"): [],
+        CRL(SIZES, alpha=0.4, alpha_warmup_epochs=3): [AlphaWarmup, CollapseWarning],
+        CRL(SIZES, alpha=0.4, alpha_warmup_epochs=3, base=ldam): [AlphaWarmup, CollapseWarning, TrainingProgress],
     }
     for loss, expected in kinds.items():
         assert [type(callback) for callback in loss.callbacks(epochs=10)] == expected
