@@ -92,7 +92,7 @@ def checked(config: ConfigDict) -> tuple[ConfigDict, Method]:
 
     Raises:
         ValueError: it names the setting, the rule and what was received.
-        MeaninglessForData: image size or network give the method no meaning.
+        MeaninglessForData: image size, batch size, open shards or network give the method no meaning.
     """
     method = combined(config.method)
     config = override(config, {**flattened(config.to_dict()), **method.settings})
@@ -102,9 +102,9 @@ def checked(config: ConfigDict) -> tuple[ConfigDict, Method]:
         raise ValueError(f"method {config.method!r}: {method.trainer} draws its own samples, which cannot be {what}")
     if method.order == "pairs":
         if config.train.batch_size % 2:
-            raise ValueError(f"train.batch_size must be even for pairs, received {config.train.batch_size}")
+            raise MeaninglessForData(f"train.batch_size must be even for pairs, received {config.train.batch_size}")
         if config.data.open_shards is not None:
-            raise ValueError(
+            raise MeaninglessForData(
                 f"data.open_shards must be none for pairs, whose images lie in any shard, received {config.data.open_shards}"
             )
     if min(size) < trainer.smallest_side:

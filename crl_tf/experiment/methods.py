@@ -125,7 +125,7 @@ def _check_sections(name: str, rows: Sequence[str], loss: str | None) -> None:
     """Refuses a row that sets settings of a loss which the method does not have."""
     section = LOSSES[loss].section if loss else None
     for row in rows:
-        if not METHODS[row].sets.keys() & PARTS.keys() and _sections(row) != {section}:
+        if not stands_alone(row) and _sections(row) != {section}:
             fitting = [other for other, of_loss in LOSSES.items() if {of_loss.section} == _sections(row)]
             raise ValueError(f"method {name!r}: {row} must be joined to a loss with its settings: {', '.join(fitting)}")
 
@@ -155,9 +155,13 @@ def with_loss(name: str, loss: str) -> str:
     >>> with_loss("ldam+over_sampling", "focal")
     'focal+over_sampling'
     """
-    combined(loss)
+    new = combined(loss)
     joined = [row for row in name.split("+") if not METHODS[row].sets.keys() & {"loss", "trainer"}]
-    section = LOSSES[loss].section if loss in LOSSES else None
-    # A row of settings alone goes with the loss that they are of.
-    others = [row for row in joined if METHODS[row].sets.keys() & PARTS.keys() or _sections(row) == {section}]
+    section = LOSSES[new.loss].section
+    # A row of settings alone stays beside a loss of its section that does not set the same.
+    others = [
+        row
+        for row in joined
+        if stands_alone(row) or (_sections(row) == {section} and not METHODS[row].settings.keys() & new.settings.keys())
+    ]
     return canonical("+".join([loss, *others]))

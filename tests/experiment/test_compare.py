@@ -9,6 +9,7 @@ from crl_tf.datasets.resampling import MeaninglessForData
 from crl_tf.experiment import assemble as assembling
 from crl_tf.experiment import compare as comparing
 from crl_tf.experiment.compare import Previous, compare, plan
+from crl_tf.experiment.config import override
 from crl_tf.experiment.methods import METHODS
 from crl_tf.experiment.run import evaluate
 from crl_tf.files import read_json
@@ -101,6 +102,15 @@ def test_all_is_every_row_that_has_a_meaning(quick, tmp_path, monkeypatch):
     with pytest.raises(MeaninglessForData, match="down_sampling: a class of one image"):
         compare(quick, ["ce", "down_sampling"], tmp_path / "named", export=False)
     assert not (tmp_path / "named").exists()
+
+
+@pytest.mark.parametrize("settings", [{"train.batch_size": 15}, {"data.open_shards": 2}], ids=str)
+def test_all_leaves_pairs_out_where_they_have_no_meaning(quick, settings):
+    config = override(quick, settings)
+    left_out = plan(config, "all").left_out
+    assert next(iter(settings)) in left_out["pairs"] and set(left_out) <= {"pairs", "ldam"}
+    with pytest.raises(MeaninglessForData, match=r"for pairs"):
+        plan(config, ["class_rel+pairs"])
 
 
 def test_any_other_error_is_an_error_and_keeps_its_type(quick, tmp_path, monkeypatch):

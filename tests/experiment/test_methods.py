@@ -51,6 +51,10 @@ def test_settings_are_joined_to_a_loss_that_has_them():
     assert with_loss(name, "instance_abs") == name.replace("class_rel", "instance_abs")
     # Another loss has no gate; the order of the images stays.
     assert with_loss(name, "focal") == "focal+over_sampling+pairs+logit_adjustment"
+    # A row of the same section keeps what it does not set itself.
+    assert with_loss("class_rel+gated", "class_rel_rho_10") == "class_rel_rho_10+gated"
+    assert with_loss("class_abs+gated+logit_adjusted_base", "class_rel_logit_adjusted") == "class_rel_logit_adjusted+gated"
+    assert with_loss("class_rel+gated", "lmle") == "lmle"
     for wrong in ("gated", "gated+pairs", "focal+gated", "lmle+per_anchor"):
         with pytest.raises(
             ValueError, match=f"method {re.escape(repr(wrong))}: .* must be joined to a loss .*: class_rel, class_abs"
