@@ -13,6 +13,7 @@ import crl_tf
 from crl_tf.experiment.compare import compare
 from crl_tf.experiment.config import checked, load_recipe
 from crl_tf.experiment.run import evaluate
+from crl_tf.experiment.settings import SETTINGS
 from crl_tf.experiment.workdir import config_in, open_run
 
 FIXTURES = Path(__file__).parent / "fixtures" / "version_0_1"
@@ -48,7 +49,10 @@ def test_a_configuration_is_read_as_the_method_it_was(name):
     assert config.to_dict()["train"] == {k: tuple(v) if isinstance(v, list) else v for k, v in old["train"].items()}
     assert config.to_dict()["embedding"]["references"] == 200 == old["embedding"]["references"]
     # The method sets what the old configuration said.
-    assert checked(config)[0].to_dict()["crl"] == old["crl"]
+    crl = checked(config)[0].to_dict()["crl"]
+    assert {key: crl[key] for key in old["crl"]} == old["crl"]
+    # What is new since then is as it was: off.
+    assert all(crl[key] == SETTINGS[f"crl.{key}"].default for key in crl.keys() - old["crl"].keys())
 
 
 def test_a_finished_run_is_known_as_finished_and_measured_to_the_same_numbers(tmp_path):

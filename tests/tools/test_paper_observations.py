@@ -309,7 +309,7 @@ def test_the_decisions_of_a_finished_run_give_its_confusion_matrices(tiny_recipe
     task.begin()
     model = task.make_model()
     model.save(context.workdir / "model.keras")
-    result = {**parts.names, **measure(context, model)}
+    result = {**parts.names, **measure(context, model).numbers}
     (context.workdir / "result.json").write_text(json.dumps(result))
     first, again = outputs.outputs_of([tmp_path / "run", tmp_path / "run"])
     assert first.data is again.data and (first.name, first.split) == ("logit_adjustment", "test")
