@@ -24,8 +24,9 @@ from crl_tf.serving.export import export_saved_model
 NAMES = [*NETWORKS, "keras:MobileNetV3Small"]
 WIDTH = 0.1
 IMAGES = {"train": 256, "validation": 64, "test": 64}
-# Shares of the largest logit. bfloat16 keeps 8 bits, and a graph leaves out roundings that ops one by one make: over the 53 layers
-# of resnet50 sqrt(53) / 2^9, 1.4 %; the largest of hundreds of logits is 4 times as far off on processors that compute in bfloat16.
+# Shares of the largest logit. bfloat16 keeps 8 bits, and a graph leaves out roundings that ops one by one make: over the 53
+# layers of resnet50 sqrt(53) / 2^9, 1.4 %; the largest of hundreds of logits is 4 times as far off on processors that compute
+# in bfloat16.
 ROUNDING = {"float32": 1e-5, "mixed_bfloat16": 1 / 16}
 SMALLEST = 1e-30
 
