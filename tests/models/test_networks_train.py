@@ -24,10 +24,10 @@ from crl_tf.serving.export import export_saved_model
 NAMES = [*NETWORKS, "keras:MobileNetV3Small"]
 WIDTH = 0.1
 IMAGES = {"train": 256, "validation": 64, "test": 64}
-# Shares of the largest logit. bfloat16 keeps 8 bits, and a graph leaves out roundings that ops one by one make: over the 53
-# layers of resnet50 sqrt(53) / 2^9, 1.4 %; the largest of hundreds of logits is 4 times as far off on processors that compute
-# in bfloat16.
-ROUNDING = {"float32": 1e-5, "mixed_bfloat16": 1 / 16}
+# Shares of the largest logit: of nearly all, and of the worst. bfloat16 keeps 8 bits, and a graph leaves out roundings that ops one
+# by one make. On processors that compute in bfloat16, 1 % of ResNet50's log-probabilities (53 layers, two steps of training)
+# were off by more than 1/32, the worst by 1/13.
+ROUNDING = {"float32": (1e-5, 1e-5), "mixed_bfloat16": (1 / 32, 1 / 8)}
 SMALLEST = 1e-30
 
 
@@ -106,9 +106,10 @@ def test_exported_gives_the_same(trained, few):
         logits = trained.logits[:, few.schema.columns(name)].astype(np.float64)
         expected = np.exp(logits - logits.max(axis=1, keepdims=True))
         expected /= expected.sum(axis=1, keepdims=True)
-        logarithms = (np.log(np.maximum(p, SMALLEST)) for p in (probabilities[name], expected))
-        atol = ROUNDING[trained.precision] * max(1.0, np.abs(trained.logits).max())
-        np.testing.assert_allclose(*logarithms, rtol=0, atol=atol)
+        found, wanted = (np.log(np.maximum(p, SMALLEST)) for p in (probabilities[name], expected))
+        of_nearly_all, worst = np.array(ROUNDING[trained.precision]) * max(1.0, np.abs(trained.logits).max())
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=worst)
+        assert np.quantile(np.abs(found - wanted), 0.98) <= of_nearly_all
 
 
 def test_evaluate_gives_the_same(trained, few):

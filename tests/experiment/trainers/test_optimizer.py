@@ -154,7 +154,9 @@ def learning_rates(folder):
 @pytest.mark.parametrize(
     "optimizer, precision, steps", [("sgd", "float32", 1), ("adamw", "float32", 2), ("sgd", "mixed_float16", 1)]
 )
-def test_a_slow_backbone_resumes_where_it_stood(assembled, tmp_path, optimizer, precision, steps):
+def test_a_slow_backbone_resumes_where_it_stood(assembled, tmp_path, monkeypatch, optimizer, precision, steps):
+    # A resumed run draws the first masks of dropout again (docs/limitations.md).
+    monkeypatch.setattr(keras.layers.Dropout, "call", lambda self, inputs, training=False: inputs)
     values = {
         "network.backbone_rate": 0.1,
         "network.freeze": 1,
