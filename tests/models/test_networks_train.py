@@ -24,8 +24,8 @@ from crl_tf.serving.export import export_saved_model
 NAMES = [*NETWORKS, "keras:MobileNetV3Small"]
 WIDTH = 0.1
 IMAGES = {"train": 256, "validation": 64, "test": 64}
-# Shares of the largest logit: of nearly all, and of the worst. bfloat16 keeps 8 bits, and a graph leaves out roundings that ops one
-# by one make. On processors that compute in bfloat16, 1 % of ResNet50's log-probabilities (53 layers, two steps of training)
+# Shares of the largest logit: of nearly all, and of the worst. bfloat16 keeps 8 bits, and a graph leaves out roundings that ops
+# one by one make. On processors that compute in bfloat16, 1 % of ResNet50's log-probabilities (53 layers, two steps of training)
 # were off by more than 1/32, the worst by 1/13.
 ROUNDING = {"float32": (1e-5, 1e-5), "mixed_bfloat16": (1 / 32, 1 / 8)}
 SMALLEST = 1e-30
