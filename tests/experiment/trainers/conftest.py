@@ -16,12 +16,15 @@ SIZE = (16, 16)
 
 @pytest.fixture(scope="session")
 def toy():
-    """60 small images of two labels: which of three colours is strongest, and light or dark; a tenth is not annotated."""
+    """60 small images of two labels: which of three colours is strongest, and is the upper half light; a tenth is not annotated.
+
+    Half of an image, not all of it: CifarNet subtracts the mean of each image.
+    """
     rng = np.random.default_rng(0)
     labels = np.stack([rng.choice(3, 60, p=[0.6, 0.25, 0.15]), rng.choice(2, 60, p=[0.7, 0.3])], axis=1).astype(np.int32)
     images = rng.integers(0, 60, (60, *SIZE, 3))
     images[np.arange(60), :, :, labels[:, 0]] += 100
-    images += 60 * labels[:, 1, np.newaxis, np.newaxis, np.newaxis]
+    images[:, : SIZE[0] // 2] += 60 * labels[:, 1, np.newaxis, np.newaxis, np.newaxis]
     labels[rng.random(labels.shape) < 0.1] = -1
     schema = AttributeSchema((Attribute("colour", ("red", "green", "blue")), Attribute("light", ("dark", "light"))))
     whole = Split(images.astype(np.uint8), labels)

@@ -34,7 +34,7 @@ def test_a_run_that_is_stopped_between_labels_ends_as_one_that_is_not(task_in, t
     assert "lmle 1/2 colour" in messages.text and "min left" in messages.text and "lmle 2/2 light" in messages.text
     rows = history(tmp_path / "whole")
     assert [row[:2] for row in rows] == [("pretraining", 4), ("colour", 8), ("light", 8)]
-    assert sum(row[3] for row in rows) == pytest.approx(facts["clustering_seconds"], abs=0.05) and rows[0][3] == 0
+    assert sum(row[3] for row in rows) == pytest.approx(facts["clustering_seconds"], abs=0.06) and rows[0][3] == 0
     assert all(0 < row[3] < row[2] for row in rows[1:])
     assert sum(row[2] for row in rows) == pytest.approx(seconds, rel=0.5) and sum(row[2] for row in rows) <= seconds + 0.01
 
@@ -56,7 +56,8 @@ def test_a_run_that_is_stopped_between_labels_ends_as_one_that_is_not(task_in, t
     np.testing.assert_array_equal(resumed(images), logits)
     rows = history(tmp_path / "stopped")
     assert [row[2] for row in rows][:2] == first and total > sum(first)
-    assert of_clustering == pytest.approx(sum(row[3] for row in rows), abs=0.002)  # of both sittings
+    # Of both sittings; the fact is rounded to a tenth of a second.
+    assert of_clustering["clustering_seconds"] == pytest.approx(sum(row[3] for row in rows), abs=0.051 + 0.001 * len(rows))
     assert not list((tmp_path / "stopped" / "embedding").glob(".partial-*"))
 
 
