@@ -114,7 +114,8 @@ def differences(finished: Mapping[Run, Mapping[str, Any]], runs: Path) -> list[d
                 pairs = [
                     (run, other)
                     for run in finished
-                    if (run.study, run.method) == (study, method) and (other := run._replace(method=against)) in finished
+                    if (run.study, run.method) == (study, method)
+                    and (other := Run(facts.compared_with or study, against, run.seed)) in finished
                 ]
                 if method == against or not pairs:
                     continue

@@ -40,7 +40,9 @@ def finish(run, runs, decided, *, best="argmax"):
 def test_every_run_of_the_recipe_can_be_run():
     """Each method of each data set is a configuration that passes every check; references and form are among them."""
     for name, of_study in study_recipe.STUDIES.items():
-        assert of_study.methods[: len(study_recipe.REFERENCES)] == study_recipe.REFERENCES
+        references = study_recipe.STUDIES[of_study.compared_with or name].methods[: len(study_recipe.REFERENCES)]
+        assert references == study_recipe.REFERENCES
+        assert not set(references) & set(of_study.methods) or not of_study.compared_with
         for method in of_study.methods:
             config = study.override(load_recipe(of_study.base), {**of_study.settings, "method": method})
             assert assemble(config).names["method"] == method, name
@@ -93,6 +95,20 @@ def test_each_run_counts_under_the_rule_that_was_best_on_its_validation_images(t
     assert difference["balanced_accuracy"]["difference"] == pytest.approx(0.25)
     assert difference["rarest_third"]["difference"] == pytest.approx(0.5)  # 1 of 2 classes: the rare one, 1/2 against 0
     assert difference["balanced_accuracy"]["low"] <= 0.25 <= difference["balanced_accuracy"]["high"]
+
+
+def test_a_study_of_other_settings_is_compared_with_the_references_of_its_data_set(tmp_path, monkeypatch):
+    other = SMALL._replace(methods=("class_rel",), compared_with="small")
+    monkeypatch.setattr(study, "STUDIES", {"small": SMALL, "other": other})
+    assert [run.method for run in study.planned(["other"], [0], None)] == ["class_rel"]
+    finish(Run("small", "logit_adjusted", 0), tmp_path, {"argmax": [0, 0, 0, 0]})
+    finish(Run("other", "class_rel", 0), tmp_path, {"argmax": [0, 0, 0, 1]})
+    study.collect(tmp_path)
+    kept = json.loads(study.RESULTS.read_text())
+    assert [kept["studies"][name]["form"] for name in ("small", "other")] == ["class_rel", "class_rel"]
+    (difference,) = kept["differences"]
+    assert (difference["study"], difference["against"], difference["seeds"]) == ("other", "logit_adjusted", [0])
+    assert difference["balanced_accuracy"]["difference"] == pytest.approx(0.25)  # recalls 1 and 1/2 against 1 and 0
 
 
 def test_runs_of_an_earlier_sitting_are_kept_although_their_folders_are_gone(tmp_path):
