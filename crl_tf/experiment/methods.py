@@ -102,7 +102,7 @@ def combined(name: str) -> Method:
         if twice:
             raise ValueError(f"method {name!r} sets {', '.join(sorted(twice))} twice: each part may be set once")
         sets |= row_sets
-    _check_sections(name, rows, sets.get("loss"))
+    _check_settings(name, rows, sets.get("loss"))
     parts = {part: sets.pop(part, default) for part, default in PARTS.items()}
     source, cost = ("; ".join(getattr(METHODS[row], field) for row in rows) for field in ("source", "cost"))
     return Method(source, cost, **parts, settings=sets)
@@ -117,16 +117,18 @@ def stands_alone(row: str) -> bool:
     return bool(METHODS[row].sets.keys() & PARTS.keys())
 
 
-def _sections(row: str) -> set[str]:
-    return {key.partition(".")[0] for key in METHODS[row].settings}
+def _takes(loss: str, row: str) -> bool:
+    """Whether all settings of a row are parameters that have a meaning for this loss."""
+    of_loss = LOSSES[loss]
+    keys = [key.partition(".") for key in METHODS[row].settings]
+    return all(section == of_loss.section and key not in of_loss.without for section, _, key in keys)
 
 
-def _check_sections(name: str, rows: Sequence[str], loss: str | None) -> None:
-    """Refuses a row that sets settings of a loss which the method does not have."""
-    section = LOSSES[loss].section if loss else None
+def _check_settings(name: str, rows: Sequence[str], loss: str | None) -> None:
+    """Refuses a row that sets settings of a loss which the method does not have, or for which they have no meaning."""
     for row in rows:
-        if not stands_alone(row) and _sections(row) != {section}:
-            fitting = [other for other, of_loss in LOSSES.items() if {of_loss.section} == _sections(row)]
+        if not stands_alone(row) and not (loss and _takes(loss, row)):
+            fitting = [other for other in LOSSES if _takes(other, row)]
             raise ValueError(f"method {name!r}: {row} must be joined to a loss with its settings: {', '.join(fitting)}")
 
 
@@ -157,11 +159,10 @@ def with_loss(name: str, loss: str) -> str:
     """
     new = combined(loss)
     joined = [row for row in name.split("+") if not METHODS[row].sets.keys() & {"loss", "trainer"}]
-    section = LOSSES[new.loss].section
-    # A row of settings alone stays beside a loss of its section that does not set the same.
+    # A row of settings alone stays beside a loss for which they have a meaning and that does not set the same.
     others = [
         row
         for row in joined
-        if stands_alone(row) or (_sections(row) == {section} and not METHODS[row].settings.keys() & new.settings.keys())
+        if stands_alone(row) or (_takes(new.loss, row) and not METHODS[row].settings.keys() & new.settings.keys())
     ]
     return canonical("+".join([loss, *others]))

@@ -46,6 +46,7 @@ class Row:
     parameters: the keys of that section, with their defaults.
     settings: other settings that the loss fixes, by dotted key.
     shared: keys of the section "crl" that are parameters of this loss too.
+    without: keys of its section that have no meaning for this loss, which is made without them.
     """
 
     make: Callable[..., Loss]
@@ -55,6 +56,7 @@ class Row:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     shared: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
 
 _NO_SETTINGS = {"num_classes", "level", "comparison", "class_counts", "from_logits", "feature_shape", "reduction", "name"}
@@ -68,15 +70,15 @@ SAME_COST, CLASS_COST, INSTANCE_COST = "as ce", "a step ~1 % more", "a step ~12 
 
 
 def _crl(level: str, comparison: str, equations: str, cost: str) -> Row:
+    # One recipe serves all six: these are for the comparisons where they have a meaning.
+    without = () if COMPARISONS[comparison].class_margin else ("margin", "gate", "normalization")
+    without += () if comparison == "absolute" else ("squared_positives",)
+
     def make(problem: Problem, **parameters: Any) -> CRL:
-        # One recipe serves all six: these are for the comparisons where they have a meaning.
-        if not COMPARISONS[comparison].class_margin:
-            parameters = {key: value for key, value in parameters.items() if key not in ("margin", "gate", "normalization")}
-        if comparison != "absolute":
-            parameters.pop("squared_positives", None)
+        parameters = {key: value for key, value in parameters.items() if key not in without}
         return CRL(problem.num_classes, level=level, comparison=comparison, class_counts=problem.class_counts, **parameters)
 
-    return Row(make, f"Dong et al. 2018, eqs. {equations}", cost, "crl", CRL_PARAMETERS)
+    return Row(make, f"Dong et al. 2018, eqs. {equations}", cost, "crl", CRL_PARAMETERS, without=without)
 
 
 def _ldam(problem: Problem, **parameters: Any) -> LDAMLoss:

@@ -42,9 +42,9 @@ def test_methods_are_joined():
 
 
 def test_settings_are_joined_to_a_loss_that_has_them():
-    method = combined("pairs+gated+class_dis+logit_adjusted_base")
+    method = combined("pairs+gated+class_abs+logit_adjusted_base")
     assert (method.loss, method.order, method.settings) == (
-        "class_dis", "pairs", {"crl.gate": True, "crl.base": "logit_adjusted"}
+        "class_abs", "pairs", {"crl.gate": True, "crl.base": "logit_adjusted"}
     )  # fmt: skip
     name = canonical("pairs+logit_adjustment+gated+over_sampling+class_rel+per_anchor")
     assert name == "class_rel+gated+per_anchor+over_sampling+pairs+logit_adjustment"
@@ -55,7 +55,9 @@ def test_settings_are_joined_to_a_loss_that_has_them():
     assert with_loss("class_rel+gated", "class_rel_rho_10") == "class_rel_rho_10+gated"
     assert with_loss("class_abs+gated+logit_adjusted_base", "class_rel_logit_adjusted") == "class_rel_logit_adjusted+gated"
     assert with_loss("class_rel+gated", "lmle") == "lmle"
-    for wrong in ("gated", "gated+pairs", "focal+gated", "lmle+per_anchor"):
+    # The distribution comparison has no gate (docs/spec.md section 4).
+    assert with_loss("class_rel+gated+logit_adjusted_base", "class_dis") == "class_dis+logit_adjusted_base"
+    for wrong in ("gated", "gated+pairs", "focal+gated", "lmle+per_anchor", "class_dis+gated", "instance_dis+per_anchor"):
         with pytest.raises(
             ValueError, match=f"method {re.escape(repr(wrong))}: .* must be joined to a loss .*: class_rel, class_abs"
         ):
