@@ -46,13 +46,15 @@ def test_a_configuration_is_read_as_the_method_it_was(name):
     path = FIXTURES / name / "config.json"
     config, old = load_recipe(str(path)), json.loads(path.read_text())["recipe"]
     assert config.method == name
-    assert config.to_dict()["train"] == {k: tuple(v) if isinstance(v, list) else v for k, v in old["train"].items()}
+    train = {k: tuple(v) if isinstance(v, list) else v for k, v in old["train"].items()}
+    assert {key: config.train[key] for key in train} == train
     assert config.to_dict()["embedding"]["references"] == 200 == old["embedding"]["references"]
     # The method sets what the old configuration said.
     crl = checked(config)[0].to_dict()["crl"]
     assert {key: crl[key] for key in old["crl"]} == old["crl"]
     # What is new since then is as it was: off.
     assert all(crl[key] == SETTINGS[f"crl.{key}"].default for key in crl.keys() - old["crl"].keys())
+    assert config.train.clip_norm is None
 
 
 def test_a_finished_run_is_known_as_finished_and_measured_to_the_same_numbers(tmp_path):

@@ -20,10 +20,12 @@ from crl_tf.datasets.sources.celeba import ALIGNED_SIZE
 from crl_tf.decision import rule_offsets
 from crl_tf.experiment.assemble import Parts, assemble
 from crl_tf.experiment.data import Data
+from crl_tf.experiment.health import judged
 from crl_tf.experiment.measure import Measured, measure_model
 from crl_tf.experiment.predictions import PREDICTIONS, Predictions, save_predictions
 from crl_tf.experiment.report import save_class_distributions, save_sensitivity_by_frequency
 from crl_tf.experiment.trainers.base import Task, Trained
+from crl_tf.experiment.trainers.gradient import HISTORY
 from crl_tf.experiment.workdir import (
     AUTO,
     COMPARISON,
@@ -108,6 +110,9 @@ def run_parts(
     model, seconds, facts = train(context, prepare(context), trained)
     numbers, predictions = measure(context, model)
     result = {**parts.names, "seconds": round(seconds, 1), **facts, **numbers}
+    result |= judged(result["labels"], workdir / HISTORY)
+    for complaint in result["complaints"]:
+        _log.warning("%s: %s", parts.names["method"], complaint)
     return save(context, model, result, predictions, export=export)
 
 

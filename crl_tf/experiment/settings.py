@@ -209,6 +209,9 @@ SETTINGS: dict[str, Setting] = {
     "train.warmup_epochs": Setting(0.0, number("[0, inf)"), "epochs over which the learning rate rises from 0"),
     "train.momentum": Setting(0.9, number("[0, 1)"), "of sgd"),
     "train.weight_decay": Setting(0.0005, number("[0, inf)"), "decoupled: a step shrinks weights by learning rate times this"),
+    "train.clip_norm": Setting(
+        None, number("(0, inf)", optional=True), "gradients are scaled down to this norm, over all weights; none: as they are"
+    ),
     "train.steps_per_execution": Setting(
         1, whole(1), "steps between two returns to Python: the same result, less overhead", "steps_per_execution"
     ),

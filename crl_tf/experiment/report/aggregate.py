@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import false_discovery_control, ttest_1samp
 
+from crl_tf.experiment.health import majority_vote
 from crl_tf.imbalance import imbalance_ratio
 
 SETTING = ("dataset", "model", "epochs", "seed")
@@ -105,7 +106,8 @@ def aggregates(results: Runs, baseline: str | None = None, where: str = "aggrega
 def method_rows(results: Runs, baseline: str | None = None) -> list[dict[str, Any]]:
     """One dict per method (and setting: runs that differ in dataset, model or epochs are never averaged), all with the same keys.
 
-    - "dataset", "model", "epochs", "method"; "rule", what its numbers were decided by; "seeds" and "common_seeds", how many it
+    - "dataset", "model", "epochs", "method"; "rule", what its numbers were decided by; "is_result",
+      whether no run of it is dead or exploded (`crl_tf.experiment.health`); "seeds" and "common_seeds", how many it
       has and how many of them the baseline has too.
     - For each x of `SHARES` and `RANKINGS`: x, its mean, and x_std, the sample standard deviation (ddof = 1), both in [0, 1];
       x_gain, the mean difference to the baseline over the common seeds; x_p, the p-value of a two-sided paired t-test of these
@@ -114,7 +116,7 @@ def method_rows(results: Runs, baseline: str | None = None) -> list[dict[str, An
     - "balanced_accuracy_low" and "..._high": the bounds of the interval over test images, each a mean over the seeds.
     - "seconds", "seconds_std", and "seconds_ratio", the mean over the common seeds of its seconds over the baseline's;
       "clustering_seconds", the mean of those that were clustering, None for a method that has none.
-    - "balanced_accuracy_under_R" and "..._std" for each decision rule R of any run.
+    - "balanced_accuracy_under_R" and "..._std", and "accuracy_under_R", for each decision rule R of any run.
 
     None where there is no number: a mean over seeds of which one has none, a standard deviation of one seed, a p-value of
     fewer than two common seeds or of differences that are all equal, and all that compares the baseline with itself.
@@ -129,6 +131,7 @@ def method_rows(results: Runs, baseline: str | None = None) -> list[dict[str, An
     rows = []
     for aggregate in aggregates(results, baseline, "method_rows"):
         row = {field: aggregate.runs[0][field] for field in UNSEEDED} | {"method": aggregate.method}
+        row["is_result"] = all(run.get("is_result", True) for run in aggregate.runs)
         row["rule"] = " | ".join(dict.fromkeys(str(run.get("rule", "argmax")) for run in aggregate.runs))
         seconds = aggregate.pairs("seconds")
         row |= {"seeds": len(aggregate.runs), "common_seeds": len(seconds)}
@@ -147,6 +150,7 @@ def method_rows(results: Runs, baseline: str | None = None) -> list[dict[str, An
         for rule in rule_names(results):
             name = f"balanced_accuracy_under_{rule}"
             row[name], row[f"{name}_std"] = aggregate.mean_and_std("rules", rule, "balanced_accuracy")
+            row[f"accuracy_under_{rule}"], _ = aggregate.mean_and_std("rules", rule, "accuracy")
         rows.append(row)
     for share in (*SHARES, *RANKINGS):
         tested = [row for row in rows if row[f"{share}_p"] is not None]
@@ -186,6 +190,12 @@ def imbalance_by_label(results: Runs) -> dict[str, float | None]:
     counts = {name: class_counts(label) for name, label in first_labels(results).items()}
     ratios = {name: imbalance_ratio(of_label) if of_label.any() else None for name, of_label in counts.items()}
     return dict(sorted(ratios.items(), key=lambda item: math.inf if item[1] is None else item[1]))
+
+
+def majority_votes(results: Runs) -> dict[str, Any] | None:
+    """The numbers of majority votes (`crl_tf.experiment.health`) where all runs have the same, on the same images; else None."""
+    votes = [majority_vote(run["labels"]) for run in results]
+    return votes[0] if votes[0]["balanced_accuracy"] is not None and all(vote == votes[0] for vote in votes) else None
 
 
 def check_results(where: str, results: Runs) -> None:

@@ -161,6 +161,7 @@ def number_cells(
     shown_as: Callable[[float | None], str] = percent,
     best: Callable[[list[float]], float] = max,
     settings: Sequence[object] | None = None,
+    barred: Sequence[bool] | None = None,
 ) -> list[Cell]:
     """Numbers as cells, ± their spreads; the best is bold.
 
@@ -170,9 +171,11 @@ def number_cells(
         shown_as: the text of a value.
         best: chooses the best value, max or min.
         settings: of the values; each setting has a best of its own. Accuracies on different data cannot be compared.
+        barred: which values are never the best, those of trainings that are no result.
     """
     texts = [shown_as(value) for value in values]
-    bold = best_places(texts, best, settings)
+    of_results = [ABSENT if out else text for text, out in zip(texts, barred or [False] * len(texts), strict=True)]
+    bold = best_places(of_results, best, settings)
     stds = ["" if spread is None else f" ± {shown_as(spread)}" for spread in spreads or [None] * len(values)]
     return [Cell(text + std, place in bold) for place, (text, std) in enumerate(zip(texts, stds, strict=True))]
 

@@ -17,6 +17,7 @@ from crl_tf.experiment.report.aggregate import (
     differing_fields,
     first_labels,
     imbalance_by_label,
+    majority_votes,
     method_rows,
     rule_names,
 )
@@ -40,6 +41,9 @@ from crl_tf.experiment.report.grid import (
 
 if TYPE_CHECKING:
     from crl_tf.models.describe import NetworkFacts
+
+MAJORITY = "majority vote"
+"""The row of a model that gives every image the most frequent class, for each label."""
 
 SIGNIFICANT = 0.05
 """Below this adjusted p-value a difference to the baseline is marked."""
@@ -71,15 +75,20 @@ def comparison_table(results: Runs) -> Table:
     """
     check_results("comparison_table", results)
     names = ("method", *differing_fields(results, SETTING))
-    columns = [(name, text_cells(run[name] for run in results)) for name in names]
-    for share in ("balanced_accuracy", "rarest_third", "accuracy"):
+    barred = [not run.get("is_result", True) for run in results]
+    columns = [(name, _marked(text_cells(run[name] for run in results), barred)) for name in names[:1]]
+    columns += [(name, text_cells(run[name] for run in results)) for name in names[1:]]
+    votes, shares = majority_votes(results), ("balanced_accuracy", "rarest_third", "accuracy")
+    for share in shares:
         values = [run[share] for run in results]
-        columns.append((_HEADINGS[share], number_cells(values)))
+        columns.append((_HEADINGS[share], number_cells(values, barred=barred)))
         if len(results) > 1 and share != "accuracy":
             gains = [None if None in (value, values[0]) else value - values[0] for value in values[1:]]
             columns.append(("Δ\npoints", text_cells(["", *map(points, gains)])))
-    columns.append(("seconds", number_cells([run["seconds"] for run in results], shown_as=seconds_text, best=min)))
-    return rich_table(_grid(_setting(results, SETTING), columns, ". ".join(_clustering_texts(results)), names=len(names)))
+    columns.append(("seconds", number_cells([run["seconds"] for run in results], shown_as=seconds_text, best=min, barred=barred)))
+    caption = ". ".join(_clustering_texts(results) + _no_result_texts(results))
+    grid = _grid(_setting(results, SETTING), columns, caption, names=len(names))
+    return rich_table(_with_majority(grid, {_HEADINGS[share]: votes[share] for share in shares} if votes else {}))
 
 
 def label_table(results: Runs) -> Table:
@@ -137,6 +146,8 @@ def methods_table(results: Runs, baseline: str | None = None) -> Table:
 def rules_table(results: Runs) -> Table:
     """Class-balanced accuracy of every method under every decision rule, mean ± sample standard deviation over its seeds.
 
+    In brackets the mean accuracy: what a gain for rare classes costs the frequent ones.
+
     The best of the table is bold, the best rule of each method is marked ^. Runs without "rules" have no numbers.
 
     Raises:
@@ -159,17 +170,21 @@ def methods_grid(results: Runs, baseline: str | None = None) -> Grid:
     rows = method_rows(results, base)
     differing = differing_fields(rows, UNSEEDED)
     settings = [tuple(row[field] for field in differing) for row in rows]
+    barred = [not row["is_result"] for row in rows]
     # Where all have as many, the caption says it, and a terminal of 80 columns has more room for names.
-    names = ["method", *differing, *differing_fields(rows, ["seeds"])]
-    columns = [(name, text_cells(row[name] for row in rows)) for name in names]
+    names = [*differing, *differing_fields(rows, ["seeds"])]
+    columns = [("method", _marked(text_cells(row["method"] for row in rows), barred))]
+    columns += [(name, text_cells(row[name] for row in rows)) for name in names]
     for share, heading in _HEADINGS.items():
-        cells = number_cells(*_means_and_stds(rows, share), settings=settings)
+        cells = number_cells(*_means_and_stds(rows, share), settings=settings, barred=barred)
         marks = ["*" if (row[f"{share}_q"] or 1) < SIGNIFICANT and row[share] is not None else "" for row in rows]
         columns.append((heading, [cell._replace(mark=mark) for cell, mark in zip(cells, marks, strict=True)]))
-    seconds = number_cells(*_means_and_stds(rows, "seconds"), shown_as=seconds_text, best=min, settings=settings)
+    seconds = number_cells(*_means_and_stds(rows, "seconds"), shown_as=seconds_text, best=min, settings=settings, barred=barred)
     ratios = [1.0 if row["method"] == base else row["seconds_ratio"] for row in rows]
     columns += [("seconds", seconds), ("ratio", text_cells(number_text(ratio, ".2f") for ratio in ratios))]
-    return _grid(_setting(results, UNSEEDED), columns, _methods_caption(rows, base), 1 + len(differing))
+    caption = " ".join([_methods_caption(rows, base), *_no_result_texts(results)])
+    grid, votes = _grid(_setting(results, UNSEEDED), columns, caption, 1 + len(differing)), majority_votes(results)
+    return _with_majority(grid, {heading: votes[share] for share, heading in _HEADINGS.items()} if votes else {})
 
 
 def rules_grid(results: Runs) -> Grid:
@@ -184,14 +199,25 @@ def rules_grid(results: Runs) -> Grid:
     names = [f"balanced_accuracy_under_{rule}" for rule in rules]
     means, stds = ([row[f"{name}{kind}"] for row in rows for name in names] for kind in ("", "_std"))
     settings = [tuple(row[field] for field in differing) for row in rows for _ in names]
-    cells = number_cells(means, stds, settings=settings)
+    barred = [not row["is_result"] for row in rows for _ in names]
+    cells = number_cells(means, stds, settings=settings, barred=barred)
+    accuracies = [row[f"accuracy_under_{rule}"] for row in rows for rule in rules]
+    cells = [
+        cell if accuracy is None else cell._replace(text=f"{cell.text} ({percent(accuracy)})")
+        for cell, accuracy in zip(cells, accuracies, strict=True)
+    ]
     grid_rows = []
     for place, row in enumerate(rows):
         of_row = slice(place * len(names), (place + 1) * len(names))
         best_rules = best_places([percent(mean) for mean in means[of_row]])
         marked = [cell._replace(mark="^" * (rule in best_rules)) for rule, cell in enumerate(cells[of_row])]
-        grid_rows.append(text_cells(row[key] for key in keys) + marked)
-    title = "class-balanced accuracy % by decision rule; their strengths were chosen on validation images"
+        named = _marked(text_cells([row["method"]]), barred[of_row][:1]) + text_cells(row[key] for key in differing)
+        grid_rows.append(named + marked)
+    votes = majority_votes(results)
+    if votes:
+        vote = f"{percent(votes['balanced_accuracy'])} ({percent(votes['accuracy'])})"
+        grid_rows.append(text_cells([MAJORITY, *[""] * len(differing), vote, *[""] * (len(rules) - 1)]))
+    title = "class-balanced accuracy % (accuracy %) by decision rule; strengths were chosen on validation images"
     seeds = seeds_text([row["seeds"] for row in rows])
     caption = f"{seeds}. Bold: best of the table{' in its setting' if differing else ''}. ^: best rule of a method."
     headings = [*keys, *(rule.replace("_", "\n") for rule in rules)]
@@ -269,6 +295,27 @@ def networks_table(facts: Sequence[NetworkFacts]) -> Table:
 def _grid(title: str, columns: Sequence[tuple[str, Sequence[Cell]]], caption: str = "", names: int = 1) -> Grid:
     rows = list(zip(*(cells for _, cells in columns), strict=True))
     return Grid(title, [heading for heading, _ in columns], rows, caption, names)
+
+
+def _marked(cells: Sequence[Cell], barred: Sequence[bool]) -> list[Cell]:
+    return [cell._replace(mark="†" * out) for cell, out in zip(cells, barred, strict=True)]
+
+
+def _no_result_texts(results: Runs) -> list[str]:
+    """For each run that is no result, why."""
+    return [
+        f"† {field_text('method', run['method'])}, seed {run['seed']}: {' '.join(run['complaints'])}"
+        for run in results
+        if not run.get("is_result", True)
+    ]
+
+
+def _with_majority(grid: Grid, by_heading: Mapping[str, float | None]) -> Grid:
+    """A grid with a last row for majority votes, never bold; the grid as it is where they are not known."""
+    if not by_heading:
+        return grid
+    cells = [percent(by_heading[heading]) if heading in by_heading else "" for heading in grid.headings[1:]]
+    return grid._replace(rows=[*grid.rows, text_cells([MAJORITY, *cells])])
 
 
 def _lines(*lines: str) -> str:

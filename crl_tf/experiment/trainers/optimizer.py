@@ -50,6 +50,9 @@ def make_optimizer(
     to the gradient, as those of the paper's time, lets momentum m accumulate it: its decay is 1 / (1 - m) times as strong, so
     that 0.0005 with momentum 0.9 there is 0.005 here.
 
+    `clip_norm` bounds the norm of the gradients of all weights together; of backbone and head each, where they have different
+    rates.
+
     Args:
         settings: the section "train".
         steps_per_epoch: steps of an epoch, the last and smaller batch included.
@@ -69,10 +72,12 @@ def make_optimizer(
 
 def _at_rate(settings: ConfigDict, rate: float, steps_per_epoch: int, name: str | None = None) -> keras.optimizers.Optimizer:
     schedule = make_schedule(settings, rate, steps_per_epoch)
+    clip = None if settings.clip_norm is None else float(settings.clip_norm)
     if settings.optimizer == "adamw":
-        return keras.optimizers.AdamW(schedule, weight_decay=float(settings.weight_decay), name=name)
+        return keras.optimizers.AdamW(schedule, weight_decay=float(settings.weight_decay), global_clipnorm=clip, name=name)
     decay = float(settings.weight_decay) or None
-    return keras.optimizers.SGD(schedule, momentum=float(settings.momentum), weight_decay=decay, name=name)
+    momentum = float(settings.momentum)
+    return keras.optimizers.SGD(schedule, momentum=momentum, weight_decay=decay, global_clipnorm=clip, name=name)
 
 
 def make_schedule(

@@ -85,6 +85,20 @@ def test_decay_in_the_gradient_is_stronger_by_what_momentum_adds():
     assert lost[10] == pytest.approx(shrunk, rel=0.01) and lost[1] == pytest.approx(shrunk / 10, rel=0.01)
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_the_norm_of_all_gradients_is_bounded(name):
+    """Gradients 3, 0 and 4 have the norm 5: at most 1 leaves 0.6, 0 and 0.8; at most 6 leaves them."""
+    moved = {}
+    for clip, gradients in ((1.0, (3.0, 0.0, 4.0)), (None, (0.6, 0.0, 0.8)), (6.0, (0.6, 0.0, 0.8))):
+        model, _ = tiny_model()
+        optimizer = make_optimizer(settings(optimizer=name, learning_rate=0.1, clip_norm=clip), steps_per_epoch=1)
+        for _ in range(2):
+            pairs = zip(gradients, model.trainable_variables, strict=True)
+            optimizer.apply_gradients((tf.fill([1, 1], gradient), variable) for gradient, variable in pairs)
+        moved[clip] = [weight.item() for weight in model.get_weights()]
+    assert moved[1.0] == pytest.approx(moved[None], rel=1e-5) and moved[6.0] == moved[None] != [1, 2, 3]
+
+
 @pytest.mark.parametrize(
     "values, expected",
     [
