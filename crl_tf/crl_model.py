@@ -27,6 +27,9 @@ class _Tally(keras.metrics.Metric):
     def result(self) -> tf.Tensor:
         return tf.convert_to_tensor(self._total)
 
+    def set(self, values: np.ndarray) -> None:
+        self._total.assign(values)
+
 
 @registered
 class CRLModel(keras.Model):
@@ -103,6 +106,12 @@ class CRLModel(keras.Model):
         Under a `tf.distribute` strategy each replica's share of a batch counts as a step.
         """
         return {name: np.array(tally.result()) for name, tally in self._tallied.items()}
+
+    def continue_tallies(self, tallies: Mapping[str, np.ndarray]) -> None:
+        """Sets what `tallies` counts on from, as of an earlier part of the same training; names it does not have are ignored."""
+        for name, tally in self._tallied.items():
+            if name in tallies:
+                tally.set(tallies[name])
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:

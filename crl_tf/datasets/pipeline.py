@@ -35,6 +35,22 @@ def crop(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 AUGMENTATIONS: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {"flip": flip, "crop": crop}
 """Each maps images [B, H, W, 3] and the seed of the batch, int64 [2], to images of the same shape and type."""
 
+
+class EpochNumber:
+    """The number of the epoch that a pipeline's next iteration is; each iteration adds one.
+
+    A training that continues sets `number`, so that its epochs have the order and the augmentation that they would have had.
+    """
+
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
+
+    def take(self) -> int:
+        """Returns the number and goes on to the next."""
+        taken, self.number = self.number, self.number + 1
+        return taken
+
+
 PREFETCHED = 4
 """Batches that are prepared ahead of the training step."""
 
@@ -51,12 +67,13 @@ def make_pipeline(
     open_shards: int | None = None,
     pairs: np.ndarray | None = None,
     worker: tuple[int, int] = (0, 1),
+    epoch: EpochNumber | None = None,
 ) -> tf.data.Dataset:
     """Batches of a split, as bytes; the network casts them on its device.
 
     In training every epoch is shuffled anew and `augment` is applied; otherwise samples keep their order and `augment` is
-    ignored. Order and augmentation follow from `seed` (and TensorFlow's global seed, if set), and depend neither on the number of
-    threads nor on whether the images come from files, memory or a cache (`datasets.cache`).
+    ignored. Order and augmentation follow from `seed` and the number of the epoch, and depend neither on the number of threads
+    nor on whether the images come from files, memory or a cache (`datasets.cache`).
 
     Args:
         split: images and labels. An array, memory-mapped or not, is read batch by batch and never copied as a whole.
@@ -64,14 +81,15 @@ def make_pipeline(
             kept. Images of an array that have this size are not changed.
         batch_size: samples per batch; the last batch may be smaller.
         training: shuffle and augment.
-        seed: of shuffling and augmentation.
+        seed: of shuffling and augmentation, >= 0.
         indices: which samples, [m], integers, which may repeat (resampling). None: all, once. Or a function that draws them anew
-            in every epoch, always equally many, from a number of the epoch, which follows from `seed`.
+            in every epoch, always equally many, from a key of the epoch, which follows from `seed` and the epoch's number.
         augment: names in `AUGMENTATIONS`, applied in this order.
         open_shards: of `Records`, how many shards a shuffle reads from at a time (`ordering.shuffled_by_shard`); None: all.
         pairs: int [n], groups of the samples, two of which come side by side in training (`ordering.paired`); None: no pairs.
         worker: (i, n) yields every n-th sample of the epoch's order, beginning with the i-th, so that n processes with the same
             seed share an epoch and, in training, take equally many steps.
+        epoch: the number of the next iteration; None: iterations count from 0.
     Returns:
         a dataset of known cardinality with elements images uint8 [B, H, W, 3], labels int32 [B, L].
     Raises:
@@ -116,10 +134,9 @@ def make_pipeline(
     if not samples:
         raise ValueError(f"make_pipeline: {worker[1]} workers share {len(first)} samples, fewer than one each")
     # Whole batches: per sample, the overhead of a map costs more than the work on a small image.
-    batches = _index_batches(order_of, samples, batch_size, seed)
-    batches = batches.map(load, num_parallel_calls=usable_cores())
-    if training and augment:
-        batches = _augmented(batches, seed, augment)
+    batches = _index_batches(order_of, samples, batch_size, seed, epoch or EpochNumber())
+    augmented = _augmentation(augment if training else ())
+    batches = batches.map(lambda index, number: augmented(*load(index), number), num_parallel_calls=usable_cores())
     options = tf.data.Options()
     options.deterministic = True
     # Not AUTOTUNE: the end of an epoch waits for its tuner to wake, which sleeps twice as long each time.
@@ -155,19 +172,27 @@ def _check_arguments(
     return indices.astype(np.int64)
 
 
-def _index_batches(order_of: Callable[[np.ndarray], np.ndarray], samples: int, batch_size: int, seed: int) -> tf.data.Dataset:
-    """Batches of indices, int64 [B], in an order that `order_of` makes anew in each epoch from the epoch's number.
+def _index_batches(
+    order_of: Callable[[np.ndarray], np.ndarray], samples: int, batch_size: int, seed: int, epoch: EpochNumber
+) -> tf.data.Dataset:
+    """Batches of indices, int64 [B], in an order that `order_of` makes anew in each epoch from its key; and a number per batch.
 
-    tf.data's own shuffle keeps a tensor per sample, which for a million samples takes seconds and ten times the memory.
+    tf.data's own shuffle keeps a tensor per sample, which for a million samples takes seconds and ten times the memory. Its
+    random numbers cannot be continued in another process.
     """
 
-    def epoch(key: tf.Tensor) -> tf.data.Dataset:
+    def next_key() -> np.int64:
+        # Half of an unsigned number: not negative.
+        return np.int64(np.random.SeedSequence([seed, epoch.take()]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+    def batches_of_epoch(_: tf.Tensor) -> tf.data.Dataset:
+        key = tf.ensure_shape(tf.numpy_function(next_key, [], tf.int64), [])
         order = tf.ensure_shape(tf.numpy_function(order_of, [key], tf.int64, stateful=False), [samples])
         starts = tf.data.Dataset.range(0, samples, batch_size)
-        return starts.map(lambda start: order[start : tf.minimum(start + batch_size, samples)])
+        return starts.map(lambda start: (order[start : tf.minimum(start + batch_size, samples)], key + start))
 
-    keys = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).take(1)
-    return keys.flat_map(epoch).apply(tf.data.experimental.assert_cardinality(-(-samples // batch_size)))
+    epochs = tf.data.Dataset.range(1)
+    return epochs.flat_map(batches_of_epoch).apply(tf.data.experimental.assert_cardinality(-(-samples // batch_size)))
 
 
 def _reader(images: np.ndarray | Records, image_size: tuple[int, int]) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -205,15 +230,15 @@ def _reader(images: np.ndarray | Records, image_size: tuple[int, int]) -> Callab
     return gather
 
 
-def _augmented(batches: tf.data.Dataset, seed: int, augment: Sequence[str]) -> tf.data.Dataset:
-    # One number per batch, new in every epoch, from which each augmentation derives its own. No op keeps a state, so that a
-    # parallel map has the same result.
-    numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
+def _augmentation(augment: Sequence[str]) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+    """A function from images, labels and the number of a batch to images and labels.
 
-    def apply(batch: tuple[tf.Tensor, tf.Tensor], number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        images, labels = batch
+    Each augmentation derives its draws from the number. No op keeps a state, so that a parallel map has the same result.
+    """
+
+    def apply(images: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         for place, name in enumerate(augment):
             images = AUGMENTATIONS[name](images, tf.stack([number, tf.constant(place, tf.int64)]))
         return images, labels
 
-    return tf.data.Dataset.zip((batches, numbers)).map(apply, num_parallel_calls=usable_cores())
+    return apply

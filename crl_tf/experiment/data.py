@@ -14,7 +14,7 @@ from crl_tf.datasets import DATASETS, Dataset, Records, load_dataset
 from crl_tf.datasets.cache import NONE, cached
 from crl_tf.datasets.images.check import require_readable, without_unreadable
 from crl_tf.datasets.ordering import rarest_class
-from crl_tf.datasets.pipeline import make_pipeline
+from crl_tf.datasets.pipeline import EpochNumber, make_pipeline
 from crl_tf.datasets.sources.celeba import OFFICIAL
 from crl_tf.datasets.splitting import stratified_split
 from crl_tf.imbalance import class_counts, imbalance_ratio
@@ -47,12 +47,14 @@ class Data:
         training: bool = False,
         indices: np.ndarray | Callable[[int], np.ndarray] | None = None,
         pairs: bool = False,
+        epoch: EpochNumber | None = None,
     ) -> tf.data.Dataset:
         """Batches of images uint8 [B, *image_size, 3] and labels int32 [B, L]; shuffled and augmented in training.
 
         Args:
             indices: the images of an epoch, an array or a function of the epoch; None: all.
             pairs: whether two images of a class, the rarest of each image's, come side by side in training.
+            epoch: the number of the next iteration; None: iterations count from 0.
         """
         samples = self.dataset.splits[split]
         # A cache of records is an array, which needs no order by shard.
@@ -67,6 +69,7 @@ class Data:
             augment=self.augment if training else (),
             open_shards=self.open_shards if by_shard else None,
             pairs=rarest_class(samples.labels, self.dataset.schema.num_classes) if pairs else None,
+            epoch=epoch,
         )
 
 

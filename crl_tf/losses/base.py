@@ -79,6 +79,8 @@ class Loss(keras.losses.Loss, abc.ABC):
     """What a training step logs, by name, and whether validation logs it too."""
     tallied: Mapping[str, tuple[int, ...]] = MappingProxyType({})
     """Shapes of the float32 arrays that `CRLModel` adds up over the training steps, by name (`Terms.tallies`)."""
+    seed_generators: Sequence[keras.random.SeedGenerator] = ()
+    """What a loss draws from in a step, if it does; a training that continues sets their states."""
     feature_shape: tuple[int, ...] | None = None
     """(D,) or (L, D), where the first columns of the output are features. An argument of the losses that need features."""
 

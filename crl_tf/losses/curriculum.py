@@ -134,9 +134,9 @@ class CurriculumLoss(ClassCountsLoss):
     is the training set's to the power g(l), which falls from 1 to 0 (`SCHEDULERS`). L_TEA: `easy_anchor_triplets`; f(l):
     `loss_schedule`. Needs features: train with `CRLModel`. The callback `TrainingProgress` moves `progress`, which starts at 0.
 
-    Each sample is drawn independently for each label (TensorFlow's generator, seeded by `keras.utils.set_random_seed`). N counts
-    the annotated samples. A class without a training image counts as the smallest that has one. Weights are not bounded, as in
-    the paper. Margin and kappa default to those of CRL's instance level, since the paper's are not published.
+    Each sample is drawn independently for each label, from `seed_generators`, which start from `keras.utils.set_random_seed`. N
+    counts the annotated samples. A class without a training image counts as the smallest that has one. Weights are not bounded,
+    as in the paper. Margin and kappa default to those of CRL's instance level, since the paper's are not published.
 
     Args:
         num_classes: an int for one label, or one int per label.
@@ -193,6 +193,7 @@ class CurriculumLoss(ClassCountsLoss):
         self.margin = None if margin is None else float(margin)
         self.loss_share, self.epsilon = float(loss_share), float(epsilon)
         self.progress = progress_variable()
+        self.seed_generators = (keras.random.SeedGenerator(),)
         sizes = np.asarray(self._layout.sizes, np.float32)
         self._margins = 2 * np.float32(math.pi) / sizes if margin is None else np.full_like(sizes, margin)
         filled = [np.maximum(h, h[h > 0].min() if h.any() else 1) for h in self.class_counts]
@@ -202,7 +203,7 @@ class CurriculumLoss(ClassCountsLoss):
         progress = tf.convert_to_tensor(self.progress)
         log_probability = log_probabilities(logits, self._layout)
         ratio = selection_ratio(labels, tf.constant(self._log_train), SCHEDULERS[self.scheduler](progress), self._layout)
-        drawn = tf.cast(tf.random.uniform(tf.shape(labels)) < ratio, tf.float32)
+        drawn = tf.cast(keras.random.uniform(tf.shape(labels), seed=self.seed_generators[0]) < ratio, tf.float32)
         selected = cross_entropy_by_sample(labels, log_probability, self._layout) * tf.where(ratio < 1, drawn, ratio)
         scores, margin = tf.stop_gradient(log_probability), tf.constant(self._margins)
         options = {"margin": margin, "kappa": self.kappa, "rho": self.rho}

@@ -89,13 +89,13 @@ def test_a_million_samples_are_shuffled_in_little_memory():
     """Every epoch has its own order; what is kept is one vector of indices, not a tensor per sample."""
     import tensorflow as tf
 
-    from crl_tf.datasets.pipeline import _index_batches
+    from crl_tf.datasets.pipeline import EpochNumber, _index_batches
 
     seen = []
-    batches = _index_batches(lambda key: shuffled(np.arange(1_000_000), int(key)), 1_000_000, 4096, seed=0)
+    batches = _index_batches(lambda key: shuffled(np.arange(1_000_000), int(key)), 1_000_000, 4096, 0, EpochNumber())
     assert batches.cardinality() == 245  # 1,000,000 / 4,096 = 244.1
     for _ in range(2):
-        epoch = np.concatenate([b.numpy() for b in batches])
+        epoch = np.concatenate([b.numpy() for b, _ in batches])
         assert np.array_equal(np.bincount(epoch), np.ones(1_000_000, np.int64))
         seen.append(epoch)
     assert (seen[0] == seen[1]).mean() < 1e-4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from crl_tf.crl_model import CRLModel
+from crl_tf.datasets.pipeline import EpochNumber
 from crl_tf.experiment.data import Data
 from crl_tf.losses.base import Loss
 from crl_tf.progress import SILENT, Progress
@@ -36,6 +37,7 @@ class Task:
         trains, if there is one, for a line on what is trained.
     embedding: the settings of the trainers that decide by neighbours (the configuration's section "embedding").
     progress: receives the progress.
+    epoch: the number of the next epoch of the training batches (`Draws` sets it).
     """
 
     data: Data
@@ -52,6 +54,7 @@ class Task:
     pairs: bool = False
     begin: Callable[..., None] = lambda model=None: None
     progress: Progress = SILENT
+    epoch: EpochNumber = field(default_factory=EpochNumber)
 
     @property
     def steps_per_epoch(self) -> int:

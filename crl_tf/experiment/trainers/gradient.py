@@ -6,6 +6,7 @@ import csv
 import logging
 import time
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import tensorflow as tf
 from crl_tf.callbacks import StopAtNaN
 from crl_tf.crl_model import CRLModel
 from crl_tf.experiment.trainers.base import Task, Trained
+from crl_tf.experiment.trainers.draws import Draws
 from crl_tf.experiment.trainers.linear_svm import refit_last_layer
 from crl_tf.files import read_json, write_json, write_whole
 from crl_tf.losses.base import Loss
@@ -27,6 +29,9 @@ _log = logging.getLogger(__name__)
 HISTORY = "history.csv"
 """One row per epoch, in the folder of a run."""
 
+CHECKPOINTS = "checkpoint"
+"""A file per epoch, of the last two, in the folder of a run."""
+
 TALLIES = "tallies.json"
 """What the loss has added up over the epochs (`Loss.tallied`)."""
 
@@ -34,6 +39,8 @@ TALLIES = "tallies.json"
 def train(task: Task) -> Trained:
     """Trains the task's network by its loss, from the last checkpoint if there is one; the seconds are those of all epochs."""
     model, loss, batches = compiled(task)
+    # Before anything is overwritten: a checkpoint may not fit.
+    first = restore(model, task.workdir / CHECKPOINTS)
     task.begin(model)
     fit(
         model,
@@ -41,7 +48,8 @@ def train(task: Task) -> Trained:
         task.data.batches("validation"),
         epochs=task.epochs,
         workdir=task.workdir,
-        callbacks=loss.callbacks(task.epochs, task.data.dataset.schema.names),
+        first=first,
+        callbacks=[Draws(task.epoch, task.seed), *loss.callbacks(task.epochs, task.data.dataset.schema.names)],
         progress=task.progress,
     )
     classes = {attribute.name: attribute.classes for attribute in task.data.dataset.schema.attributes}
@@ -56,7 +64,7 @@ def train(task: Task) -> Trained:
 
 def compiled(task: Task) -> tuple[CRLModel, Loss, tf.data.Dataset]:
     """The task's network, compiled with its loss and optimizer; the loss; and the training batches of an epoch."""
-    batches = task.data.batches("train", training=True, indices=task.indices, pairs=task.pairs)
+    batches = task.data.batches("train", training=True, indices=task.indices, pairs=task.pairs, epoch=task.epoch)
     loss, model = task.make_loss(), task.make_model()
     optimizer = task.make_optimizer(model, int(batches.cardinality()))
     metrics = [ClassBalancedAccuracy(list(task.data.dataset.schema.num_classes))]
@@ -71,6 +79,7 @@ def fit(
     *,
     epochs: int,
     workdir: Path,
+    first: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     progress: Progress = SILENT,
 ) -> keras.callbacks.History:
@@ -78,18 +87,26 @@ def fit(
 
     Writes `checkpoint/`, `logs/` (TensorBoard) and `history.csv`.
 
+    Args:
+        first: how many epochs are over, where the checkpoint is restored already.
     Raises:
         Diverged: the loss is not finite after an epoch. The checkpoint of the epoch before is kept.
     """
     # Here, not in the first step: that would be traced twice, once to find that it creates variables.
     _build_optimizer(model)
-    first = restore(model, workdir / "checkpoint")
+    if first is None:
+        first = restore(model, workdir / CHECKPOINTS)
+    workdir.mkdir(parents=True, exist_ok=True)
+    keep_epochs(workdir / HISTORY, first)
+    if isinstance(model, CRLModel):
+        # On from the same sums: added up later, they would be rounded otherwise.
+        model.continue_tallies(_Tallies.of(workdir, first))
     recorders = [
-        # Before the checkpoint: of an epoch that has one, the tallies are known.
+        # Before the checkpoint: of an epoch that has one, tallies and history are known.
         _Tallies(workdir, first),
-        _Checkpoints(workdir / "checkpoint"),
-        keras.callbacks.TensorBoard(workdir / "logs", write_graph=False),
         keras.callbacks.CSVLogger(workdir / HISTORY, append=True),
+        _Checkpoints(workdir / CHECKPOINTS),
+        keras.callbacks.TensorBoard(workdir / "logs", write_graph=False),
     ]
     return model.fit(
         train,
@@ -124,16 +141,67 @@ def _epoch_seconds(workdir: Path) -> dict[str, float]:
         return {row["epoch"]: float(row["seconds"]) for row in csv.DictReader(file)}
 
 
+def keep_epochs(history: Path, count: int) -> None:
+    """Rewrites `history.csv` with the rows of the first `count` epochs, each once.
+
+    A stopped training may have left rows of epochs without a checkpoint, which are trained again, and half a row. Of an epoch
+    that earlier versions wrote twice, the last row stays.
+    """
+    if not history.is_file():
+        return
+    with open(history, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        names = reader.fieldnames or []
+        # A row that was cut has too few fields, which are None.
+        rows = {int(row["epoch"]): row for row in reader if names and None not in row.values() and row["epoch"].isdecimal()}
+    kept = [row for epoch, row in sorted(rows.items()) if epoch < count]
+
+    def write(partial: Path) -> None:
+        with open(partial, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(kept)
+
+    if kept:
+        write_whole(history, write)
+    else:
+        history.unlink()
+
+
 def restore(model: keras.Model, folder: Path) -> int:
-    """Loads the newest readable checkpoint, weights and optimizer, and returns the number of its epoch; 0 without one."""
+    """Loads the newest readable checkpoint, weights and optimizer, and returns the number of its epoch; 0 without one.
+
+    A damaged one is renamed to damaged-*.keras, so that it does not count among the last two.
+
+    Raises:
+        ValueError: a whole checkpoint that does not fit the model.
+    """
     for path in sorted(folder.glob("epoch-*.keras"), reverse=True):
+        if damage := _damage(path):
+            path.rename(path.with_name(f"damaged-{path.name}"))
+            _log.warning("%s is damaged (%s) and set aside; trying the one before", path, damage)
+            continue
+        _build_optimizer(model)
         try:
-            _build_optimizer(model)
             model.load_weights(path)
-            return int(path.name.removeprefix("epoch-").removesuffix(".keras"))
-        except (OSError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            _log.warning("%s cannot be read (%s); trying the one before", path, error)
+        except (ValueError, KeyError) as error:
+            reason = str(error).strip().splitlines()
+            raise ValueError(
+                f"resume: the checkpoint {path} is whole and does not fit the network or its optimizer, as of another version or"
+                f" other data: {reason[0] if reason else error!r}"
+            ) from error
+        return int(path.name.removeprefix("epoch-").removesuffix(".keras"))
     return 0
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with the file of a checkpoint, all of which is read; None for a whole one."""
+    try:
+        with zipfile.ZipFile(path) as content:
+            broken = content.testzip()
+        return f"its part {broken} has another checksum" if broken else None
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        return str(error)
 
 
 def _build_optimizer(model: keras.Model) -> None:
@@ -172,9 +240,9 @@ class _Tallies(keras.callbacks.Callback):
     def __init__(self, workdir: Path, first: int) -> None:
         super().__init__()
         self._path = workdir / TALLIES
-        self._before = self.of(workdir, first)
-        self._known = first == 0 or bool(self._before)
-        self._epochs = {first: self._before}
+        before = self.of(workdir, first)
+        self._known = first == 0 or bool(before)
+        self._epochs = {first: before}
 
     @staticmethod
     def of(workdir: Path, epoch: int) -> dict[str, np.ndarray]:
@@ -185,8 +253,7 @@ class _Tallies(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         if not isinstance(self.model, CRLModel) or not self._known:
             return
-        total = {name: values + self._before.get(name, 0.0) for name, values in self.model.tallies().items()}
-        if total:
+        if total := self.model.tallies():
             self._epochs = {key: kept for key, kept in self._epochs.items() if key == epoch} | {epoch + 1: total}
             write_json(self._path, {key: {name: v.tolist() for name, v in kept.items()} for key, kept in self._epochs.items()})
 

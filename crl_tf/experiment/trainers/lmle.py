@@ -16,6 +16,7 @@ import tensorflow as tf
 from crl_tf.callbacks import StopAtNaN
 from crl_tf.datasets.pipeline import AUGMENTATIONS
 from crl_tf.experiment.trainers.base import Task, Trained
+from crl_tf.experiment.trainers.draws import Draws
 from crl_tf.experiment.trainers.features import extract_features, feature_model, inference, warn_if_collapsed
 from crl_tf.experiment.trainers.quintuplets import (
     Clusters,
@@ -110,8 +111,14 @@ def _pretrain(task: Task) -> Learned:
         loss = MultiLabelCrossEntropy(list(task.data.dataset.schema.num_classes))
         model.compile(task.make_optimizer(model, task.steps_per_epoch), loss=loss)
         # A NaN would become the start of every label.
-        callbacks = [StopAtNaN(), *task.progress.callbacks()]
-        model.fit(task.data.batches("train", training=True), epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks)
+        callbacks = [StopAtNaN(), Draws(task.epoch, task.seed), *task.progress.callbacks()]
+        model.fit(
+            task.data.batches("train", training=True, epoch=task.epoch),
+            epochs=epochs,
+            shuffle=False,
+            verbose=0,
+            callbacks=callbacks,
+        )
     none = np.zeros(0, np.float32)
     return Learned(model.network.get_weights(), epochs * task.steps_per_epoch, time.perf_counter() - began, none, none)
 
