@@ -20,9 +20,7 @@ Settings come from the defaults, then the recipe (configs/<dataset>.py unless --
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import re
 import sys
 import time
 import warnings
@@ -39,6 +37,7 @@ from rich.console import Console
 from rich.progress import track
 
 import crl_tf
+from crl_tf.ending import ended_in_one_line, told_how_to_go_on
 from crl_tf.experiment import report
 from crl_tf.experiment.auto import DEFAULT_BUDGET, auto
 from crl_tf.experiment.candidates import NAME as AUTO
@@ -90,6 +89,11 @@ _LOSS = flags.DEFINE_enum(
 )
 _RESUME = flags.DEFINE_bool("resume", False, "continue from the checkpoint in --workdir, with its configuration")
 _EXPORT = flags.DEFINE_bool("export", True, "write a SavedModel to export/ in the workdir")
+_CHANGED_ROWS = flags.DEFINE_bool(
+    "allow_changed_rows",
+    False,
+    "with --resume and --mode=evaluate: go on although images or rows were added, left out or changed",
+)
 _CHECK_IMAGES = flags.DEFINE_bool("check_images", True, "with --mode=inspect: read every image; --nocheck_images: lists only")
 _VERSION = flags.DEFINE_bool("version", False, "print the version and stop")
 
@@ -188,21 +192,6 @@ class _EpochLines(keras.callbacks.ProgbarLogger):
         super().on_train_batch_end(batch if self.target is None else min(batch, self.target - 1), logs)
 
 
-@contextlib.contextmanager
-def errors_in_one_line() -> Iterator[None]:
-    """Ends the program with what went wrong and no traceback (--verbosity=1 shows it)."""
-    try:
-        yield
-    except (ValueError, OSError, RuntimeError, ImportError) as error:
-        absl_logging.debug("traceback", exc_info=True)
-        sys.exit(f"crl_tf: {error}")
-    except tf.errors.OpError as error:
-        absl_logging.debug("traceback", exc_info=True)
-        # The message of an assertion in the graph stands between TensorFlow's own words.
-        assertion = re.search(r"assertion failed: \[(.+)\]", error.message)
-        sys.exit(f"crl_tf: {assertion[1] if assertion else error.message}")
-
-
 def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"flags only, received {argv[1:]}")
@@ -215,10 +204,10 @@ def main(argv: Sequence[str]) -> None:
     elif flags.FLAGS["method"].value == "list":
         console.print(report.method_list(METHODS))
     elif _MODE.value == "inspect":
-        with errors_in_one_line():
+        with ended_in_one_line():
             _inspect(console)
     else:
-        with errors_in_one_line():
+        with ended_in_one_line():
             if (found := _search(ConsoleProgress(console))) is not None:
                 _show_search(console, *found)
                 return
@@ -280,11 +269,12 @@ def _inspect(console: Console) -> None:
 
 def _results(progress: Progress) -> tuple[list[dict[str, Any]], Path]:
     """Runs, compares or evaluates as the flags say; the results and their folder."""
-    workdir, resume, options = _given_workdir(), _RESUME.value, {"export": _EXPORT.value, "progress": progress}
+    workdir, resume, options = _given_workdir(), _RESUME.value, {"progress": progress, "changed_rows": _CHANGED_ROWS.value}
     if workdir is None and (resume or _MODE.value == "evaluate"):
         raise ValueError("workdir must be given: the folder of the run to resume or to evaluate")
     if _MODE.value == "evaluate":
-        return evaluate(workdir, progress=progress), workdir
+        return evaluate(workdir, **options), workdir
+    options["export"] = _EXPORT.value
     one_method = _names_one_method()
     _refuse_config_on_resume(workdir)
     methods, seeds = _methods(), _seeds()
@@ -300,9 +290,10 @@ def _results(progress: Progress) -> tuple[list[dict[str, Any]], Path]:
     names = [config.method] if methods is None else methods
     more = ["and-more"] if len(names) > MOST_NAMED else []
     workdir = workdir or _new_workdir("-".join([config.dataset, *names[:MOST_NAMED], *more]))
-    if methods is None:
-        return [run(config, workdir, resume=resume, **options)], workdir
-    return compare(config, ALL if methods == [ALL] else methods, workdir, seeds=seeds, resume=resume, **options), workdir
+    with told_how_to_go_on(workdir):
+        if methods is None:
+            return [run(config, workdir, resume=resume, **options)], workdir
+        return compare(config, ALL if methods == [ALL] else methods, workdir, seeds=seeds, resume=resume, **options), workdir
 
 
 def _search(progress: Progress) -> tuple[dict[str, Any], Path] | None:
@@ -325,7 +316,8 @@ def _search(progress: Progress) -> tuple[dict[str, Any], Path] | None:
     named = None if continued else [name for name in methods if name != AUTO]
     budget = budget_seconds(_BUDGET.value) if _BUDGET.present else None
     options = {"budget": budget, "named": named, "resume": resume, "export": _EXPORT.value, "progress": progress}
-    return auto(config, workdir, **options), workdir
+    with told_how_to_go_on(workdir):
+        return auto(config, workdir, **options), workdir
 
 
 def _show_search(console: Console, search: dict[str, Any], workdir: Path) -> None:

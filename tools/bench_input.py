@@ -38,6 +38,7 @@ from crl_tf.datasets.cache import MEMORY, cached
 from crl_tf.datasets.images.decode import decode, read_images, resized
 from crl_tf.datasets.pipeline import AUGMENTATIONS, make_pipeline, usable_cores
 from crl_tf.datasets.sources.celeba import ATTRIBUTES, IMAGES, PARTITION
+from crl_tf.ending import ended_in_one_line
 from crl_tf.experiment.assemble import assemble
 from crl_tf.experiment.config import load_recipe, override
 from crl_tf.experiment.data import Data, load_source
@@ -238,7 +239,7 @@ def run(argv: Sequence[str]) -> None:
     """Measures what the flags say, prints the tables and writes --json."""
     count, rounds, seconds = (64, 2, 0.0) if _QUICK.value else (_IMAGES.value, _ROUNDS.value, _SECONDS.value)
     # Until the end: the files under it are read in every round.
-    with main.errors_in_one_line(), tempfile.TemporaryDirectory(prefix="bench_input-") as scratch:
+    with ended_in_one_line(), tempfile.TemporaryDirectory(prefix="bench_input-") as scratch:
         named = flags.FLAGS["config"].present or flags.FLAGS["dataset"].present
         config = main.configuration(None if named else load_recipe("celeba_paper"))
         if _QUICK.value:

@@ -28,6 +28,7 @@ from rich.table import Table
 
 from crl_tf import main
 from crl_tf.datasets import Dataset, Split
+from crl_tf.ending import ended_in_one_line
 from crl_tf.experiment.assemble import assemble
 from crl_tf.experiment.config import load_recipe, override
 from crl_tf.experiment.data import Data
@@ -117,7 +118,7 @@ def run(argv: Sequence[str]) -> None:
     """Measures what the flags say, prints the table and writes --json."""
     values = flags.FLAGS
     rounds, images, num_labels = (2, 64, 3) if values.quick else (values.rounds, values.images, LABELS)
-    with main.errors_in_one_line():
+    with ended_in_one_line():
         named = values["config"].present or values["dataset"].present
         config = main.configuration(None if named else load_recipe("celeba_paper"))
         if values.quick:

@@ -22,6 +22,7 @@ from crl_tf import main
 from crl_tf.datasets.images.check import without_unreadable
 from crl_tf.datasets.records import prepare as preparing
 from crl_tf.datasets.sources import records
+from crl_tf.ending import ended_in_one_line
 from crl_tf.experiment.data import load_source
 from crl_tf.progress import SILENT, Progress
 from crl_tf.text import listed
@@ -39,7 +40,7 @@ def run(argv: Sequence[str]) -> None:
         raise app.UsageError(f"flags only, received {argv[1:]}")
     if not _OUT.value:
         sys.exit("prepare_dataset: give --out, the folder to write to")
-    with main.errors_in_one_line():
+    with ended_in_one_line():
         if _VERIFY.value:
             verify(Path(_OUT.value).expanduser())
         else:

@@ -45,6 +45,7 @@ from crl_tf.experiment.workdir import (
     clean_folder,
     config_in,
     differences,
+    held,
     refuse_file,
 )
 from crl_tf.files import read_json, write_json
@@ -97,21 +98,22 @@ def auto(
         Diverged: cross-entropy itself diverged.
     """
     started, workdir = clock(), Path(workdir)
-    content = _opened(config, workdir, budget, named, resume)
-    if content["finished"]:
+    with held(workdir):
+        content = _opened(config, workdir, budget, named, resume)
+        if content["finished"]:
+            return content
+        named = checked_names(content["named"])
+        plan(config, [REFERENCE, *named])  # refuses what is wrong before anything is read
+        data = assemble(override(config, {"method": REFERENCE})).load(progress=progress)
+        search = _Search(config, workdir, data, content, progress, clock, started - content["seconds"])
+        if not content["rungs"]:
+            search.begin(*candidates(config, named, data))
+        while True:
+            search.train_rung(content["rungs"][-1])
+            if not search.add_rung():
+                break
+        search.measure_finalists(export=export)
         return content
-    named = checked_names(content["named"])
-    plan(config, [REFERENCE, *named])  # refuses what is wrong before anything is read
-    data = assemble(override(config, {"method": REFERENCE})).load(progress=progress)
-    search = _Search(config, workdir, data, content, progress, clock, started - content["seconds"])
-    if not content["rungs"]:
-        search.begin(*candidates(config, named, data))
-    while True:
-        search.train_rung(content["rungs"][-1])
-        if not search.add_rung():
-            break
-    search.measure_finalists(export=export)
-    return content
 
 
 def _opened(config: ConfigDict, workdir: Path, budget: float | None, named: Sequence[str] | None, resume: bool) -> dict[str, Any]:

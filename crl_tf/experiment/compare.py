@@ -30,6 +30,7 @@ from crl_tf.experiment.workdir import (
     config_in,
     differences,
     folder_of,
+    held,
     methods_and_seeds,
     open_run,
 )
@@ -83,6 +84,7 @@ def compare(
     seeds: Sequence[int] | None = None,
     resume: bool = False,
     export: bool = True,
+    changed_rows: bool = False,
     progress: Progress = SILENT,
 ) -> list[dict[str, Any]]:
     """Runs methods on the same data and seeds, and writes a report; the baseline is `ce`, or the first method.
@@ -99,6 +101,7 @@ def compare(
             are taken and whose unfinished ones continue. Methods and seeds may be others than before, whose runs stay in the
             report.
         seeds: of the runs. None: the configuration's.
+        changed_rows: as for `crl_tf.experiment.run.run_parts`.
         progress: receives the progress.
     Returns:
         the results of all finished runs, of earlier sittings too, seed by seed, in the order of the methods.
@@ -108,13 +111,14 @@ def compare(
     """
     recipe, workdir = config.to_dict(), Path(workdir)
     first = plan(config, methods, seeds).runs[0]  # refuses what is wrong before anything is read
-    previous = _previous(recipe, workdir, seeds, resume)
-    data = first.parts.load(progress=progress)
-    planned = plan(config, methods, seeds, data=data, previous=previous)
-    for method, reason in planned.left_out.items():
-        _log.info("%s is %s", method, reason)
-    record = _Record(workdir, recipe, planned.methods, planned.seeds, {**previous.failed, **planned.left_out})
-    return execute(planned, record, data, resume=resume, export=export, progress=progress)
+    with held(workdir):
+        previous = _previous(recipe, workdir, seeds, resume)
+        data = first.parts.load(progress=progress)
+        planned = plan(config, methods, seeds, data=data, previous=previous)
+        for method, reason in planned.left_out.items():
+            _log.info("%s is %s", method, reason)
+        record = _Record(workdir, recipe, planned.methods, planned.seeds, {**previous.failed, **planned.left_out})
+        return execute(planned, record, data, resume=resume, export=export, changed_rows=changed_rows, progress=progress)
 
 
 def plan(
@@ -185,6 +189,7 @@ def execute(
     *,
     resume: bool = False,
     export: bool = True,
+    changed_rows: bool = False,
     progress: Progress = SILENT,
 ) -> list[dict[str, Any]]:
     """Runs what a plan says and is not finished yet; returns the results of all finished runs of the comparison.
@@ -192,7 +197,7 @@ def execute(
     Args:
         record: the folder of the comparison, and what is known of it.
         data: of the first seed of the plan.
-        resume, export, progress: as for `compare`.
+        resume, export, changed_rows, progress: as for `compare`.
     """
     # Refusals of a folder come before hours of other runs.
     missing = [one for one in planned.runs if open_run(one.parts.recipe, record.folder(one.method, one.seed), resume) is None]
@@ -207,8 +212,8 @@ def execute(
             data, seed_of_data = one.parts.load(progress=progress), one.seed
         try:
             trained = record.same_but_for_the_rule(one)
-            options = {"resume": resume, "export": export, "data": data, "trained": trained, "progress": progress}
-            run_parts(one.parts, record.folder(one.method, one.seed), **options)
+            options = {"resume": resume, "export": export, "changed_rows": changed_rows, "data": data, "trained": trained}
+            run_parts(one.parts, record.folder(one.method, one.seed), **options, progress=progress)
             record.failed.pop(key, None)
         except (Diverged, MeaninglessForData) as error:
             record.failed[key] = str(error)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +17,7 @@ from crl_tf.datasets.ordering import rarest_class
 from crl_tf.datasets.pipeline import EpochNumber, make_pipeline
 from crl_tf.datasets.sources.celeba import OFFICIAL
 from crl_tf.datasets.splitting import stratified_split
+from crl_tf.experiment.same_data import digests
 from crl_tf.imbalance import class_counts, imbalance_ratio
 from crl_tf.progress import SILENT, Progress
 
@@ -30,6 +31,7 @@ class Data:
     counts: training samples per class, one array per label.
     image_size: height, width. augment: names of `crl_tf.datasets.pipeline.AUGMENTATIONS`, for training batches.
     open_shards: of records, how many shards a shuffle reads from at a time; None: all.
+    digests: of the rows of every split (`crl_tf.experiment.same_data`); empty where nobody asks.
     """
 
     dataset: Dataset
@@ -39,6 +41,7 @@ class Data:
     seed: int
     augment: tuple[str, ...] = ()
     open_shards: int | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def batches(
         self,
@@ -103,10 +106,12 @@ def load_data(
         dataset = with_share_of_training(dataset, settings.train_share, seed)
     counts = class_counts(dataset.splits["train"].labels, dataset.schema.num_classes)
     _check_annotated(dataset, counts)
+    # Of the rows as they come from the source: a cache holds the same ones decoded.
+    of_rows = digests(dataset)
     if use_cache:
         _log.info("%s", _summary(dataset, counts))
         dataset = _with_cache(dataset, image_size, settings, progress)
-    return Data(dataset, counts, image_size, batch_size, seed, tuple(settings.augment), settings.open_shards)
+    return Data(dataset, counts, image_size, batch_size, seed, tuple(settings.augment), settings.open_shards, of_rows)
 
 
 def load_source(name: str, settings: ConfigDict, *, seed: int, check_images: bool, progress: Progress = SILENT) -> Dataset:

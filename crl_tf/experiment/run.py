@@ -24,6 +24,7 @@ from crl_tf.experiment.health import judged
 from crl_tf.experiment.measure import Measured, measure_model
 from crl_tf.experiment.predictions import PREDICTIONS, Predictions, save_predictions
 from crl_tf.experiment.report import save_class_distributions, save_sensitivity_by_frequency
+from crl_tf.experiment.same_data import check_same_data
 from crl_tf.experiment.trainers.base import Task, Trained
 from crl_tf.experiment.trainers.gradient import HISTORY
 from crl_tf.experiment.workdir import (
@@ -37,6 +38,7 @@ from crl_tf.experiment.workdir import (
     config_in,
     finalist_folders,
     folder_of,
+    held,
     methods_and_seeds,
     open_run,
 )
@@ -80,6 +82,7 @@ def run_parts(
     export: bool = True,
     data: Data | None = None,
     trained: Path | None = None,
+    changed_rows: bool = False,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Trains and measures the parts of a configuration, and leaves everything in `workdir`.
@@ -92,6 +95,7 @@ def run_parts(
         data: the data of this configuration, where they are loaded already.
         trained: a finished run, or a training of a search, that differs in the decision rule alone: its model is taken, and
             nothing is trained.
+        changed_rows: a resumed run may go on with other rows than it was started with; never with other labels or classes.
         progress: receives the progress.
     Returns:
         the content of `result.json`.
@@ -101,18 +105,28 @@ def run_parts(
         Diverged: the loss is not finite any more.
     """
     workdir = Path(workdir)
-    finished = open_run(parts.recipe, workdir, resume)
-    if finished is not None:
-        return finished
-    _log.info("\n%s · %s · %s · seed %d → %s", *(parts.names[name] for name in ("dataset", "model", "method", "seed")), workdir)
-    keras.utils.set_random_seed(parts.names["seed"])
-    context = Context(parts, data or parts.load(progress=progress), workdir, progress)
+    with held(workdir):
+        finished = open_run(parts.recipe, workdir, resume)
+        if finished is not None:
+            return finished
+        _log.info(
+            "\n%s · %s · %s · seed %d → %s", *(parts.names[name] for name in ("dataset", "model", "method", "seed")), workdir
+        )
+        context = Context(parts, data or parts.load(progress=progress), workdir, progress)
+        if (workdir / CONFIG).is_file():
+            _check_data(context, f"resume {workdir}", changed_rows)
+        return _run(context, trained, export)
+
+
+def _run(context: Context, trained: Path | None, export: bool) -> dict[str, Any]:
+    names = context.parts.names
+    keras.utils.set_random_seed(names["seed"])
     model, seconds, facts = train(context, prepare(context), trained)
     numbers, predictions = measure(context, model)
-    result = {**parts.names, "seconds": round(seconds, 1), **facts, **numbers}
-    result |= judged(result["labels"], workdir / HISTORY)
+    result = {**names, "seconds": round(seconds, 1), **facts, **numbers}
+    result |= judged(result["labels"], context.workdir / HISTORY)
     for complaint in result["complaints"]:
-        _log.warning("%s: %s", parts.names["method"], complaint)
+        _log.warning("%s: %s", names["method"], complaint)
     return save(context, model, result, predictions, export=export)
 
 
@@ -206,10 +220,13 @@ def save(
     return result
 
 
-def evaluate(workdir: Path, *, progress: Progress = SILENT) -> list[dict[str, Any]]:
+def evaluate(workdir: Path, *, changed_rows: bool = False, progress: Progress = SILENT) -> list[dict[str, Any]]:
     """Measures a finished run, each run of a comparison or each finalist of a search again; writes nothing.
 
     Runs of a comparison that have the same data share them.
+
+    Args:
+        changed_rows: measure on other rows than those of the training too; never with other labels or classes.
     """
     results, context = [], None
     for folder in _finished_runs(Path(workdir)):
@@ -217,6 +234,7 @@ def evaluate(workdir: Path, *, progress: Progress = SILENT) -> list[dict[str, An
         same_data = context is not None and context.parts.data_settings == parts.data_settings
         data = context.data if same_data else parts.load(use_cache=False, progress=progress)
         context = Context(parts, data, folder, progress)
+        _check_data(context, f"evaluate {folder}", changed_rows)
         measured = measure(context, keras.saving.load_model(folder / MODEL))
         results.append({**read_json(folder / RESULT), "method": parts.names["method"], **measured.numbers})
     return results
@@ -273,6 +291,13 @@ def _network_summary(context: Context, model: CRLModel) -> str:
     return "; ".join(lines)
 
 
+def _check_data(context: Context, where: str, changed_rows: bool) -> None:
+    dataset = context.data.dataset
+    images = {name: len(split) for name, split in dataset.splits.items()}
+    kept = read_json(context.workdir / CONFIG)
+    check_same_data(kept, dataset.schema, images, context.data.digests, where=where, changed_rows=changed_rows)
+
+
 def _description(context: Context) -> dict[str, Any]:
     """The content of config.json: everything needed to repeat the run, and the versions it ran with."""
     dataset = context.data.dataset
@@ -281,4 +306,5 @@ def _description(context: Context) -> dict[str, Any]:
         "schema": dataset.schema.to_config(),
         "versions": {"python": platform.python_version(), "tensorflow": tf.__version__, "keras": keras.__version__},
         "images": {name: len(split) for name, split in dataset.splits.items()},
+        "digests": dict(context.data.digests),
     }

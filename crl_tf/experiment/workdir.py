@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,13 @@ from ml_collections import ConfigDict
 
 from crl_tf.experiment.config import flattened, from_json
 from crl_tf.files import read_json
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+_log = logging.getLogger(__name__)
 
 CONFIG, RESULT, COMPARISON, MODEL, EXPORT = "config.json", "result.json", "comparison.json", "model.keras", "export"
 AUTO, VALIDATION, FINAL = "auto.json", "validation.json", "final"
@@ -58,6 +68,49 @@ def refuse_file(workdir: Path) -> None:
     blocking = next((path for path in (workdir, *workdir.parents) if path.exists() and not path.is_dir()), None)
     if blocking is not None:
         raise ValueError(f"workdir must be a folder, but {blocking} is a file")
+
+
+@contextlib.contextmanager
+def held(workdir: Path) -> Iterator[None]:
+    """Holds a folder for one run, and makes it if it is missing; a made one that stays empty is removed again.
+
+    Nothing is written into it. The system lets go of it when the process ends, however it ends. Where it has no such locks, as
+    on some network drives and on Windows, nothing is held.
+
+    Raises:
+        ValueError: the folder is a file, or a run that is not finished holds it.
+    """
+    refuse_file(workdir)
+    made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
+    workdir.mkdir(parents=True, exist_ok=True)
+    try:
+        with _locked(workdir):
+            yield
+    finally:
+        for folder in made:
+            with contextlib.suppress(OSError):  # not empty
+                folder.rmdir()
+
+
+@contextlib.contextmanager
+def _locked(workdir: Path) -> Iterator[None]:
+    if fcntl is None:
+        yield
+        return
+    folder = os.open(workdir, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(folder)
+        raise ValueError(
+            f"workdir {workdir} is in use by a run that is not finished: wait for it, or pass another --workdir"
+        ) from None
+    except OSError as error:
+        _log.debug("%s cannot be locked: %s", workdir, error)
+    try:
+        yield
+    finally:
+        os.close(folder)
 
 
 def clean_folder(workdir: Path, resume: bool) -> bool:
