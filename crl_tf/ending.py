@@ -41,7 +41,7 @@ def told_how_to_go_on(workdir: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        begun = any(workdir.glob("*.json"))
+        begun = any(not path.name.startswith(".") for path in workdir.glob("*.json"))
         command = f"python -m crl_tf.main --resume --workdir={shlex.quote(str(workdir))}"
         _stop(stop, f"go on with: {command}" if begun else "nothing was trained yet")
 

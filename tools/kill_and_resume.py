@@ -70,7 +70,7 @@ def names_of(text: str) -> list[str]:
 
 def command(name: str, workdir: Path) -> list[str]:
     """The command that trains a method, or goes on with it where the folder holds something to go on with."""
-    started = any(workdir.glob("*.json"))
+    started = any(not path.name.startswith(".") for path in workdir.glob("*.json"))
     if not started:
         shutil.rmtree(workdir, ignore_errors=True)
     method = f"--compare={name[1:-1]}" if name.startswith("[") else f"--method={name}"
