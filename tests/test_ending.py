@@ -10,6 +10,8 @@ from crl_tf.ending import ended_in_one_line, told_how_to_go_on
 def stopped(capsys, workdir, number):
     """The exit code and what is said, where a signal arrives in a run."""
     handlers = {kind: signal.getsignal(kind) for kind in (signal.SIGTERM, signal.SIGINT)}
+    # A test run in the background of a shell ignores Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(SystemExit) as end, ended_in_one_line(), told_how_to_go_on(workdir):
             signal.raise_signal(number)

@@ -24,11 +24,13 @@ from crl_tf.serving.export import export_saved_model
 NAMES = [*NETWORKS, "keras:MobileNetV3Small"]
 WIDTH = 0.1
 IMAGES = {"train": 256, "validation": 64, "test": 64}
-# Shares of the largest logit: of nine tenths, and of the worst. bfloat16 keeps 8 bits, and a graph leaves out roundings that ops
-# one by one make. On processors that compute in bfloat16, some of ResNet50's log-probabilities (53 layers, two steps of
-# training) are off by 1/25, the worst by 1/13.
-ROUNDING = {"float32": (1e-5, 1e-5), "mixed_bfloat16": (1 / 32, 1 / 8)}
+PRECISIONS = ("float32", "mixed_bfloat16")
 SMALLEST = 1e-30
+
+
+def log_softmax(logits):
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,7 @@ def few():
     return Dataset(dataset.name, dataset.schema, splits)
 
 
-@pytest.fixture(scope="module", params=[(name, precision) for name in NAMES for precision in ROUNDING], ids="-".join)
+@pytest.fixture(scope="module", params=[(name, precision) for name in NAMES for precision in PRECISIONS], ids="-".join)
 def trained(request, few, tmp_path_factory):
     """One epoch of a network; what it was before and what it left."""
     name, precision = request.param
@@ -66,7 +68,11 @@ def trained(request, few, tmp_path_factory):
     model.save(folder / "model.keras")
     export_saved_model(model, few.schema, recipe.data.image_size, folder / "export")
     (batch,) = data.batches("test")
+    recipe.train.precision = "float32"
+    exact, _, _ = compiled(task_of(recipe, data))
+    exact.set_weights(model.get_weights())
     return SimpleNamespace(
+        exact=exact(batch[0], training=False).numpy(),
         precision=precision,
         counts=counts,
         model=model,
@@ -100,16 +106,20 @@ def test_loaded_gives_the_same(trained):
 
 
 def test_exported_gives_the_same(trained, few):
+    """In float32 to 1e-5 of the largest logit. In bfloat16 a graph leaves out roundings that ops one by one make: it may be off by
+    a few times as much as those roundings are, which the same weights in float32 show (measured: 0.3 to 2 times, mean error)."""
     served = tf.saved_model.load(str(trained.export)).signatures["serving_default"]
     probabilities = served(images=tf.cast(trained.images, tf.float32))
     for name in few.schema.names:
-        logits = trained.logits[:, few.schema.columns(name)].astype(np.float64)
-        expected = np.exp(logits - logits.max(axis=1, keepdims=True))
-        expected /= expected.sum(axis=1, keepdims=True)
-        found, wanted = (np.log(np.maximum(p, SMALLEST)) for p in (probabilities[name], expected))
-        of_most, worst = np.array(ROUNDING[trained.precision]) * max(1.0, np.abs(trained.logits).max())
-        np.testing.assert_allclose(found, wanted, rtol=0, atol=worst)
-        assert np.quantile(np.abs(found - wanted), 0.9) <= of_most
+        wanted, exact = (
+            log_softmax(of[:, few.schema.columns(name)].astype(np.float64)) for of in (trained.logits, trained.exact)
+        )
+        error = np.abs(np.log(np.maximum(probabilities[name], SMALLEST)) - np.maximum(wanted, np.log(SMALLEST)))
+        rounding = np.abs(wanted - exact)
+        if trained.precision == "float32":
+            assert error.max() <= 1e-5 * max(1.0, np.abs(trained.logits).max())
+        else:
+            assert np.isfinite(error).all() and error.mean() <= 4 * rounding.mean() + 1e-5
 
 
 def test_evaluate_gives_the_same(trained, few):
