@@ -106,7 +106,7 @@ def test_loaded_gives_the_same(trained):
 
 
 def test_exported_gives_the_same(trained, few):
-    """In float32 to 1e-5 of the largest logit. In bfloat16 a graph leaves out roundings that ops one by one make: it may be off by
+    """In float32 to 1e-5 of the largest logit. In bfloat16 a graph leaves out roundings that single ops make: it may be off by
     a few times as much as those roundings are, which the same weights in float32 show (measured: 0.3 to 2 times, mean error)."""
     served = tf.saved_model.load(str(trained.export)).signatures["serving_default"]
     probabilities = served(images=tf.cast(trained.images, tf.float32))
