@@ -32,6 +32,9 @@ HISTORY = "history.csv"
 CHECKPOINTS = "checkpoint"
 """A file per epoch, of the last two, in the folder of a run."""
 
+_PARTS = {"config.json", "metadata.json", "model.weights.h5"}
+"""What a .keras file consists of."""
+
 TALLIES = "tallies.json"
 """What the loss has added up over the epochs (`Loss.tallied`)."""
 
@@ -60,6 +63,17 @@ def train(task: Task) -> Trained:
         num_classes = task.data.dataset.schema.num_classes
         refit_last_layer(model, task.data.batches("train"), num_classes, progress=task.progress)
     return Trained(model, seconds_trained(task.workdir), facts)
+
+
+def fit_in_one_sitting(task: Task, model: keras.Model, epochs: int) -> None:
+    """Trains a compiled model on all training images, for the trainers that start anew when they are stopped."""
+    model.fit(
+        task.data.batches("train", training=True, epoch=task.epoch),
+        epochs=epochs,
+        shuffle=False,  # the pipeline has shuffled
+        verbose=0,
+        callbacks=[StopAtNaN(), Draws(task.epoch, task.seed), *task.progress.callbacks()],
+    )
 
 
 def compiled(task: Task) -> tuple[CRLModel, Loss, tf.data.Dataset]:
@@ -152,8 +166,9 @@ def keep_epochs(history: Path, count: int) -> None:
     with open(history, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         names = reader.fieldnames or []
-        # A row that was cut has too few fields, which are None.
-        rows = {int(row["epoch"]): row for row in reader if names and None not in row.values() and row["epoch"].isdecimal()}
+        # A row that was cut has too few fields, which are None; two that ran together have too many, under the name None.
+        whole = (row for row in reader if None not in row.values() and None not in row and row.get("epoch", "").isdecimal())
+        rows = {int(row["epoch"]): row for row in whole}
     kept = [row for epoch, row in sorted(rows.items()) if epoch < count]
 
     def write(partial: Path) -> None:
@@ -195,13 +210,22 @@ def restore(model: keras.Model, folder: Path) -> int:
 
 
 def _damage(path: Path) -> str | None:
-    """What is wrong with the file of a checkpoint, all of which is read; None for a whole one."""
+    """What is wrong with the file of a checkpoint, all of which is read; None for a whole one.
+
+    Raises:
+        PermissionError: the file may not be read, and so may be whole.
+    """
     try:
         with zipfile.ZipFile(path) as content:
-            broken = content.testzip()
-        return f"its part {broken} has another checksum" if broken else None
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        return str(error)
+            missing, broken = _PARTS - set(content.namelist()), content.testzip()
+    except PermissionError:
+        raise
+    # A flipped bit can say that a part is encrypted (RuntimeError) or packed in an unknown way (NotImplementedError).
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        return str(error) or type(error).__name__
+    if missing:
+        return f"it lacks {', '.join(sorted(missing))}"
+    return f"its part {broken} has another checksum" if broken else None
 
 
 def _build_optimizer(model: keras.Model) -> None:

@@ -13,11 +13,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from crl_tf.callbacks import StopAtNaN
 from crl_tf.datasets.pipeline import AUGMENTATIONS
 from crl_tf.experiment.trainers.base import Task, Trained
-from crl_tf.experiment.trainers.draws import Draws
 from crl_tf.experiment.trainers.features import extract_features, feature_model, inference, warn_if_collapsed
+from crl_tf.experiment.trainers.gradient import fit_in_one_sitting
 from crl_tf.experiment.trainers.quintuplets import (
     Clusters,
     Quintuplets,
@@ -110,15 +109,8 @@ def _pretrain(task: Task) -> Learned:
     if epochs:
         loss = MultiLabelCrossEntropy(list(task.data.dataset.schema.num_classes))
         model.compile(task.make_optimizer(model, task.steps_per_epoch), loss=loss)
-        # A NaN would become the start of every label.
-        callbacks = [StopAtNaN(), Draws(task.epoch, task.seed), *task.progress.callbacks()]
-        model.fit(
-            task.data.batches("train", training=True, epoch=task.epoch),
-            epochs=epochs,
-            shuffle=False,
-            verbose=0,
-            callbacks=callbacks,
-        )
+        # It stops at a NaN, which would become the start of every label.
+        fit_in_one_sitting(task, model, epochs)
     none = np.zeros(0, np.float32)
     return Learned(model.network.get_weights(), epochs * task.steps_per_epoch, time.perf_counter() - began, none, none)
 

@@ -6,10 +6,9 @@ import time
 
 import keras
 
-from crl_tf.callbacks import StopAtNaN
 from crl_tf.experiment.trainers.base import Task, Trained
-from crl_tf.experiment.trainers.draws import Draws
 from crl_tf.experiment.trainers.features import feature_model, freeze_beside, warn_if_collapsed
+from crl_tf.experiment.trainers.gradient import fit_in_one_sitting
 from crl_tf.experiment.trainers.neighbours import choose_references, decide_by_neighbours
 from crl_tf.losses.triplet import TripletLoss
 
@@ -30,14 +29,7 @@ def train(task: Task) -> Trained:
     loss = TripletLoss(list(dataset.schema.num_classes), margin=task.embedding["margin"])
     model.compile(task.make_optimizer(model, task.steps_per_epoch), loss=loss)
     task.begin(model)
-    callbacks = [StopAtNaN(), Draws(task.epoch, task.seed), *task.progress.callbacks()]
-    model.fit(
-        task.data.batches("train", training=True, epoch=task.epoch),
-        epochs=task.epochs,
-        shuffle=False,
-        verbose=0,
-        callbacks=callbacks,
-    )
+    fit_in_one_sitting(task, model, task.epochs)
     decided = decide_by_neighbours(task, features, references, "triplet_knn")
     warn_if_collapsed(decided.get_layer("neighbours").known.numpy(), "triplet_knn")
     return Trained(decided, time.perf_counter() - began)

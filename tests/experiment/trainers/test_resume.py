@@ -1,6 +1,7 @@
 """A training that is stopped and resumed ends as one that is not, bit for bit; and checkpoints and histories that are damaged."""
 
 import csv
+import zipfile
 from functools import partial
 
 import keras
@@ -127,6 +128,31 @@ def test_a_flipped_bit_of_a_checkpoint_is_damage_too(start, tmp_path, caplog):
     assert "is damaged" in caplog.text
 
 
+def test_every_kind_of_damage_is_found_by_its_message(tmp_path):
+    """A cut file, a part that is missing, and thousands of flipped bits: never an error of its own, never an empty message."""
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+    model.save(tmp_path / "whole.keras")
+    whole, path, draw = (tmp_path / "whole.keras").read_bytes(), tmp_path / "other.keras", np.random.default_rng(0)
+    assert gradient._damage(tmp_path / "whole.keras") is None
+    directory = whole.find(b"PK\x01\x02")
+    found = 0
+    for number in range(1500):
+        content = bytearray(whole)
+        # Half of them in the directory at the end, which has most of the ways to be wrong.
+        content[draw.integers(directory if number % 2 else 0, len(whole))] ^= 1 << draw.integers(8)
+        path.write_bytes(content)
+        damage = gradient._damage(path)
+        assert damage is None or damage.strip()
+        found += damage is not None
+    assert found > 1000  # times and attributes of the parts may differ
+    path.write_bytes(whole[: len(whole) // 2])
+    assert gradient._damage(path)
+    with zipfile.ZipFile(path, "w") as content:
+        content.writestr("config.json", "{}")
+    assert gradient._damage(path) == "it lacks metadata.json, model.weights.h5"
+
+
 def test_a_checkpoint_of_another_network_is_refused_before_anything_is_overwritten(start, tmp_path):
     gradient.train(start(tmp_path, "ce"))
     begun = []
@@ -144,7 +170,7 @@ def test_a_checkpoint_of_another_network_is_refused_before_anything_is_overwritt
 
 def test_a_history_loses_half_rows_and_rows_without_a_checkpoint(tmp_path):
     history = tmp_path / "history.csv"
-    history.write_text("epoch,loss,seconds\n0,3.5,1.0\n2,2.0,1.0\n1,3.0,1.0\n2,2.5,1.0\n3,1.0,1.0\n4,0.")
+    history.write_text("epoch,loss,seconds\n0,3.5,1.0\n2,2.0,1.0\n1,3.0,1.0\n2,2.5,1.0\n2,2.2,1.03,9,9\n3,1.0,1.0\n4,0.")
     gradient.keep_epochs(history, 3)
     assert history.read_text().split() == ["epoch,loss,seconds", "0,3.5,1.0", "1,3.0,1.0", "2,2.5,1.0"]
     gradient.keep_epochs(history, 0)
