@@ -28,6 +28,8 @@ WINGS = ("models", "datasets", "experiment", "serving", "main")
 def wing(module):
     """The wing of a module; the files at the top, losses/ and layers/ are the library."""
     part = module.split(".")[1] if "." in module else ""
+    if part == "ending":  # with main.py the command
+        return "main"
     return part if part in WINGS else "library"
 
 

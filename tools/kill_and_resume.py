@@ -129,7 +129,8 @@ def _same(path: Path, other: Path) -> bool:
     if path.suffix == ".json":
         return without_times(json.loads(path.read_text())) == without_times(json.loads(other.read_text()))
     if path.suffix == ".csv":
-        ours, theirs = ([without_times(row) for row in csv.DictReader(open(file, newline=""))] for file in (path, other))
+        texts = (io.StringIO(file.read_text(encoding="utf-8"), newline="") for file in (path, other))
+        ours, theirs = ([without_times(row) for row in csv.DictReader(text)] for text in texts)
         return ours == theirs
     if path.suffix == ".npz":
         with np.load(path) as one, np.load(other) as two:

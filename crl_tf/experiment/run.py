@@ -16,6 +16,7 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from crl_tf.crl_model import CRLModel
+from crl_tf.datasets.source import Dataset
 from crl_tf.datasets.sources.celeba import ALIGNED_SIZE
 from crl_tf.decision import rule_offsets
 from crl_tf.experiment.assemble import Parts, assemble
@@ -109,9 +110,8 @@ def run_parts(
         finished = open_run(parts.recipe, workdir, resume)
         if finished is not None:
             return finished
-        _log.info(
-            "\n%s · %s · %s · seed %d → %s", *(parts.names[name] for name in ("dataset", "model", "method", "seed")), workdir
-        )
+        names = (parts.names[name] for name in ("dataset", "model", "method", "seed"))
+        _log.info("\n%s · %s · %s · seed %d → %s", *names, workdir)
         context = Context(parts, data or parts.load(progress=progress), workdir, progress)
         if (workdir / CONFIG).is_file():
             _check_data(context, f"resume {workdir}", changed_rows)
@@ -292,10 +292,12 @@ def _network_summary(context: Context, model: CRLModel) -> str:
 
 
 def _check_data(context: Context, where: str, changed_rows: bool) -> None:
-    dataset = context.data.dataset
-    images = {name: len(split) for name, split in dataset.splits.items()}
-    kept = read_json(context.workdir / CONFIG)
-    check_same_data(kept, dataset.schema, images, context.data.digests, where=where, changed_rows=changed_rows)
+    kept, dataset = read_json(context.workdir / CONFIG), context.data.dataset
+    check_same_data(kept, dataset.schema, _images(dataset), context.data.digests, where=where, changed_rows=changed_rows)
+
+
+def _images(dataset: Dataset) -> dict[str, int]:
+    return {name: len(split) for name, split in dataset.splits.items()}
 
 
 def _description(context: Context) -> dict[str, Any]:
@@ -305,6 +307,6 @@ def _description(context: Context) -> dict[str, Any]:
         "recipe": dict(context.parts.recipe),
         "schema": dataset.schema.to_config(),
         "versions": {"python": platform.python_version(), "tensorflow": tf.__version__, "keras": keras.__version__},
-        "images": {name: len(split) for name, split in dataset.splits.items()},
+        "images": _images(dataset),
         "digests": dict(context.data.digests),
     }
