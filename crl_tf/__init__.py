@@ -3,9 +3,14 @@
 import os
 import sys
 
-if sys.orig_argv[1:3] == ["-m", "crl_tf.main"]:
-    # Only as a command, and only before TensorFlow is imported: its lines about kernels would hide the first epochs.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from crl_tf.quiet import without_native_messages
+
+if sys.orig_argv[1:3] == ["-m", "crl_tf.main"] and os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") not in ("0", "1"):
+    # Only as a command: TensorFlow's lines about kernels and a GPU that is not there would hide what follows.
+    with without_native_messages():
+        import tensorflow
+
+        tensorflow.config.list_physical_devices()
 
 import keras
 

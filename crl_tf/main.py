@@ -20,15 +20,11 @@ Settings come from the defaults, then the recipe (configs/<dataset>.py unless --
 
 from __future__ import annotations
 
-import logging
-import sys
 import time
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import tensorflow as tf
 from absl import app, flags
 from absl import logging as absl_logging
@@ -37,6 +33,7 @@ from rich.console import Console
 from rich.progress import track
 
 import crl_tf
+from crl_tf.console import ConsoleProgress, show_logs_and_warnings
 from crl_tf.ending import ended_in_one_line, told_how_to_go_on
 from crl_tf.experiment import report
 from crl_tf.experiment.auto import DEFAULT_BUDGET, auto
@@ -51,7 +48,7 @@ from crl_tf.experiment.settings import SETTINGS, Rule, absolute_path, check_sett
 from crl_tf.experiment.workdir import AUTO as SEARCH
 from crl_tf.experiment.workdir import finalist_folders, started_with
 from crl_tf.models import NETWORKS, application_names, describe
-from crl_tf.progress import Item, Progress
+from crl_tf.progress import Progress
 
 MOST_LABELS = 100
 """The per-label table is omitted above this many labels; result.json has them all."""
@@ -164,39 +161,11 @@ def configuration(started: ConfigDict | None = None) -> ConfigDict:
     return config
 
 
-class ConsoleProgress(Progress):
-    """Shows bars that disappear when they are full, and Keras's line for every epoch."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-
-    def track(self, items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
-        yield from track(items, what, total=total, console=self._console, transient=True)
-
-    def callbacks(self) -> list[keras.callbacks.Callback]:
-        return [_EpochLines(1 if sys.stdout.isatty() else 2)]
-
-
-class _EpochLines(keras.callbacks.ProgbarLogger):
-    """Keras's progress of an epoch, shown although `fit` itself is silent."""
-
-    def __init__(self, verbose: int) -> None:
-        super().__init__()
-        self._verbose = verbose
-
-    def set_params(self, params: dict[str, Any]) -> None:
-        super().set_params({**params, "verbose": self._verbose})
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        # The last execution of an epoch may hold fewer steps than the others: Keras would show step 4 of 3.
-        super().on_train_batch_end(batch if self.target is None else min(batch, self.target - 1), logs)
-
-
 def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"flags only, received {argv[1:]}")
-    _set_up_logging()
     console = Console()
+    _set_up_logging(console)
     if _VERSION.value:
         console.print(f"crl_tf {crl_tf.__version__}", highlight=False)
     elif flags.FLAGS["model"].value in LISTS:
@@ -217,26 +186,14 @@ def main(argv: Sequence[str]) -> None:
             console.print(f"models, SavedModels, figures, logs: {workdir}", highlight=False, soft_wrap=True)
 
 
-def _set_up_logging() -> None:
+def _set_up_logging(console: Console) -> None:
     if not flags.FLAGS["verbosity"].present:
         # TensorFlow tells of every file it saves, through both loggers.
         absl_logging.set_verbosity(absl_logging.WARNING)
         tf.get_logger().setLevel("WARNING")
     # Every training of a comparison traces its step once, which TensorFlow takes for a mistake where epochs are short.
     tf.get_logger().addFilter(lambda record: "triggered tf.function retracing" not in record.getMessage())
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_LogLines())
-    logger = logging.getLogger("crl_tf")
-    logger.handlers, logger.propagate = [handler], False
-    logger.setLevel(logging.INFO)
-    # A user has no use for the line of code that warned.
-    warnings.formatwarning = lambda message, *_, **__: f"crl_tf: {message}\n"
-
-
-class _LogLines(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        message = super().format(record)
-        return f"crl_tf: {message}" if record.levelno >= logging.WARNING else message
+    show_logs_and_warnings(console)
 
 
 LISTS = {"list": lambda: list(NETWORKS), "list:keras": application_names}

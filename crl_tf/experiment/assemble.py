@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ import keras
 from ml_collections import ConfigDict
 
 from crl_tf.datasets.resampling import Resampled, resample
-from crl_tf.experiment.config import checked, flattened, loss_sections
+from crl_tf.experiment.config import base_config, checked, flattened, long_enough, loss_sections, override
 from crl_tf.experiment.data import Data, load_data
 from crl_tf.experiment.settings import XLA
 from crl_tf.experiment.trainers import TRAINERS
@@ -37,7 +37,7 @@ class Parts:
     build_network: (image_size=, num_classes=, regions=) to the network. precision: the dtype policy of the model.
     takes_regions: whether the network looks at parts of an image. cosine_scale: the factor of its logits, if they are cosines.
     make_loss: (problem=) to the loss. make_optimizer: (steps_per_epoch=, backbone=) to the optimizer.
-    linear_svm, compile_options, embedding: as in `crl_tf.experiment.trainers.base.Task`.
+    keep, patience, linear_svm, compile_options, embedding: as in `crl_tf.experiment.trainers.base.Task`.
     """
 
     names: Mapping[str, Any]
@@ -55,6 +55,8 @@ class Parts:
     cosine_scale: float | None
     make_loss: Callable[..., Loss]
     make_optimizer: Callable[..., keras.optimizers.Optimizer]
+    keep: str
+    patience: int | None
     linear_svm: bool
     compile_options: Mapping[str, Any]
     embedding: Mapping[str, Any]
@@ -64,6 +66,12 @@ class Parts:
         free = {"method", *free}
         own, others = ({k: v for k, v in flattened(parts.recipe).items() if k not in free} for parts in (self, other))
         return self.training == other.training and own == others
+
+    def for_images(self, images: int) -> Parts:
+        """These parts, trained for as many epochs as so many training images need (`config.long_enough`)."""
+        config = override(base_config(), flattened(self.recipe))
+        longer = long_enough(config, images)
+        return self if longer is config else replace(assemble(longer), recipe=self.recipe)
 
     @property
     def data_settings(self) -> dict[str, Any]:
@@ -112,6 +120,8 @@ def assemble(config: ConfigDict) -> Parts:
         cosine_scale=settings.cosine_scale,
         make_loss=partial(make_loss, method.loss, loss_sections(config)),
         make_optimizer=partial(make_optimizer, train, backbone_rate=settings.backbone_rate),
+        keep=train.keep,
+        patience=train.patience,
         linear_svm=network.linear_svm,
         compile_options={"steps_per_execution": train.steps_per_execution, "jit_compile": XLA[train.xla]},
         embedding=config.embedding,

@@ -18,7 +18,7 @@ from crl_tf.datasets.resampling import MeaninglessForData
 from crl_tf.experiment.assemble import Parts, assemble
 from crl_tf.experiment.candidates import NAME, REFERENCE, candidates, checked_names, images_factor, with_rule
 from crl_tf.experiment.compare import plan
-from crl_tf.experiment.config import override
+from crl_tf.experiment.config import at_length, long_enough, override
 from crl_tf.experiment.data import Data
 from crl_tf.experiment.halving import (
     FINALISTS,
@@ -26,7 +26,6 @@ from crl_tf.experiment.halving import (
     RESERVE,
     Rung,
     Speed,
-    at_length,
     better_half,
     duration_text,
     first_rungs,
@@ -105,6 +104,7 @@ def auto(
         named = checked_names(content["named"])
         plan(config, [REFERENCE, *named])  # refuses what is wrong before anything is read
         data = assemble(override(config, {"method": REFERENCE})).load(progress=progress)
+        config = long_enough(config, len(data.dataset.splits["train"]))
         search = _Search(config, workdir, data, content, progress, clock, started - content["seconds"])
         if not content["rungs"]:
             search.begin(*candidates(config, named, data))

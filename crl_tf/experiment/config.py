@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,35 @@ def with_method(config: ConfigDict, name: str) -> ConfigDict:
     before, previous = flattened(config.to_dict()), combined(config.method).settings
     reset = {key: SETTINGS[key].default for key, value in previous.items() if before[key] == value}
     return override(config, {**reset, "method": name})
+
+
+def at_length(config: ConfigDict, epochs: int) -> ConfigDict:
+    """A copy of a configuration that trains for another number of epochs, its schedules in proportion.
+
+    Warm-ups and the epochs of a step schedule move with the length. A warm-up of alpha is rounded up to whole epochs; a step
+    that would come after the last epoch is left out.
+    """
+    train, scale = config.train, epochs / config.train.epochs
+    steps = sorted({max(1, round(epoch * scale)) for epoch in train.step_epochs})
+    steps = tuple(epoch for epoch in steps if epoch < epochs)
+    return override(
+        config,
+        {
+            "train.epochs": epochs,
+            "train.least_steps": 0,
+            "train.warmup_epochs": train.warmup_epochs * scale,
+            "train.step_epochs": steps,
+            "train.schedule": "constant" if train.schedule == "step" and not steps else train.schedule,
+            "crl.alpha_warmup_epochs": math.ceil(config.crl.alpha_warmup_epochs * scale),
+        },
+    )
+
+
+def long_enough(config: ConfigDict, images: int) -> ConfigDict:
+    """The configuration, or where `train.least_steps` needs more epochs of so many training images, one with as many."""
+    train = config.train
+    epochs = math.ceil(train.least_steps / math.ceil(images / train.batch_size))
+    return at_length(config, epochs) if epochs > train.epochs else config
 
 
 def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

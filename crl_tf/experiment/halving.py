@@ -7,10 +7,6 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ml_collections import ConfigDict
-
-from crl_tf.experiment.config import override
-
 FINALISTS = 2
 """Challengers of the last rung, beside the reference."""
 
@@ -171,24 +167,3 @@ def next_rungs(factors: Sequence[float], seconds: float, speed: Speed, *, longes
     """
     options = (longest_rungs(some, seconds, speed, longest=longest, above=above) for some in (factors, factors[:FINALISTS]))
     return next((rungs for rungs in options if rungs), [])
-
-
-def at_length(config: ConfigDict, epochs: int) -> ConfigDict:
-    """A copy of a configuration that trains for another number of epochs, its schedules in proportion.
-
-    Warm-ups and the epochs of a step schedule move with the length. A warm-up of alpha is rounded up to whole epochs; a step
-    that would come after the last epoch is left out.
-    """
-    train, scale = config.train, epochs / config.train.epochs
-    steps = sorted({max(1, round(epoch * scale)) for epoch in train.step_epochs})
-    steps = tuple(epoch for epoch in steps if epoch < epochs)
-    return override(
-        config,
-        {
-            "train.epochs": epochs,
-            "train.warmup_epochs": train.warmup_epochs * scale,
-            "train.step_epochs": steps,
-            "train.schedule": "constant" if train.schedule == "step" and not steps else train.schedule,
-            "crl.alpha_warmup_epochs": math.ceil(config.crl.alpha_warmup_epochs * scale),
-        },
-    )

@@ -54,6 +54,9 @@ from crl_tf.serving.export import export_saved_model
 
 _log = logging.getLogger(__name__)
 
+OF_TRAINING = ("epochs_trained", "epochs_kept", "rectification", "clustering_seconds")
+"""What trainers add to result.json."""
+
 
 @dataclass(frozen=True)
 class Context:
@@ -112,7 +115,8 @@ def run_parts(
             return finished
         names = (parts.names[name] for name in ("dataset", "model", "method", "seed"))
         _log.info("\n%s · %s · %s · seed %d → %s", *names, workdir)
-        context = Context(parts, data or parts.load(progress=progress), workdir, progress)
+        data = data or parts.load(progress=progress)
+        context = Context(_long_enough(parts, data), data, workdir, progress)
         if (workdir / CONFIG).is_file():
             _check_data(context, f"resume {workdir}", changed_rows)
         return _run(context, trained, export)
@@ -163,6 +167,8 @@ def prepare(context: Context) -> Task:
         workdir=context.workdir,
         seed=parts.names["seed"],
         epochs=parts.names["epochs"],
+        keep=parts.keep,
+        patience=parts.patience,
         make_model=make_model,
         make_optimizer=make_optimizer,
         make_loss=make_loss,
@@ -184,7 +190,7 @@ def train(context: Context, task: Task, trained: Path | None = None) -> Trained:
         _log.info("the model of %s: only the decision rule is another", trained)
         task.begin()
         of_other = read_json(next(path for path in (trained / RESULT, trained / VALIDATION) if path.is_file()))
-        facts = {key: of_other[key] for key in ("rectification", "clustering_seconds") if key in of_other}
+        facts = {key: of_other[key] for key in OF_TRAINING if key in of_other}
         result = Trained(keras.saving.load_model(trained / MODEL), of_other["seconds"], facts)
     write_whole(context.workdir / MODEL, result.model.save)
     return result
@@ -289,6 +295,14 @@ def _network_summary(context: Context, model: CRLModel) -> str:
     if frozen and not network["pretrained"]:
         lines.append("what is frozen keeps its random weights: no --pretrained is given")
     return "; ".join(lines)
+
+
+def _long_enough(parts: Parts, data: Data) -> Parts:
+    longer = parts.for_images(len(data.dataset.splits["train"]))
+    before, now = parts.names["epochs"], longer.names["epochs"]
+    if now > before:
+        _log.info("%d epochs in place of %d, for %d steps (train.least_steps)", now, before, parts.recipe["train"]["least_steps"])
+    return longer
 
 
 def _check_data(context: Context, where: str, changed_rows: bool) -> None:

@@ -13,9 +13,8 @@ from ml_collections import ConfigDict
 
 from crl_tf.decision import rule_offsets
 from crl_tf.experiment.assemble import assemble
-from crl_tf.experiment.config import override
+from crl_tf.experiment.config import at_length, override
 from crl_tf.experiment.data import Data
-from crl_tf.experiment.halving import at_length
 from crl_tf.experiment.intervals import SHARES, bootstrap_intervals, paired_difference
 from crl_tf.experiment.measure import evaluate_validation
 from crl_tf.experiment.predictions import (

@@ -13,6 +13,7 @@ from crl_tf.datasets import DATASETS
 from crl_tf.datasets.cache import MEMORY, NONE
 from crl_tf.datasets.pipeline import AUGMENTATIONS
 from crl_tf.datasets.sources.celeba import OFFICIAL, VALIDATIONS
+from crl_tf.experiment.trainers.best_epoch import KEPT, LAST
 from crl_tf.experiment.trainers.optimizer import OPTIMIZERS, SCHEDULES
 from crl_tf.losses.crl.loss import BALANCES
 from crl_tf.losses.crl.rectification import NORMALIZATIONS
@@ -200,6 +201,13 @@ SETTINGS: dict[str, Setting] = {
     ),
     # The training.
     "train.epochs": Setting(10, whole(1), "passes over the training images", "epochs"),
+    "train.least_steps": Setting(
+        0, whole(0), "epochs are added until the training has so many steps: few images need more epochs"
+    ),
+    "train.keep": Setting(LAST, one_of(KEPT), "which epoch is kept: the last, or the best by validation images", "keep"),
+    "train.patience": Setting(
+        None, whole(1, optional=True), "ends a training after so many epochs without a better validation score", "patience"
+    ),
     "train.batch_size": Setting(256, whole(1), "images per step (n_bs of eq. 3)", "batch_size"),
     "train.optimizer": Setting("sgd", one_of(OPTIMIZERS), "sgd (with momentum) or adamw"),
     "train.learning_rate": Setting(0.01, number("(0, inf)"), "of the optimizer, at the start", "learning_rate"),

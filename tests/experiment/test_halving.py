@@ -6,10 +6,8 @@ import random
 
 import pytest
 
-from crl_tf.experiment.config import base_config, override
 from crl_tf.experiment.halving import (
     Speed,
-    at_length,
     better_half,
     budget_seconds,
     duration_text,
@@ -150,19 +148,3 @@ def test_every_plan_fits_and_halves():
             assert after.challengers <= max(2, math.ceil(before.challengers / 2))
         if not plan:
             assert (2 if count else 1) * (speed.start + speed.epoch) > budget
-
-
-def test_schedules_end_where_the_training_ends():
-    settings = {"train.epochs": 100, "train.schedule": "step", "train.step_epochs": (50, 75), "train.warmup_epochs": 5.0}
-    recipe = override(base_config(), {**settings, "crl.alpha_warmup_epochs": 10})
-    short = at_length(recipe, 12)
-    # 50 and 75 of 100 are 6 and 9 of 12; 5 are 0.6; 10 are 1.2, which are two whole epochs.
-    assert (short.train.epochs, short.train.schedule, short.train.step_epochs) == (12, "step", (6, 9))
-    assert short.train.warmup_epochs == pytest.approx(0.6) and short.crl.alpha_warmup_epochs == 2
-    longer = at_length(recipe, 200)
-    assert (longer.train.step_epochs, longer.train.warmup_epochs, longer.crl.alpha_warmup_epochs) == ((100, 150), 10.0, 20)
-    # No step fits into one epoch.
-    assert (at_length(recipe, 1).train.schedule, at_length(recipe, 1).train.step_epochs) == ("constant", ())
-    assert at_length(recipe, 2).train.step_epochs == (1,)
-    assert at_length(base_config(), 3).crl.alpha_warmup_epochs == 0
-    assert recipe.train.epochs == 100

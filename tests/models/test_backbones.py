@@ -21,6 +21,7 @@ BRANCHED = {"deepid2": 64, "mtct": 64, "darn": 64, "ddan": 64}
 
 SHARED = {
     "cifarnet": 192,
+    "resnet10": 128,
     "resnet32": 64,
     "densenet": 16 + 3 * 12 * 12,
     "resnet50": 4 * 512,
@@ -123,6 +124,14 @@ def resnet32_parameters(classes):
     return 9 * 3 * 16 + 2 * 16 + same - doubled + conv(1, 64, classes)
 
 
+def resnet10_parameters():
+    """No biases; batch normalisation's scale and shift. Every stage but the first has a 1x1 convolution for its shortcut."""
+    total = 9 * 3 * 16 + 2 * 16 + 2 * (9 * 16 * 16 + 2 * 16)
+    for inputs, filters in ((16, 32), (32, 64), (64, 128)):
+        total += 9 * inputs * filters + 9 * filters * filters + inputs * filters + 3 * 2 * filters
+    return total
+
+
 def densenet_parameters(classes):
     """No biases; each layer normalises all filters before it (scale, shift) and adds 12; blocks end with a 1x1 or the mean."""
     total, filters = 9 * 3 * 16, 16
@@ -172,6 +181,7 @@ PARAMETERS = {
     ),
     "mtct": ((227, 227), NIN, branch(1024, [256, 64], XDOMAIN)),
     "cifarnet": ((32, 32), conv(5, 3, 64) + conv(5, 64, 64) + chain(8 * 8 * 64, 384, 192), conv(1, 192, 100)),
+    "resnet10": ((64, 64), resnet10_parameters(), conv(1, 128, 100)),
     "resnet32": ((32, 32), resnet32_parameters(0), conv(1, 64, 100)),
     "densenet": ((32, 32), densenet_parameters(0), conv(1, 448, 100)),
     "resnet50": ((224, 224), resnet50_parameters(2), conv(1, 2048, 2000)),

@@ -15,6 +15,7 @@ import numpy as np
 from crl_tf.crl_model import CRLModel
 from crl_tf.datasets.pipeline import EpochNumber
 from crl_tf.experiment.data import Data
+from crl_tf.experiment.trainers.best_epoch import LAST
 from crl_tf.losses.base import Loss
 from crl_tf.progress import SILENT, Progress
 
@@ -35,6 +36,8 @@ class Task:
     linear_svm: whether a linear SVM per label replaces the last layer after training.
     begin: deletes the old result and writes config.json; a trainer calls it just before it trains, with the model that it
         trains, if there is one, for a line on what is trained.
+    keep: which epoch's weights are kept, "last" or "best" by the validation score. patience: the training ends after so many
+        epochs without a better score; None: never. Both are for the trainer by gradient.
     embedding: the settings of the trainers that decide by neighbours (the configuration's section "embedding").
     progress: receives the progress.
     epoch: the number of the next epoch of the training batches (`Draws` sets it).
@@ -52,6 +55,8 @@ class Task:
     linear_svm: bool
     embedding: Mapping[str, Any]
     pairs: bool = False
+    keep: str = LAST
+    patience: int | None = None
     begin: Callable[..., None] = lambda model=None: None
     progress: Progress = SILENT
     epoch: EpochNumber = field(default_factory=EpochNumber)

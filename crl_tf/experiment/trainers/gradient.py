@@ -17,6 +17,7 @@ import tensorflow as tf
 from crl_tf.callbacks import StopAtNaN
 from crl_tf.crl_model import CRLModel
 from crl_tf.experiment.trainers.base import Task, Trained
+from crl_tf.experiment.trainers.best_epoch import BEST, LAST, EndEarly, best, is_over, scores
 from crl_tf.experiment.trainers.draws import Draws
 from crl_tf.experiment.trainers.linear_svm import refit_last_layer
 from crl_tf.files import read_json, write_json, write_whole
@@ -30,7 +31,7 @@ HISTORY = "history.csv"
 """One row per epoch, in the folder of a run."""
 
 CHECKPOINTS = "checkpoint"
-"""A file per epoch, of the last two, in the folder of a run."""
+"""A file per epoch, of the last two and, where it is kept, of the best, in the folder of a run."""
 
 _PARTS = {"config.json", "metadata.json", "model.weights.h5"}
 """What a .keras file consists of."""
@@ -45,19 +46,24 @@ def train(task: Task) -> Trained:
     # Before anything is overwritten: a checkpoint may not fit.
     first = restore(model, task.workdir / CHECKPOINTS)
     task.begin(model)
-    fit(
+    trained = fit(
         model,
         batches,
         task.data.batches("validation"),
         epochs=task.epochs,
         workdir=task.workdir,
         first=first,
+        keep=task.keep,
+        patience=task.patience,
         callbacks=[Draws(task.epoch, task.seed), *loss.callbacks(task.epochs, task.data.dataset.schema.names)],
         progress=task.progress,
     )
+    kept = keep_best(model, task.workdir, trained) if task.keep == BEST else trained
+    if trained < task.epochs:
+        _log.info("ended after %d of %d epochs: the validation score had not risen for %d", trained, task.epochs, task.patience)
     classes = {attribute.name: attribute.classes for attribute in task.data.dataset.schema.attributes}
-    tallies = _Tallies.of(task.workdir, task.epochs)
-    facts = loss.facts(tallies, classes) if tallies else {}
+    tallies = _Tallies.of(task.workdir, trained)
+    facts = {"epochs_trained": trained, "epochs_kept": kept, **(loss.facts(tallies, classes) if tallies else {})}
     if task.linear_svm:
         _log.info("a linear SVM per label replaces the last layer, which the validation during training used")
         num_classes = task.data.dataset.schema.num_classes
@@ -94,15 +100,21 @@ def fit(
     epochs: int,
     workdir: Path,
     first: int | None = None,
+    keep: str = LAST,
+    patience: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     progress: Progress = SILENT,
-) -> keras.callbacks.History:
+) -> int:
     """Trains to `epochs`, from the checkpoint in `workdir` if there is one, and saves one after every epoch.
 
     Writes `checkpoint/`, `logs/` (TensorBoard) and `history.csv`.
 
     Args:
         first: how many epochs are over, where the checkpoint is restored already.
+        keep: "best" keeps the checkpoint of the best epoch too, for `keep_best`.
+        patience: ends after so many epochs without a better validation score; None: never.
+    Returns:
+        how many epochs are over.
     Raises:
         Diverged: the loss is not finite after an epoch. The checkpoint of the epoch before is kept.
     """
@@ -112,6 +124,8 @@ def fit(
         first = restore(model, workdir / CHECKPOINTS)
     workdir.mkdir(parents=True, exist_ok=True)
     keep_epochs(workdir / HISTORY, first)
+    if first >= epochs or is_over(scores(workdir / HISTORY), first, patience):
+        return first
     if isinstance(model, CRLModel):
         # On from the same sums: added up later, they would be rounded otherwise.
         model.continue_tallies(_Tallies.of(workdir, first))
@@ -119,19 +133,41 @@ def fit(
         # Before the checkpoint: of an epoch that has one, tallies and history are known.
         _Tallies(workdir, first),
         keras.callbacks.CSVLogger(workdir / HISTORY, append=True),
-        _Checkpoints(workdir / CHECKPOINTS),
+        _Checkpoints(workdir, keep),
         keras.callbacks.TensorBoard(workdir / "logs", write_graph=False),
     ]
-    return model.fit(
+    history = model.fit(
         train,
         validation_data=validation,
         initial_epoch=first,
         epochs=epochs,
         shuffle=False,  # the pipeline has shuffled
         # The recorders come after the check for NaN, so that a diverged epoch is not recorded.
-        callbacks=[StopAtNaN(), *callbacks, _EpochSeconds(), *recorders, *progress.callbacks()],
+        callbacks=[
+            *(StopAtNaN(), *callbacks, _EpochSeconds(), *recorders),
+            *(EndEarly(workdir / HISTORY, patience), *progress.callbacks()),
+        ],
         verbose=0,
     )
+    return history.epoch[-1] + 1
+
+
+def keep_best(model: keras.Model, workdir: Path, trained: int) -> int:
+    """Gives the model the weights of its best epoch by the validation score; returns the number of the epoch.
+
+    Args:
+        trained: how many epochs are over, whose weights the model has.
+    """
+    folder = workdir / CHECKPOINTS
+    epochs = best(scores(workdir / HISTORY), among=_epochs_in(folder))
+    if epochs in (None, trained):
+        return trained
+    path = _checkpoint(folder, epochs)
+    if damage := _damage(path):
+        _log.warning("%s, of the best epoch, is damaged (%s); the last epoch is kept", path, damage)
+        return trained
+    model.load_weights(path)
+    return epochs
 
 
 def seconds_trained(workdir: Path) -> float:
@@ -205,8 +241,20 @@ def restore(model: keras.Model, folder: Path) -> int:
                 f"resume: the checkpoint {path} is whole and does not fit the network or its optimizer, as of another version or"
                 f" other data: {reason[0] if reason else error!r}"
             ) from error
-        return int(path.name.removeprefix("epoch-").removesuffix(".keras"))
+        return _epoch_of(path)
     return 0
+
+
+def _checkpoint(folder: Path, epochs: int) -> Path:
+    return folder / f"epoch-{epochs:06}.keras"
+
+
+def _epoch_of(path: Path) -> int:
+    return int(path.name.removeprefix("epoch-").removesuffix(".keras"))
+
+
+def _epochs_in(folder: Path) -> list[int]:
+    return sorted(map(_epoch_of, folder.glob("epoch-*.keras")))
 
 
 def _damage(path: Path) -> str | None:
@@ -235,20 +283,23 @@ def _build_optimizer(model: keras.Model) -> None:
 
 
 class _Checkpoints(keras.callbacks.Callback):
-    """Saves weights and optimizer after each epoch by an atomic write, and keeps the last two.
+    """Saves weights and optimizer after each epoch by an atomic write, and keeps the last two; where asked, the best one too.
 
     Keras's BackupAndRestore writes over its file: a run killed or out of disk meanwhile could not be resumed. The form is
     .keras, which is put together in memory: HDF5 that meets a full disk ends the process.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, workdir: Path, keep: str) -> None:
         super().__init__()
-        self._folder = folder
+        self._folder, self._history, self._keep = workdir / CHECKPOINTS, workdir / HISTORY, keep
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        write_whole(self._folder / f"epoch-{epoch + 1:06}.keras", self.model.save)
-        for old in sorted(self._folder.glob("epoch-*.keras"))[:-2]:
-            old.unlink()
+        write_whole(_checkpoint(self._folder, epoch + 1), self.model.save)
+        present = _epochs_in(self._folder)
+        best_one = best(scores(self._history), among=present)
+        for old in present[:-2]:
+            if old != best_one or self._keep != BEST:
+                _checkpoint(self._folder, old).unlink()
 
 
 class _Tallies(keras.callbacks.Callback):

@@ -18,6 +18,7 @@ from crl_tf.models.backbones import (
     fashionnet,
     mtct,
     panda,
+    resnet10,
     resnet32,
     resnet50,
 )
@@ -60,6 +61,7 @@ NETWORKS: dict[str, Network] = {
     "deepid2": Network(deepid2.deepid2, branches(64), (55, 47), CELEBA, 32),
     "mtct": Network(mtct.mtct, branches(256, 64), (227, 227), XDOMAIN, 32),
     "cifarnet": Network(cifarnet.cifarnet, linear, (32, 32), CIFAR, 4, preprocess=lambda images: StandardizedImages()(images)),
+    "resnet10": Network(resnet10.resnet10, linear, (64, 64), CIFAR, 8),
     "resnet32": Network(resnet32.resnet32, linear, (32, 32), CIFAR, 8),
     "densenet": Network(densenet.densenet, linear, (32, 32), CIFAR, 8),
     "resnet50": Network(

@@ -18,7 +18,6 @@ from crl_tf.imbalance import class_counts
 from crl_tf.layers.logits import LabelLogits
 from crl_tf.layout import Layout
 from crl_tf.losses.table import Problem, make_loss
-from crl_tf.main import _EpochLines
 from crl_tf.models.build import PRECISIONS, dtype_policy
 from crl_tf.models.heads import branches
 
@@ -85,17 +84,6 @@ def test_a_diverged_loss_stops_long_executions_too(tiny_recipe, tmp_path):
     with pytest.raises(ValueError, match="lower learning_rate"):
         experiment.run(tiny_recipe, tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoint").exists()
-
-
-def test_the_progress_bar_ends_at_the_number_of_steps():
-    bar = _EpochLines(2)
-    bar.set_params({"verbose": 0, "epochs": 1, "steps": 3})
-    bar.on_epoch_begin(0)
-    seen = []
-    for last_step in (1, 3):  # two executions of two steps, the second of which held only one
-        bar.on_train_batch_end(last_step, {})
-        seen.append(bar.seen)
-    assert seen == [2, 3]
 
 
 @pytest.fixture
