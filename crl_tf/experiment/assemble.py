@@ -73,6 +73,12 @@ class Parts:
         longer = long_enough(config, images)
         return self if longer is config else replace(assemble(longer), recipe=self.recipe)
 
+    def check_weights(self) -> None:
+        """Refuses pretrained weights that cannot be had or do not fit, before hours of reading images."""
+        # Where a network looks at parts of an image, the data say which.
+        if self.network["pretrained"] and not self.takes_regions:
+            self.build_network(image_size=tuple(self.recipe["data"]["image_size"]), num_classes=[2], regions=None)
+
     @property
     def data_settings(self) -> dict[str, Any]:
         """The settings that decide which data `load` loads."""

@@ -103,7 +103,9 @@ def auto(
             return content
         named = checked_names(content["named"])
         plan(config, [REFERENCE, *named])  # refuses what is wrong before anything is read
-        data = assemble(override(config, {"method": REFERENCE})).load(progress=progress)
+        reference = assemble(override(config, {"method": REFERENCE}))
+        reference.check_weights()
+        data = reference.load(progress=progress)
         config = long_enough(config, len(data.dataset.splits["train"]))
         search = _Search(config, workdir, data, content, progress, clock, started - content["seconds"])
         if not content["rungs"]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from crl_tf.datasets.resampling import MeaninglessForData
 from crl_tf.experiment.assemble import Parts, assemble
 from crl_tf.experiment.config import override
 from crl_tf.experiment.data import Data
+from crl_tf.experiment.forecast import Clock
 from crl_tf.experiment.methods import METHODS, canonical, stands_alone
 from crl_tf.experiment.report import write_report
 from crl_tf.experiment.run import run_parts, save_figures
@@ -113,6 +113,7 @@ def compare(
     first = plan(config, methods, seeds).runs[0]  # refuses what is wrong before anything is read
     with held(workdir):
         previous = _previous(recipe, workdir, seeds, resume)
+        first.parts.check_weights()
         data = first.parts.load(progress=progress)
         planned = plan(config, methods, seeds, data=data, previous=previous)
         for method, reason in planned.left_out.items():
@@ -202,7 +203,7 @@ def execute(
     # Refusals of a folder come before hours of other runs.
     missing = [one for one in planned.runs if open_run(one.parts.recipe, record.folder(one.method, one.seed), resume) is None]
     record.write()
-    seed_of_data, clock = planned.runs[0].seed, _Clock(len(missing))
+    seed_of_data, clock = planned.runs[0].seed, Clock(len(missing))
     for one in missing:
         key = f"{one.method} · seed {one.seed}"
         _log.info("\n%s", clock.next_line(key))
@@ -213,7 +214,7 @@ def execute(
         try:
             trained = record.same_but_for_the_rule(one)
             options = {"resume": resume, "export": export, "changed_rows": changed_rows, "data": data, "trained": trained}
-            run_parts(one.parts, record.folder(one.method, one.seed), **options, progress=progress)
+            run_parts(one.parts, record.folder(one.method, one.seed), **options, progress=clock.watched(progress))
             record.failed.pop(key, None)
         except (Diverged, MeaninglessForData) as error:
             record.failed[key] = str(error)
@@ -263,22 +264,6 @@ class _Record:
                 if same_length and finished.trains_as(one.parts, free=FREE_ON_RESUME):
                     return folder
         return None
-
-
-class _Clock:
-    """Which run of a comparison this is, and how long the rest will take, by those that are done."""
-
-    def __init__(self, total: int) -> None:
-        self._total, self._started, self._number = total, time.monotonic(), 0
-
-    def next_line(self, name: str) -> str:
-        done, self._number = self._number, self._number + 1
-        line = f"[{self._number}/{self._total}] {name}"
-        if not done:
-            return line
-        minutes = round((time.monotonic() - self._started) / done * (self._total - done) / 60)
-        left = f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{max(1, minutes)} min"
-        return f"{line} · about {left} left for all"
 
 
 def _previous(recipe: Mapping[str, Any], workdir: Path, seeds: Sequence[int] | None, resume: bool) -> Previous:

@@ -115,7 +115,9 @@ def run_parts(
             return finished
         names = (parts.names[name] for name in ("dataset", "model", "method", "seed"))
         _log.info("\n%s · %s · %s · seed %d → %s", *names, workdir)
-        data = data or parts.load(progress=progress)
+        if data is None:
+            parts.check_weights()
+            data = parts.load(progress=progress)
         context = Context(_long_enough(parts, data), data, workdir, progress)
         if (workdir / CONFIG).is_file():
             _check_data(context, f"resume {workdir}", changed_rows)
