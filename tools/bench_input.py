@@ -37,7 +37,7 @@ from crl_tf.datasets import Dataset, Split
 from crl_tf.datasets.cache import MEMORY, cached
 from crl_tf.datasets.images.decode import decode, read_images, resized
 from crl_tf.datasets.pipeline import AUGMENTATIONS, make_pipeline, usable_cores
-from crl_tf.datasets.sources.celeba import ATTRIBUTES, IMAGES, PARTITION
+from crl_tf.datasets.sources.celeba_files import ATTRIBUTES, IMAGES, PARTITION
 from crl_tf.ending import ended_in_one_line
 from crl_tf.experiment.assemble import assemble
 from crl_tf.experiment.config import load_recipe, override
@@ -88,9 +88,9 @@ def write_celeba(folder: Path, count: int) -> None:
     signs = np.where(rng.random((len(files), 40)) < np.linspace(0.5, 0.02, 40), "1", "-1")
     rows = [" ".join([file, *row]) for file, row in zip(files, signs, strict=True)]
     names = " ".join(f"attribute_{i}" for i in range(40))
-    (folder / ATTRIBUTES).write_text("\n".join([str(len(files)), names, *rows]) + "\n")
+    (folder / f"{ATTRIBUTES}.txt").write_text("\n".join([str(len(files)), names, *rows]) + "\n")
     parts = [0] * count + [1, 1, 2, 2]
-    (folder / PARTITION).write_text("".join(f"{file} {part}\n" for file, part in zip(files, parts, strict=True)))
+    (folder / f"{PARTITION}.txt").write_text("".join(f"{file} {part}\n" for file, part in zip(files, parts, strict=True)))
 
 
 def first_of(dataset: Dataset, count: int) -> Dataset:

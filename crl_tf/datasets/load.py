@@ -11,6 +11,8 @@ from crl_tf.datasets.sources.celeba import OFFICIAL, load_celeba
 from crl_tf.datasets.sources.cifar100 import load_cifar100, load_cifar100_bln, load_cifar100_imb
 from crl_tf.datasets.sources.deepfashion import load_deepfashion
 from crl_tf.datasets.sources.handwriting import load_handwriting
+from crl_tf.datasets.sources.image_folder import load_image_folder
+from crl_tf.datasets.sources.recognise import advice
 from crl_tf.datasets.sources.records import load_records
 from crl_tf.datasets.sources.xdomain import load_xdomain
 from crl_tf.progress import SILENT, Progress
@@ -32,6 +34,7 @@ DATASETS: dict[str, Row] = {
     "cifar100_imb": Row(load_cifar100_imb, ("seed", "gamma", "download")),
     "cifar100_bln": Row(load_cifar100_bln, ("seed", "gamma", "download")),
     "attribute_csv": Row(load_attribute_csv, ("seed", "schema", "check_images")),
+    "image_folder": Row(load_image_folder, ("seed",)),
     "records": Row(load_records),
 }
 
@@ -78,4 +81,7 @@ def load_dataset(
         "progress": progress,
     }
     row = DATASETS[name]
-    return row.load(data_dir, **{option: options[option] for option in row.uses})
+    try:
+        return row.load(data_dir, **{option: options[option] for option in row.uses})
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}{advice(data_dir, but=name)}") from error

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from crl_tf.datasets.source import SPLITS, Dataset, Split
+from crl_tf.datasets.sources.class_warnings import warn_of_classes
 from crl_tf.datasets.splitting import stratified_split
 from crl_tf.datasets.tables.columns import (
     ImagePaths,
@@ -20,16 +21,14 @@ from crl_tf.datasets.tables.columns import (
     refuse_duplicates,
     require_files,
 )
+from crl_tf.datasets.tables.forms import read_coco, wide
 from crl_tf.datasets.tables.schema import SHARES, SPLIT_NAMES, Label, OneOf, TableSchema, read_table_schema
-from crl_tf.datasets.tables.table import Table, column_names, find_table, read_table
-from crl_tf.schema import NOT_ANNOTATED, Attribute, AttributeSchema
-from crl_tf.text import listed
+from crl_tf.datasets.tables.table import Table, column_names, counts_up, find_table, is_json, read_table
+from crl_tf.schema import NOT_ANNOTATED, AttributeSchema
 
 OWNER = "attribute_csv"
 SCHEMA = "schema.yaml"
 RESERVED = ("path", "split", "group")
-SHOWN = 8
-"""Classes that a warning names."""
 
 
 def load_attribute_csv(
@@ -126,7 +125,7 @@ class LabelledImages:
                 labels[:, place] = chosen
             extras = {} if self.groups is None else {"group": self.groups[rows]}
             splits[split] = Split(self.images.take(rows), labels, extras)
-        _warn_of_classes(self.owner, attributes, counts)
+        warn_of_classes(self.owner, attributes, counts)
         return Dataset(self.owner, attributes, splits)
 
 
@@ -136,28 +135,60 @@ def read_labelled_images(owner: str, path: Path, meaning: TableSchema, *, check_
     Raises:
         FileNotFoundError, ValueError: as `load_attribute_csv`.
     """
-    names = column_names(owner, path)
+    table, labels, split, group = _coco(owner, path, meaning) if is_json(path) else _rows(owner, path, meaning)
+    images = image_paths(table, meaning.path, path.parent / meaning.root, meaning.suffix)
+    splits = None if split is None else _splits(table, split)
+    refuse_duplicates(table, images, splits)
+    if check_images:
+        require_files(table, images)
+    columns = [label_column(table, name, label, meaning.missing, normalize=meaning.normalize) for name, label in labels.items()]
+    groups = None if group is None else _groups(table, group, meaning)
+    if groups is not None and splits is not None:
+        _warn_of_groups(owner, groups, splits)
+    where = None if splits is None else {name: np.flatnonzero(splits == place) for place, name in enumerate(SPLITS)}
+    return LabelledImages(owner, images, columns, where, groups)
+
+
+def _coco(owner: str, path: Path, meaning: TableSchema) -> tuple[Table, dict[str, Label], None, None]:
+    given = [key for key in ("labels", "group", "long") if getattr(meaning, key)]
+    given += ["split"] if isinstance(meaning.split, str) else []
+    if given:
+        raise ValueError(f"{owner}: {path}: {given[0]} must not be given in the YAML for COCO's JSON, which has no columns")
+    return *read_coco(owner, path, meaning.path), None, None
+
+
+def _rows(owner: str, path: Path, meaning: TableSchema) -> tuple[Table, dict[str, Label], str | None, str | None]:
+    """The rows of a table, its labels, and the columns of split and group, if it has them."""
+    names = _named_columns(owner, path, meaning)
     split = meaning.split if isinstance(meaning.split, str) else "split" if meaning.split is None and "split" in names else None
     group = meaning.group or ("group" if "group" in names else None)
-    labels = _labels(owner, path, names, meaning, {meaning.path, "split", split, group})
-    needed = list(dict.fromkeys([meaning.path, *filter(None, (split, group)), *labels]))
+    if meaning.long is not None and meaning.labels is not None:
+        raise ValueError(f"{owner}: {path}: labels must not be given in the YAML beside long, whose rows name them")
+    long = [] if meaning.long is None else list(meaning.long.values())
+    labels = {} if long else _labels(owner, path, names, meaning, {meaning.path, "split", split, group})
+    needed = list(dict.fromkeys([meaning.path, *filter(None, (split, group)), *labels, *long]))
     absent = [name for name in needed if name not in names]
     if absent:
         raise ValueError(
             f"{owner}: {path}: missing column(s) {absent}, received {names}; the YAML beside it says which column is what"
         )
     table = read_table(owner, path, needed, texts=[meaning.path])
-    images = image_paths(table, meaning.path, path.parent / meaning.root)
-    splits = None if split is None else _splits(table, split)
-    refuse_duplicates(table, images, splits)
-    if check_images:
-        require_files(table, images)
-    columns = [label_column(table, name, label, meaning.missing) for name, label in labels.items()]
-    groups = None if group is None else _groups(table, group, meaning)
-    if groups is not None and splits is not None:
-        _warn_of_groups(owner, groups, splits)
-    where = None if splits is None else {name: np.flatnonzero(splits == place) for place, name in enumerate(SPLITS)}
-    return LabelledImages(owner, images, columns, where, groups)
+    if meaning.long is not None:
+        table, labels = wide(table, meaning.path, meaning.long, [name for name in (split, group) if name])
+    return table, labels, split, group
+
+
+def _named_columns(owner: str, path: Path, meaning: TableSchema) -> list[str]:
+    """The names of the columns without that of an index, which has no name and counts the rows."""
+    names = column_names(owner, path)
+    if "" in names and "" not in meaning.ignore:
+        if not counts_up(read_table(owner, path, [""], texts=[]).categories("")):
+            raise ValueError(
+                f"{owner}: {path}: column {names.index('') + 1} has no name, and is no index that counts the rows; name it, or"
+                ' write ignore: [""] in the YAML'
+            )
+        names.remove("")
+    return names
 
 
 def _labels(owner: str, path: Path, names: list[str], meaning: TableSchema, taken: set[str | None]) -> dict[str, Label]:
@@ -222,27 +253,3 @@ def _warn_of_groups(owner: str, groups: np.ndarray, splits: np.ndarray) -> None:
             " the test will flatter. A split drawn from the seed keeps groups whole",
             stacklevel=4,
         )
-
-
-def _warn_of_classes(owner: str, schema: AttributeSchema, counts: Mapping[str, Sequence[np.ndarray]]) -> None:
-    without, untrained = [], []
-    for place, attribute in enumerate(schema.attributes):
-        train, others = counts["train"][place], counts["validation"][place] + counts["test"][place]
-        without += _named(attribute, (train + others) == 0)
-        untrained += _named(attribute, (train == 0) & (others > 0))
-    if without:
-        warnings.warn(f"{owner}: {_counted(without, 'has', 'have')} no image: {listed(without, SHOWN)}", stacklevel=4)
-    if untrained:
-        warnings.warn(
-            f"{owner}: {_counted(untrained, 'is', 'are')} in validation or test and never in train, so nothing can learn it:"
-            f" {listed(untrained, SHOWN)}",
-            stacklevel=4,
-        )
-
-
-def _counted(classes: Sequence[str], one: str, many: str) -> str:
-    return f"1 class {one}" if len(classes) == 1 else f"{len(classes)} classes {many}"
-
-
-def _named(attribute: Attribute, chosen: np.ndarray) -> list[str]:
-    return [f"{attribute.name}={attribute.classes[index]}" for index in np.flatnonzero(chosen)]

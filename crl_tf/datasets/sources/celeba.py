@@ -9,34 +9,28 @@ from typing import Any
 import numpy as np
 
 from crl_tf.datasets.source import BINARY, SPLITS, Dataset
-from crl_tf.datasets.sources.files import (
-    check_images_present,
-    check_present,
-    check_source_given,
-    prepared_builder,
-    splits_of_files,
+from crl_tf.datasets.sources.celeba_files import (
+    ATTRIBUTES,
+    IDENTITY,
+    IMAGES,
+    LANDMARKS,
+    LAYOUT,
+    PARTITION,
+    find,
+    read_attributes,
+    read_extra,
+    read_partition,
 )
-from crl_tf.datasets.sources.lists import read_numbers, read_words, same_order
+from crl_tf.datasets.sources.files import check_images_present, check_source_given, prepared_builder, splits_of_files
+from crl_tf.datasets.sources.lists import read_words, same_order
 from crl_tf.progress import SILENT, Progress
 from crl_tf.schema import Attribute, AttributeSchema
-
-IMAGES, ATTRIBUTES, PARTITION = "img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt"
-IDENTITY, LANDMARKS = "identity_CelebA.txt", "list_landmarks_align_celeba.txt"
 
 COORDINATES = tuple(f"{part}_{axis}" for part in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in "xy")
 """The columns of the list of landmarks, in pixels of the aligned image."""
 
-LAYOUT = (
-    f"{IMAGES}/ (000001.jpg, 000002.jpg, ... from img_align_celeba.zip), {ATTRIBUTES} and {PARTITION}"
-    f" (and, used where present, {IDENTITY} and {LANDMARKS})"
-)
-
-
 ALIGNED_SIZE = (218, 178)
 """(height, width) of the images of img_align_celeba, in whose pixels the landmarks are."""
-
-SIGNS = {1: 1, -1: 0}
-"""The class of each value of the list of attributes."""
 
 OFFICIAL, CARVED = VALIDATIONS = ("official", "carved")
 """Where the validation images come from."""
@@ -58,7 +52,8 @@ def load_celeba(
 
     Args:
         data_dir: folder in the publisher's layout: `img_align_celeba/`, `list_attr_celeba.txt`, `list_eval_partition.txt`, and
-            optionally `identity_CelebA.txt` and `list_landmarks_align_celeba.txt`. With `download`, the folder of
+            optionally `identity_CelebA.txt` and `list_landmarks_align_celeba.txt`; or in that of the publisher's drive (`Anno/`,
+            `Eval/`, `Img/`), or in Kaggle's, whose lists are CSV. With `download`, the folder of
             tensorflow-datasets (None: its default).
         seed: of the validation images that are carved.
         celeba_validation: "official", the official validation part; or "carved", 10,000 of the 162,770 images of the official
@@ -78,22 +73,30 @@ def load_celeba(
     if celeba_validation not in VALIDATIONS:
         raise ValueError(f"celeba: celeba_validation must be one of {list(VALIDATIONS)}, received {celeba_validation!r}")
     folder = lay_out_from_tfds(data_dir, progress) if download else Path(check_source_given("celeba", data_dir, LAYOUT))
-    check_present("celeba", folder, [ATTRIBUTES, PARTITION, *([IMAGES] if check_images else [])], LAYOUT)
-    attributes = read_numbers("celeba", folder / ATTRIBUTES, head=True, meaning=SIGNS)
+    found = find(folder)
+    needed = {f"{ATTRIBUTES}.txt": found.attributes, f"{PARTITION}.txt": found.partition}
+    needed |= {IMAGES: found.images} if check_images else {}
+    if absent := [name for name, path in needed.items() if path is None]:
+        raise FileNotFoundError(f"celeba: data_dir must hold {LAYOUT}; {folder} lacks {', '.join(absent)}")
+    attributes = read_attributes(found.attributes)
     names = attributes.names
-    partition = read_words("celeba", folder / PARTITION, {str(number): number for number in range(len(SPLITS))}, head=False)
-    parts = same_order("celeba", folder / ATTRIBUTES, names, folder / PARTITION, partition)
+    partition = read_partition(found.partition)
+    if partition is None:
+        partition = read_words("celeba", found.partition, {str(number): number for number in range(len(SPLITS))}, head=False)
+    parts = same_order("celeba", found.attributes, names, found.partition, partition)
     extras = {}
-    if (folder / IDENTITY).exists():
-        extras["identity"] = _extra(folder, names, IDENTITY, head=False, width=1, dtype=np.int32)[:, 0]
-    if (folder / LANDMARKS).exists():
-        extras["landmarks"] = _extra(folder, names, LANDMARKS, head=True, width=len(COORDINATES), dtype=np.int16)
+    if found.identity is not None:
+        extras["identity"] = read_extra(found, names, found.identity, head=False, width=1, dtype=np.int32)[:, 0]
+    if found.landmarks is not None:
+        width = len(COORDINATES)
+        extras["landmarks"] = read_extra(found, names, found.landmarks, head=True, width=width, dtype=np.int16)
+    images = found.images or folder / IMAGES
     if celeba_validation == CARVED:
         parts = carved(parts, extras.get("identity"), seed)
     if check_images:
-        check_images_present("celeba", folder / IMAGES, names)
+        check_images_present("celeba", images, names)
     schema = AttributeSchema(tuple(Attribute(name, BINARY) for name in attributes.header))
-    return Dataset("celeba", schema, splits_of_files(folder / IMAGES, names, attributes.values, parts, extras))
+    return Dataset("celeba", schema, splits_of_files(images, names, attributes.values, parts, extras))
 
 
 def carved(parts: np.ndarray, identity: np.ndarray | None, seed: int) -> np.ndarray:
@@ -161,11 +164,6 @@ def lay_out_from_tfds(tfds_dir: str | None = None, progress: Progress = SILENT) 
     return target
 
 
-def _extra(folder: Path, names: list[str], file: str, *, head: bool, width: int, dtype: type[np.signedinteger]) -> np.ndarray:
-    listed = read_numbers("celeba", folder / file, head=head, width=width, dtype=dtype)
-    return same_order("celeba", folder / ATTRIBUTES, names, folder / file, listed)
-
-
 def _write_layout(builder: Any, folder: Path, progress: Progress) -> None:
     import tensorflow_datasets as tfds
 
@@ -182,10 +180,10 @@ def _write_layout(builder: Any, folder: Path, progress: Progress) -> None:
             identities.append(f"{file} {example['identity']['Identity_No']}")
             landmarks.append(" ".join([file, *(str(example["landmarks"][name]) for name in COORDINATES)]))
     count = str(len(attributes))
-    _write_lines(folder / ATTRIBUTES, [count, " ".join(names), *attributes])
-    _write_lines(folder / PARTITION, parts)
-    _write_lines(folder / IDENTITY, identities)
-    _write_lines(folder / LANDMARKS, [count, " ".join(COORDINATES), *landmarks])
+    _write_lines(folder / f"{ATTRIBUTES}.txt", [count, " ".join(names), *attributes])
+    _write_lines(folder / f"{PARTITION}.txt", parts)
+    _write_lines(folder / f"{IDENTITY}.txt", identities)
+    _write_lines(folder / f"{LANDMARKS}.txt", [count, " ".join(COORDINATES), *landmarks])
 
 
 def _write_lines(path: Path, lines: list[str]) -> None:

@@ -51,6 +51,11 @@ def load_deepfashion(data_dir: str | None = None, *, check_images: bool = True) 
         raise FileNotFoundError(f"deepfashion: data_dir must hold {LAYOUT}; {folder} has neither Img/img/ nor img/")
     schema = _read_attributes(attributes)
     listed = read_numbers("deepfashion", labels, head=True, width=len(schema), meaning=VALUES)
+    if not (listed.values == VALUES[-1]).any() and (listed.values == NOT_ANNOTATED).any():
+        raise ValueError(
+            f"deepfashion: {labels}: 1 must mean present, -1 absent and 0 unknown, received no -1 at all: where 0 means absent,"
+            " write -1 in its place"
+        )
     partition = read_words("deepfashion", folder / PARTITION, PARTS, head=True)
     parts = same_order("deepfashion", labels, listed.names, folder / PARTITION, partition)
     if check_images:

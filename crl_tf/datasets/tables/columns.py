@@ -13,12 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from crl_tf.datasets.source import BINARY, SPLITS
+from crl_tf.datasets.tables.cells import lists_in, spelling_of, with_one_spelling
 from crl_tf.datasets.tables.schema import Binary, Label, MultiHot
 from crl_tf.datasets.tables.table import Column, Table
 from crl_tf.schema import NOT_ANNOTATED, Attribute
+from crl_tf.text import shortened
 
 INDIRECT = r"(^|/)\.\.?(/|$)|/{2,}|/$"
 """Matches paths with a detour: ./a, a/../b, a//b."""
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".JPG")
 SLICE = 1 << 16
 SHOWN = 12
 """Classes that an error names of a longer list."""
@@ -45,8 +48,8 @@ class ImagePaths:
         return images
 
 
-def image_paths(table: Table, column: str, root: str | os.PathLike[str]) -> ImagePaths:
-    """The paths in a column; relative ones start at `root`.
+def image_paths(table: Table, column: str, root: str | os.PathLike[str], suffix: str = "") -> ImagePaths:
+    """The paths in a column, with `suffix` appended; relative ones start at `root`.
 
     Raises:
         ValueError: naming the row, for an empty cell.
@@ -55,6 +58,8 @@ def image_paths(table: Table, column: str, root: str | os.PathLike[str]) -> Imag
     empty = np.flatnonzero(pc.equal(names, "").to_numpy(zero_copy_only=False))
     if empty.size:
         raise table.error(f"column {column!r} must name an image, received nothing", int(empty[0]))
+    if suffix:
+        names = pc.binary_join_element_wise(names, pa.scalar(suffix, pa.large_string()), pa.scalar("", pa.large_string()))
     absolute = pc.starts_with(names, "/")
     root = os.fspath(root)
     paths = pc.if_else(absolute, names, _joined(root, names))
@@ -98,7 +103,9 @@ def refuse_duplicates(table: Table, images: ImagePaths, splits: np.ndarray | Non
     apart = splits is not None and splits[row] != splits[before]
     placed = f"is in {SPLITS[splits[before]]} and in {SPLITS[splits[row]]}" if apart else "is listed twice"
     more = f"; so are {len(again) - 1} more rows" if len(again) > 1 else ""
-    raise table.error(f"image {name!r} {placed}, first on {table.where(before)}{also}{more}; keep one of the rows", row)
+    # Many images in many rows: one row per image and label.
+    advice = "keep one of the rows" if len(again) < len(codes) / 4 else "for one row per image and label write long: in the YAML"
+    raise table.error(f"image {name!r} {placed}, first on {table.where(before)}{also}{more}; {advice}", row)
 
 
 def require_files(table: Table, images: ImagePaths) -> None:
@@ -115,11 +122,18 @@ def require_files(table: Table, images: ImagePaths) -> None:
     missing = [row for row in unlisted.tolist() if listed[folder_of[row]] == [] or not os.path.isfile(images.paths[row].as_py())]
     if missing:
         row = missing[0]
+        path = images.paths[row].as_py()
         slashes = "; write / between folders" if "\\" in images.names[row].as_py() else ""
+        suffix = next((ending for ending in IMAGE_SUFFIXES if os.path.isfile(path + ending)), None)
+        advice = (
+            f"{path}{suffix} is there: write suffix: {suffix} in the YAML"
+            if suffix
+            else "--skip_unreadable leaves out what is missing"
+        )
         raise FileNotFoundError(
             f"{table.owner}: {table.path}: {len(missing)} of {len(table)} images are missing,"
-            f" the first: {images.names[row].as_py()!r} ({table.where(row)}), looked for at {images.paths[row].as_py()}"
-            f"{slashes}; --skip_unreadable leaves out what is missing"
+            f" the first: {images.names[row].as_py()!r} ({table.where(row)}), looked for at {path}"
+            f"{slashes}; {advice}"
         )
 
 
@@ -145,7 +159,7 @@ class LabelColumn:
     codes: np.ndarray
 
 
-def label_column(table: Table, name: str, label: Label, missing: Collection[str]) -> LabelColumn:
+def label_column(table: Table, name: str, label: Label, missing: Collection[str], *, normalize: bool = False) -> LabelColumn:
     """The labels that a column holds.
 
     Args:
@@ -153,6 +167,7 @@ def label_column(table: Table, name: str, label: Label, missing: Collection[str]
         name: of the column.
         label: what the column holds.
         missing: values that mean not annotated, as a null does.
+        normalize: values that differ only in case, spaces or the spelling of a number are one class.
     Raises:
         ValueError: naming label, row and value, for a value that is no class, or a "nan" that is neither class nor missing; and
             for a label with fewer than 2 classes.
@@ -164,8 +179,12 @@ def label_column(table: Table, name: str, label: Label, missing: Collection[str]
             f"label {name!r} has the class {both!r}, which stands under missing as well; take it out of one of them"
         )
     _refuse_nan(table, name, column, {*missing, *_classes_of(label)})
-    if isinstance(label, MultiHot):
-        return _multi_hot(table, name, label, column, missing)
+    lists = None if _classes_of(label) and not isinstance(label, MultiHot) else lists_in(table, name, column, missing)
+    if lists is not None or isinstance(label, MultiHot):
+        label = label if isinstance(label, MultiHot) else MultiHot(None)
+        return _multi_hot(table, name, label, column, missing, lists, normalize)
+    if normalize:
+        column = with_one_spelling(column, {*missing, *_classes_of(label)})
     if isinstance(label, Binary):
         attribute, values = Attribute(name, BINARY), (label.absent, label.present)
     else:
@@ -230,17 +249,35 @@ def _shown(classes: Sequence[str]) -> list[str]:
     return [*classes[:SHOWN], *(["..."] if len(classes) > SHOWN else [])]
 
 
-def _multi_hot(table: Table, name: str, label: MultiHot, column: Column, missing: Collection[str]) -> LabelColumn:
+def _multi_hot(
+    table: Table,
+    name: str,
+    label: MultiHot,
+    column: Column,
+    missing: Collection[str],
+    lists: pa.ListArray | None,
+    normalize: bool,
+) -> LabelColumn:
+    if lists is not None and label.separator is not None:
+        raise table.error(
+            f"label {name!r} holds lists such as {shortened(next(filter(None, column.values)))}, which need no separator: leave"
+            f" it out of labels, or take the brackets out; received separator {label.separator!r}"
+        )
     # Only distinct cells are split, all at once.
-    pieces = pc.split_pattern(pa.array(column.values, pa.string()), label.separator)
+    pieces = lists if lists is not None else pc.split_pattern(pa.array(column.values, pa.string()), label.separator)
     cells = pc.list_parent_indices(pieces).to_numpy()
     encoded = pc.utf8_trim_whitespace(pc.list_flatten(pieces)).dictionary_encode()
     values, codes = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
     annotated = np.array([value not in missing for value in column.values], bool)
+    if normalize:
+        rows = np.bincount(column.codes[column.codes >= 0], minlength=len(column.values))
+        chosen = spelling_of(values, np.bincount(codes, rows[cells], len(values)), label.classes or ())
+        values = [chosen[value] for value in values]
     occurring = {values[code] for code in np.unique(codes[annotated[cells]])} - {""}
     classes = label.classes or in_order(occurring)
     if not classes:
-        raise table.error(f"column {name!r} must hold at least 1 class between its separators {label.separator!r}, received none")
+        where = "in its lists" if label.separator is None else f"between its separators {label.separator!r}"
+        raise table.error(f"column {name!r} must hold at least 1 class {where}, received none")
     unknown = next(iter(in_order(occurring - set(classes))), None)
     if unknown is not None:
         cell = column.values[cells[(codes == values.index(unknown)) & annotated[cells]][0]]

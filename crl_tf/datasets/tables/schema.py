@@ -33,9 +33,9 @@ class Binary:
 
 @dataclass(frozen=True)
 class MultiHot:
-    """A column with any number of classes per row between separators: one binary label each."""
+    """A column with any number of classes per row: one binary label each. separator: between them; None: cells are lists."""
 
-    separator: str
+    separator: str | None
     classes: tuple[str, ...] | None = None
 
 
@@ -46,23 +46,28 @@ Label = OneOf | Binary | MultiHot
 class TableSchema:
     """What the columns mean.
 
-    path: the column of the image paths. root: the folder of relative paths, itself relative to the table's folder.
+    path: the column of the image paths. root: the folder of relative paths, itself relative to the table's folder. suffix: what
+    is appended to the paths, such as ".jpg" where the column holds numbers.
     split: the column of the splits, or shares of a seeded split; None: the column `split` if there is one, else `SHARES`.
     group: a column whose equal values stay in one split; None: the column `group` if there is one.
     missing: values that mean not annotated. labels: by column; None: every column that has no other meaning.
-    ignore: columns that are not labels.
+    ignore: columns that are not labels. normalize: values that differ only in case, spaces or the spelling of a number are one.
+    long: one row per image and label; "label" is the column of the label, "value" that of its class, if there is one.
     """
 
     path: str = "path"
     root: str = ""
+    suffix: str = ""
     split: str | Mapping[str, float] | None = None
     group: str | None = None
     missing: tuple[str, ...] = ("",)
     labels: Mapping[str, Label] | None = None
     ignore: tuple[str, ...] = field(default=())
+    normalize: bool = False
+    long: Mapping[str, str] | None = None
 
 
-KEYS = ("path", "root", "split", "group", "missing", "labels", "ignore")
+KEYS = ("path", "root", "suffix", "split", "group", "missing", "labels", "ignore", "normalize", "long")
 
 
 class _TextLoader(yaml.BaseLoader):
@@ -105,6 +110,7 @@ def read_table_schema(owner: str, path: Path) -> TableSchema:
 
         path: file_name          # column of image paths (default: path)
         root: images             # where relative paths start (default: the table's folder)
+        suffix: .jpg             # appended to every path (default: nothing)
         split: part              # a column of train, val or validation, test; or shares {train: 0.8, validation: 0.1, test: 0.1}
         group: person_id         # rows of one group stay on one side of a seeded split
         missing: ["", "NA"]      # values that mean not annotated (default: empty)
@@ -114,6 +120,8 @@ def read_table_schema(owner: str, path: Path) -> TableSchema:
           smiling: {absent: "0", present: "1"}               # exactly these two values
           tags: {separator: "|", classes: [striped, dotted]} # one binary label "tags=striped" per class; classes can be left out
         ignore: [notes]          # columns that are not labels
+        normalize: true          # Men and men, 1 and 1.0 are one class (default: false, with a warning)
+        long: {label: tag, value: class}   # one row per image and label; without value, a label is present where it has a row
 
     Values are texts as in the table, whether quoted or not: No stays No, 01 stays 01.
 
@@ -128,12 +136,17 @@ def read_table_schema(owner: str, path: Path) -> TableSchema:
         raise ValueError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(KEYS)}")
     # A key without a value counts as absent.
     content = {key: value for key, value in content.items() if value != ""}
-    for key in ("path", "root", "group"):
+    for key in ("path", "root", "suffix", "group"):
         if not isinstance(content.get(key, ""), str):
             raise ValueError(f"{where}: {key} must be a text, received {_shown(content[key])}")
     for key in ("missing", "ignore"):
         if key in content:
             content[key] = _texts(where, key, content[key])
+    if "normalize" in content:
+        content["normalize"] = _truth(where, "normalize", content["normalize"])
+    long = content.get("long")
+    if long is not None and not (isinstance(long, dict) and {"label"} <= set(long) <= {"label", "value"} and all(long.values())):
+        raise ValueError(f"{where}: long must be {{label: COLUMN}} or {{label: COLUMN, value: COLUMN}}, received {_shown(long)}")
     split = content.get("split")
     if split is not None and not isinstance(split, str):
         content["split"] = _shares(where, split)
@@ -171,6 +184,13 @@ def _label(where: str, name: str, value: Any) -> Label:
         f"{where}: {name} must be nothing (classes discovered), a list of classes, {{absent, present}} or"
         f" {{separator, classes}}, received {_shown(value)}"
     )
+
+
+def _truth(where: str, key: str, value: Any) -> bool:
+    truth = {"true": True, "false": False}.get(value.lower()) if isinstance(value, str) else None
+    if truth is None:
+        raise ValueError(f"{where}: {key} must be true or false, received {_shown(value)}")
+    return truth
 
 
 def _texts(where: str, key: str, value: Any) -> tuple[str, ...]:

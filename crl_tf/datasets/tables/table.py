@@ -19,6 +19,15 @@ from crl_tf.text import shortened
 
 BLOCK = 1 << 23
 """Bytes of CSV that are read at a time; a row must fit in."""
+FOREIGN = {
+    b"PK\x03\x04": "an Excel workbook or another zip file: save its sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook (.xls): save its sheet as CSV",
+    b"\xff\xfe": "text in UTF-16: save it as UTF-8",
+    b"\xfe\xff": "text in UTF-16: save it as UTF-8",
+    b"\x1f\x8b": "packed by gzip: unpack it",
+    b"PAR1": "a Parquet file: give it the suffix .parquet",
+}
+"""By the first bytes of a file: what it is, if it is no CSV, and what to do."""
 EXACT = 2.0**53
 """The largest number up to which a float64 holds every whole number."""
 
@@ -42,19 +51,22 @@ class Column:
 class Table:
     """Some columns of a file.
 
-    owner: the dataset that the table belongs to; errors begin with it.
+    owner: the dataset that the table belongs to; errors begin with it. rows: of each row, which one of the file it stands for;
+    None: the same.
     """
 
     owner: str
     path: Path
     columns: dict[str, pa.ChunkedArray]
+    rows: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
 
     def where(self, row: int) -> str:
         """What errors call a row, counted from 0: the line of a CSV on which it begins, else its number from 1."""
-        if not _is_parquet(self.path):
+        row = row if self.rows is None else int(self.rows[row])
+        if not _is_parquet(self.path) and not is_json(self.path):
             # Only errors ask: reading the table does not count lines.
             line = next((line for line, _ in islice(_csv_rows(self.owner, self.path), row + 1, None)), None)
             if line is not None:
@@ -146,7 +158,7 @@ def column_names(owner: str, path: Path) -> list[str]:
     """Names of a table's columns, in order.
 
     Raises:
-        ValueError: if a name is empty or repeated, or the file cannot be read.
+        ValueError: if a name is repeated, more than one is empty, or the file cannot be read.
     """
     if _is_parquet(path):
         try:
@@ -155,6 +167,7 @@ def column_names(owner: str, path: Path) -> list[str]:
             raise ValueError(f"{owner}: {path} is not a readable Parquet file: {shortened(str(error), 400)}") from error
         place = f"{path}"
     else:
+        _refuse_foreign(owner, path)
         line, row = next(_csv_rows(owner, path), (1, []))
         names, place = [name.strip() for name in row], f"{path}, line {line}"
     if not names:
@@ -165,11 +178,33 @@ def column_names(owner: str, path: Path) -> list[str]:
             f"{owner}: {place}: values must be separated by commas, received {names[0]!r}; save it with , for {other!r}"
         )
     repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated == [""]:
+        raise ValueError(f"{owner}: {place}: column {names.index('', names.index('') + 1) + 1} has no name, as one before it")
     if repeated:
         raise ValueError(f"{owner}: {place}: column names must be distinct, repeated: {repeated}")
-    if "" in names:
-        raise ValueError(f"{owner}: {place}: column {names.index('') + 1} has no name")
     return names
+
+
+def counts_up(column: Column) -> bool:
+    """Whether a column holds 0, 1, 2, ... or 1, 2, 3, ..., as the index that pandas writes.
+
+    >>> counts_up(Column(("1", "2"), np.array([0, 1]))), counts_up(Column(("1", "2"), np.array([1, 0])))
+    (True, False)
+    """
+    if not all(value.isdecimal() and len(value) < 19 for value in column.values) or (column.codes < 0).any():
+        return False
+    numbers = np.array([int(value) for value in column.values], np.int64)[column.codes]
+    return numbers[0] in (0, 1) and bool((np.diff(numbers) == 1).all())
+
+
+def _refuse_foreign(owner: str, path: Path) -> None:
+    with path.open("rb") as file:
+        head = file.read(64)
+    what = next((words for mark, words in FOREIGN.items() if head.startswith(mark)), None)
+    if what is None and b"\x00" in head:
+        what = "no text, or text in UTF-16: save it as UTF-8"
+    if what is not None:
+        raise ValueError(f"{owner}: {path} is no CSV but {what}")
 
 
 def read_table(owner: str, path: Path, names: Sequence[str], texts: Sequence[str]) -> Table:
@@ -262,6 +297,11 @@ def _csv_rows(owner: str, path: Path) -> Iterator[tuple[int, list[str]]]:
 
 def _is_parquet(path: Path) -> bool:
     return path.suffix.lower() in (".parquet", ".pq")
+
+
+def is_json(path: Path) -> bool:
+    """Whether a table is COCO's JSON."""
+    return path.suffix.lower() == ".json"
 
 
 def _is_text(of: pa.DataType) -> bool:

@@ -22,6 +22,7 @@ FOLDERS = {
     "cifar100_bln": "cifar_dir",
     "attribute_csv": "csv_dir",
     "deepfashion": "deepfashion_dir",
+    "image_folder": "folders_dir",
     "xdomain": "xdomain_dir",
     "records": "records_dir",
 }
@@ -30,6 +31,13 @@ FOLDERS = {
 @pytest.fixture
 def deepfashion_dir(tmp_path):
     return write_deepfashion(tmp_path)
+
+
+@pytest.fixture
+def folders_dir(tmp_path):
+    for number in range(30):
+        write_image(tmp_path / "abc"[number % 3] / f"{number}.png", np.zeros((2, 2, 3)))
+    return tmp_path
 
 
 @pytest.fixture

@@ -127,7 +127,10 @@ def replaced(old: str, new: str) -> str:
 @pytest.mark.parametrize(
     ("yaml", "message"),
     [
-        (YAML + "lables: [x]\n", r"unknown key 'lables'; known are path, root, split, group, missing, labels, ignore"),
+        (
+            YAML + "lables: [x]\n",
+            r"unknown key 'lables'; known are path, root, suffix, split, group, missing, labels, ignore, normalize, long",
+        ),
         (replaced("file_name", "[a]"), r"path must be a text, received \['a'\]"),
         (replaced("file_name", "nix"), r"missing column\(s\) \['nix'\], received \['file_name', "),
         (replaced("split: part", "split: nix"), r"missing column\(s\) \['nix'\]"),

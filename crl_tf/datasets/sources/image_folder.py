@@ -1,0 +1,152 @@
+"""A tree of folders, one per class, with or without train, val and test above: the layout of ImageFolder and of Keras."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from crl_tf.datasets.source import SPLITS, Dataset, Split, file_paths
+from crl_tf.datasets.sources.class_warnings import warn_of_classes
+from crl_tf.datasets.splitting import stratified_split
+from crl_tf.datasets.tables.schema import SHARES
+from crl_tf.imbalance import class_counts
+from crl_tf.schema import Attribute, AttributeSchema
+from crl_tf.text import listed
+
+OWNER = "image_folder"
+LABEL = "class"
+SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
+"""Files of other names are passed over."""
+
+SPLIT_FOLDERS = {
+    **{"train": "train", "training": "train"},
+    **{"val": "validation", "valid": "validation", "validation": "validation"},
+    **{"test": "test", "testing": "test"},
+}
+"""What the folder of a split can be called, in any case."""
+
+CARVED = 0.1
+"""The share of the training images that stands in for a split without a folder."""
+
+LAYOUT = "a folder for each class with its images, or such folders below train/, val/ and test/"
+
+
+def load_image_folder(data_dir: str | os.PathLike[str] | None, *, seed: int = 0) -> Dataset:
+    """Reads a tree of images whose folders name their classes; one label, "class", with the folders' names in sorted order.
+
+    Below a class, folders are gone into, and links followed. Hidden files and files that are no images by their name are
+    passed over. If `data_dir` holds train/ and val/ or test/, and nothing else, these are the splits (also training, valid,
+    validation, testing, in any case); one of val/ and test/ that is missing is carved out of train/, a tenth of every class.
+    Otherwise its folders are the classes, and the split is drawn from the seed: 80, 10 and 10 %.
+
+    Args:
+        data_dir: the folder.
+        seed: of what is drawn.
+    Returns:
+        images as file paths; labels int32 [n, 1].
+    Raises:
+        FileNotFoundError: if there is no such folder, or no image in it.
+        ValueError: for fewer than two classes, or without data_dir.
+    Warns:
+        UserWarning: for a split that is carved, folders without an image, images outside of the classes, classes that are not
+            in training, and classes of nearly the same name.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for number in range(30):
+    ...         image = Path(folder) / ("cat" if number % 3 else "dog") / f"{number}.jpg"
+    ...         image.parent.mkdir(exist_ok=True)
+    ...         image.touch()
+    ...     dataset = load_image_folder(folder)
+    >>> dataset.schema.attributes[0].classes, {name: len(split) for name, split in dataset.splits.items()}
+    (('cat', 'dog'), {'train': 24, 'validation': 3, 'test': 3})
+    """
+    if data_dir is None:
+        raise ValueError(f"{OWNER}: data_dir must be {LAYOUT}, received None")
+    root = Path(data_dir)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{OWNER}: data_dir must be {LAYOUT}; {root} is no folder")
+    tops = _folders(root)
+    given = {SPLIT_FOLDERS.get(folder.name.lower()) for folder in tops}
+    by_split = "train" in given and len(given) > 1 and None not in given
+    parts = _parts(root, tops) if by_split else {"": _images(root)}
+    classes = sorted({name for images in parts.values() for name in images})
+    if not classes:
+        raise FileNotFoundError(f"{OWNER}: data_dir must be {LAYOUT}; {root} has no image ({', '.join(SUFFIXES)}) in a folder")
+    if len(classes) < 2:
+        raise ValueError(f"{OWNER}: {root} must hold 2 classes or more, received {classes}; it must be {LAYOUT}")
+    whole = {name: _split(images, classes) for name, images in parts.items()}
+    splits = _with_missing(whole, seed) if by_split else _drawn(whole[""], SHARES, seed)
+    schema = AttributeSchema((Attribute(LABEL, tuple(classes)),))
+    warn_of_classes(OWNER, schema, {name: class_counts(split.labels, [len(classes)]) for name, split in splits.items()})
+    return Dataset(OWNER, schema, splits)
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _parts(root: Path, tops: list[Path]) -> dict[str, dict[str, list[str]]]:
+    parts: dict[str, dict[str, list[str]]] = {}
+    for folder in tops:
+        split = SPLIT_FOLDERS[folder.name.lower()]
+        if split in parts:
+            raise ValueError(f"{OWNER}: {root} must hold one folder for {split}, received two, the second {folder.name!r}")
+        parts[split] = _images(folder)
+    return parts
+
+
+def _images(root: Path) -> dict[str, list[str]]:
+    """The images below each folder of a folder, sorted; warns of folders without one, and of images that are in no folder."""
+    found = {folder.name: sorted(_below(folder, set())) for folder in _folders(root)}
+    empty = [name for name, images in found.items() if not images]
+    if empty:
+        warnings.warn(f"{OWNER}: {root}: no image in {listed(empty, 8)}, which is left out", stacklevel=4)
+    outside = sum(_is_image(entry) for entry in os.scandir(root))
+    if outside:
+        warnings.warn(f"{OWNER}: {root}: {outside} images are in no folder of a class, and left out", stacklevel=4)
+    return {name: images for name, images in found.items() if images}
+
+
+def _below(folder: Path, above: set[tuple[int, int]]) -> Iterator[str]:
+    """The images in a folder and below it. above: the folders on the way, which a link may lead back to."""
+    itself = os.stat(folder)
+    identity = (itself.st_dev, itself.st_ino)
+    if identity in above:
+        return
+    for entry in os.scandir(folder):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _below(Path(entry.path), above | {identity})
+        elif _is_image(entry):
+            yield entry.path
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    return entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith(".") and entry.is_file()
+
+
+def _split(images: Mapping[str, list[str]], classes: list[str]) -> Split:
+    place = {name: number for number, name in enumerate(classes)}
+    labels = np.repeat([place[name] for name in images], [len(of_class) for of_class in images.values()])
+    return Split(file_paths(path for of_class in images.values() for path in of_class), labels.astype(np.int32)[:, np.newaxis])
+
+
+def _drawn(images: Split, shares: Mapping[str, float], seed: int) -> dict[str, Split]:
+    try:
+        return {name: images.take(rows) for name, rows in stratified_split(images.labels, shares, seed).items()}
+    except ValueError as error:
+        raise ValueError(f"{OWNER}: {error}; give more images, or a folder for every split") from error
+
+
+def _with_missing(given: Mapping[str, Split], seed: int) -> dict[str, Split]:
+    splits = dict(given)
+    for name in [split for split in SPLITS if split not in splits]:
+        warnings.warn(f"{OWNER}: no folder for {name}: a tenth of every class of train stands in, by the seed", stacklevel=3)
+        splits |= _drawn(splits["train"], {"train": 1 - CARVED, name: CARVED}, seed)
+    return {name: splits[name] for name in SPLITS}
