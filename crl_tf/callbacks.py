@@ -40,10 +40,11 @@ class AlphaWarmup(keras.callbacks.Callback):
     rectification pulls harder than cross-entropy, and a network without normalisation can stay at chance.
 
     Args:
-        loss: the `CRL` that is trained with.
+        loss: the `CRL` that the model is compiled with: the same object.
         epochs: length of the ramp, >= 0; 0 for none.
     Raises:
-        ValueError: a loss without alpha, or epochs below 0.
+        ValueError: a loss without alpha, or epochs below 0; at the start of the training, a loss that the model is not compiled
+            with.
 
     >>> from crl_tf import CRL
     >>> loss = CRL(3, alpha=0.5)
@@ -64,6 +65,16 @@ class AlphaWarmup(keras.callbacks.Callback):
         self._loss = loss
         self._epochs = epochs
         self._epoch = 0
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        compiled = keras.tree.flatten(getattr(self.model, "loss", None))
+        # A base loss belongs to the loss that it is in. Without a compiled loss the training step has one of its own.
+        known = [loss for of in compiled for loss in (of, getattr(of, "base", None)) if loss is not None]
+        if known and not any(loss is self._loss for loss in known):
+            raise ValueError(
+                "AlphaWarmup: loss must be the one that the model is compiled with, the same object, received another"
+                f" {type(self._loss).__name__}: its alpha would have no effect"
+            )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch = epoch

@@ -64,6 +64,8 @@ class CRLModel(keras.Model):
         super().__init__(**{"autocast": False, **kwargs})
         self.network = network
         if network.built and getattr(network, "inputs", None):
+            # Here, where Keras adds no words of its own to the error.
+            _taken_apart(network.outputs[0] if isinstance(network, keras.Sequential) else network.output)
             # The steps call the network itself; Keras exports and saves only what it has seen called.
             self(network.inputs[0] if isinstance(network, keras.Sequential) else network.input)
 
@@ -78,13 +80,13 @@ class CRLModel(keras.Model):
         return self._features_and_logits(inputs, training=False)[0]
 
     def _features_and_logits(self, inputs: tf.Tensor, training: bool | None) -> tuple[tf.Tensor, tf.Tensor]:
-        outputs = self.network(inputs, training=training)
-        if isinstance(outputs, dict) and {"features", "logits"} <= set(outputs):
-            return outputs["features"], outputs["logits"]
-        if isinstance(outputs, (tuple, list)) and len(outputs) == 2:
-            return tuple(outputs)
-        kind = sorted(outputs) if isinstance(outputs, dict) else type(outputs).__name__
-        raise ValueError(f"network must yield {{'features': ..., 'logits': ...}} or the pair (features, logits), received {kind}")
+        return _taken_apart(self.network(inputs, training=training))
+
+    def fit(self, x: Any = None, y: Any = None, *arguments: Any, **keywords: Any) -> keras.callbacks.History:
+        """As in Keras. Targets in an array are checked once before the training (`Loss.check_targets`)."""
+        if isinstance(self.loss, Loss) and (isinstance(y, np.ndarray) or tf.is_tensor(y)):
+            self.loss.check_targets(y)
+        return super().fit(x, y, *arguments, **keywords)
 
     def compile(self, *arguments: Any, **keywords: Any) -> None:
         """As in Keras."""
@@ -188,6 +190,16 @@ class CRLModel(keras.Model):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> CRLModel:
         network = keras.saving.deserialize_keras_object(config["network"], custom_objects=custom_objects)
         return cls(network, name=config["name"], dtype=config.get("dtype"))  # files of 0.1.0 have no dtype
+
+
+def _taken_apart(outputs: Any) -> tuple[Any, Any]:
+    """Features and logits of a network's output; ValueError for an output of another form."""
+    if isinstance(outputs, dict) and {"features", "logits"} <= set(outputs):
+        return outputs["features"], outputs["logits"]
+    if isinstance(outputs, (tuple, list)) and len(outputs) == 2:
+        return tuple(outputs)
+    kind = sorted(outputs) if isinstance(outputs, dict) else type(outputs).__name__
+    raise ValueError(f"network must yield {{'features': ..., 'logits': ...}} or the pair (features, logits), received {kind}")
 
 
 def _replicas() -> float:

@@ -7,8 +7,10 @@ Inside the program there is one form: integer labels [B, L] with -1 = not annota
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -158,11 +160,24 @@ def rows_of_labels(labels: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.transpose(tf.cast(labels, tf.float32)), tf.int32)
 
 
+def as_numbers(targets: Any, name: str = "y_true") -> tf.Tensor:
+    """Targets as a tensor of numbers, truth values as 0 and 1; ValueError for any other type, such as texts."""
+    targets = tf.convert_to_tensor(targets)
+    if targets.dtype == tf.bool:
+        return tf.cast(targets, tf.int32)
+    if not (targets.dtype.is_integer or targets.dtype.is_floating):
+        raise ValueError(
+            f"{name} must hold the classes as numbers, received dtype {targets.dtype.name}: number them, as by"
+            " keras.layers.StringLookup(num_oov_indices=0)"
+        )
+    return targets
+
+
 def integer_labels(targets: tf.Tensor, layout: Layout, name: str = "y_true") -> tf.Tensor:
     """Sparse or one-hot targets to int32 [B, L].
 
     Args:
-        targets: integers (of any numeric dtype) [B, L], or [B] for one label; or one-hot [B, sum(num_classes)], where a
+        targets: integers (of any numeric dtype, or bool) [B, L], or [B] for one label; or one-hot [B, sum(num_classes)], where a
             label whose columns are all 0 is not annotated. The width tells them apart: sum(num_classes) > L always.
         name: what the caller calls this argument, for the error.
     Raises:
@@ -170,7 +185,7 @@ def integer_labels(targets: tf.Tensor, layout: Layout, name: str = "y_true") -> 
         tf.errors.InvalidArgumentError: a value outside [-1, num_classes - 1], or one-hot columns that are not 0 or 1 with
             at most one 1 per label. XLA drops such checks; there a wrong target makes the cross-entropy NaN.
     """
-    targets = tf.convert_to_tensor(targets)
+    targets = as_numbers(targets, name)
     if targets.shape.rank == 1 and len(layout) == 1:
         targets = targets[:, None]
     width = targets.shape[1] if targets.shape.rank == 2 else None
@@ -216,12 +231,33 @@ def class_logits(outputs: tf.Tensor, layout: Layout, from_logits: bool, name: st
     if not sigmoid and width != layout.width:
         forms = f"[B, {layout.width}]" + (f" or, with one sigmoid per label, [B, {len(layout)}]" if layout.all_binary else "")
         raise ValueError(f"{name} must be {forms} for num_classes={layout.sizes}, received shape {outputs.shape}")
-    if not from_logits:
+    if from_logits:
+        warn_of_probabilities(outputs, name)
+    else:
         outputs = tf.clip_by_value(outputs, PROBABILITY_FLOOR, 1.0 - PROBABILITY_FLOOR)
         outputs = tf.math.log(outputs) - (tf.math.log1p(-outputs) if sigmoid else 0.0)
     if sigmoid:
         outputs = tf.reshape(tf.stack([tf.zeros_like(outputs), outputs], axis=-1), [-1, layout.width])
     return outputs
+
+
+_PASSED_ON = frozenset({"Identity", "Cast", "Reshape", "StridedSlice"})
+"""Operations that leave probabilities what they are."""
+
+
+def warn_of_probabilities(outputs: tf.Tensor, name: str) -> None:
+    """Warns where outputs that are taken for logits come from a softmax or a sigmoid; in a graph only, as Keras's losses do."""
+    # In eager mode a tensor does not know where it comes from.
+    operation = getattr(outputs, "op", None) if not tf.executing_eagerly() else None
+    while operation is not None and (operation.type in _PASSED_ON or operation.type == "ConcatV2"):
+        # Of what is joined, the last part: features come first. The last input of a concatenation is its axis.
+        operation = operation.inputs[-2 if operation.type == "ConcatV2" else 0].op
+    if operation is not None and operation.type in ("Softmax", "Sigmoid"):
+        warnings.warn(
+            f"{name} must be logits with from_logits=True, received the output of a {operation.type.lower()}: take the activation"
+            " out of the last layer, or pass from_logits=False",
+            stacklevel=2,
+        )
 
 
 def split_features(

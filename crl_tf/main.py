@@ -33,7 +33,7 @@ from rich.console import Console
 from rich.progress import track
 
 import crl_tf
-from crl_tf.console import ConsoleProgress, show_logs_and_warnings
+from crl_tf.console import ConsoleProgress, show_line, show_logs_and_warnings
 from crl_tf.ending import ended_in_one_line, told_how_to_go_on
 from crl_tf.experiment import report
 from crl_tf.experiment.auto import DEFAULT_BUDGET, auto
@@ -220,7 +220,8 @@ def _inspect(console: Console) -> None:
     if line := report.association_line(facts):
         console.print(line, highlight=False, markup=False)
     for sentence in facts["findings"]:
-        console.print(f"! {sentence}", highlight=False, markup=False)
+        show_line(console, f"! {sentence}")
+    show_line(console, facts["proposal"])
     console.print(f"inspection.json, co_occurrence.csv, figures: {workdir}", highlight=False, soft_wrap=True)
 
 

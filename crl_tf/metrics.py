@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from crl_tf.layout import PADDING_LOGIT, Layout, checked_feature_shape, class_logits, integer_labels, plain_sizes, split_features
+from crl_tf.layout import Layout, checked_feature_shape, class_logits, integer_labels, plain_sizes, split_features
 from crl_tf.serialization import registered
 
 
@@ -163,13 +163,17 @@ def top_of_group(logits: tf.Tensor, num_classes: Sequence[int], groups: Mapping[
 class ClassBalancedAccuracy(keras.metrics.Metric):
     """Class-balanced accuracy (eqs. 17, 18): mean sensitivity over a label's classes, then mean over the labels.
 
-    A streaming confusion matrix per label: exact over batches, not a mean of batch means. Classes, and labels, that have not
-    occurred are left out. Targets and outputs are as for `crl_tf.CRL`.
+    Streaming counts per class: exact over batches, not a mean of batch means. Memory and time grow with the number of classes
+    of all labels, not with its square. Classes, and labels, that have not occurred are left out; where nothing is annotated the
+    value is NaN, which Keras prints as nan and its callbacks never take for the best. Targets and outputs are as for
+    `crl_tf.CRL`.
 
     Args:
         num_classes: an int for one label, or one int per label.
         from_logits: False when the model ends in probabilities.
         feature_shape: D or (L, D), when features precede the logits in the output (`JoinFeatures`).
+        confusion: keep a confusion matrix of every label too, for `confusion_matrices`: L x C x C numbers of 8 bytes for L labels
+            the largest of which has C classes.
 
     >>> metric = ClassBalancedAccuracy(2)
     >>> metric.update_state([0, 0, 0, 1], [[2.0, 1.0], [2.0, 1.0], [1.0, 2.0], [1.0, 2.0]])
@@ -183,6 +187,7 @@ class ClassBalancedAccuracy(keras.metrics.Metric):
         *,
         from_logits: bool = True,
         feature_shape: int | Sequence[int] | None = None,
+        confusion: bool = False,
         name: str = "balanced_accuracy",
         dtype: str | None = None,
     ) -> None:
@@ -190,36 +195,53 @@ class ClassBalancedAccuracy(keras.metrics.Metric):
         self.num_classes = plain_sizes(num_classes)
         self.from_logits = from_logits
         self._direction = "up"  # what Keras's EarlyStopping and ModelCheckpoint go by
-        self._layout = Layout.of(num_classes)
-        self._feature_shape = checked_feature_shape(feature_shape, self._layout)
+        self._layout = layout = Layout.of(num_classes)
+        self._feature_shape = checked_feature_shape(feature_shape, layout)
         # float64: a float32 count stands still at 2^24.
-        self.confusion = self.add_variable(
-            (len(self._layout), self._layout.largest, self._layout.largest), "zeros", dtype="float64", name="confusion"
-        )
+        self._occurring = self.add_variable((layout.width,), "zeros", dtype="float64", name="occurring")
+        self._right = self.add_variable((layout.width,), "zeros", dtype="float64", name="right")
+        shape = (len(layout), layout.largest, layout.largest)
+        self._confusion = self.add_variable(shape, "zeros", dtype="float64", name="confusion") if confusion else None
 
     def update_state(self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None) -> None:
         """Adds a batch. sample_weight: [B], what each sample counts for."""
-        labels = integer_labels(y_true, self._layout)
-        _, outputs = split_features(tf.convert_to_tensor(y_pred), self._layout, self._feature_shape)
-        logits = self._layout.pad(class_logits(outputs, self._layout, self.from_logits), PADDING_LOGIT)
-        truth = tf.one_hot(labels, self._layout.largest, dtype=tf.float64)
-        predicted = tf.one_hot(tf.argmax(logits, axis=-1), self._layout.largest, dtype=tf.float64)
+        layout = self._layout
+        labels = integer_labels(y_true, layout)
+        _, outputs = split_features(tf.convert_to_tensor(y_pred), layout, self._feature_shape)
+        decided = decided_classes(class_logits(outputs, layout, self.from_logits), layout)
+        weight = tf.ones_like(labels, tf.float64)
         if sample_weight is not None:
-            truth *= tf.reshape(tf.cast(sample_weight, tf.float64), [-1, 1, 1])
-        self.confusion.assign_add(tf.einsum("blt,blp->ltp", truth, predicted))
+            weight *= tf.reshape(tf.cast(sample_weight, tf.float64), [-1, 1])
+        # What is not annotated has a negative column, which a segment sum passes over.
+        column = tf.reshape(tf.where(labels >= 0, labels + layout.offsets, -1), [-1])
+        right = tf.where(labels == decided, weight, 0.0)
+        self._occurring.assign_add(tf.math.unsorted_segment_sum(tf.reshape(weight, [-1]), column, layout.width))
+        self._right.assign_add(tf.math.unsorted_segment_sum(tf.reshape(right, [-1]), column, layout.width))
+        if self._confusion is not None:
+            truth, predicted = (tf.one_hot(classes, layout.largest, dtype=tf.float64) for classes in (labels, decided))
+            self._confusion.assign_add(tf.einsum("blt,blp->ltp", truth * weight[..., tf.newaxis], predicted))
 
     def result(self) -> tf.Tensor:
-        confusion = tf.convert_to_tensor(self.confusion)
-        occurring = tf.reduce_sum(confusion, axis=2)
-        of_class = tf.math.divide_no_nan(tf.linalg.diag_part(confusion), occurring)
-        classes = tf.reduce_sum(tf.cast(occurring > 0, tf.float64), axis=1)
-        of_label = tf.math.divide_no_nan(tf.reduce_sum(of_class, axis=1), classes)
+        occurring, right = tf.convert_to_tensor(self._occurring), tf.convert_to_tensor(self._right)
+
+        def by_label(of_class: tf.Tensor) -> tf.Tensor:
+            return tf.math.unsorted_segment_sum(of_class, self._layout.column_label, len(self._layout))
+
+        classes = by_label(tf.cast(occurring > 0, tf.float64))
+        of_label = tf.math.divide_no_nan(by_label(tf.math.divide_no_nan(right, occurring)), classes)
         labels = tf.reduce_sum(tf.cast(classes > 0, tf.float64))
-        return tf.cast(tf.math.divide_no_nan(tf.reduce_sum(of_label), labels), tf.float32)
+        # 0 / 0 where nothing is annotated.
+        return tf.cast(tf.reduce_sum(of_label) / labels, tf.float32)
 
     def confusion_matrices(self) -> list[np.ndarray]:
-        """The counts so far: per label float64 [C, C], rows = truth, columns = predicted."""
-        counts = keras.ops.convert_to_numpy(self.confusion)
+        """The counts so far: per label float64 [C, C], rows = truth, columns = predicted.
+
+        Raises:
+            ValueError: the metric was made without `confusion=True`.
+        """
+        if self._confusion is None:
+            raise ValueError("confusion_matrices: confusion must be True when the metric is made, received False")
+        counts = keras.ops.convert_to_numpy(self._confusion)
         return [counts[j, :size, :size] for j, size in enumerate(self._layout.sizes)]
 
     def get_config(self) -> dict[str, Any]:
@@ -228,4 +250,22 @@ class ClassBalancedAccuracy(keras.metrics.Metric):
             "num_classes": self.num_classes,
             "from_logits": self.from_logits,
             "feature_shape": self._feature_shape,
+            "confusion": self._confusion is not None,
         }
+
+
+def decided_classes(logits: tf.Tensor, layout: Layout) -> tf.Tensor:
+    """The class with the largest logit of every label, of equal ones the first: float32 [B, sum(num_classes)] to int32 [B, L].
+
+    >>> decided_classes(tf.constant([[1.0, 2.0, 5.0, 5.0, 0.0]]), Layout((2, 3))).numpy().tolist()
+    [[1, 0]]
+    """
+    if len(set(layout.sizes)) == 1:
+        return tf.argmax(tf.reshape(logits, [-1, len(layout), layout.largest]), axis=-1, output_type=tf.int32)
+    # By segments: padded to the largest label, one of 1,000 classes beside 40 binary ones would take 40 times the memory.
+    columns, label = tf.transpose(logits), tf.constant(layout.column_label)
+    highest = tf.gather(tf.math.unsorted_segment_max(columns, label, len(layout)), label)
+    place = tf.where(columns == highest, layout.column_class[:, None], layout.largest)
+    # A NaN equals nothing: its label is decided as by argmax, for the first class.
+    first = tf.math.unsorted_segment_min(place, label, len(layout))
+    return tf.transpose(tf.where(first == layout.largest, 0, first))

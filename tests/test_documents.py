@@ -190,10 +190,13 @@ def test_modules_that_are_named_exist(name):
 
 
 def test_the_yaml_is_a_schema_that_is_read(tmp_path):
-    (block,) = blocks(PAGES["your-data.md"], "yaml")
-    (tmp_path / "schema.yaml").write_text(block)
-    meaning = read_table_schema("your-data", tmp_path / "schema.yaml")
-    assert meaning.path == "file_name" and set(meaning.labels) == {"season", "usage", "smiling", "tags"}
+    meanings = []
+    for block in blocks(PAGES["your-data.md"], "yaml"):
+        (tmp_path / "schema.yaml").write_text(block)
+        meanings.append(read_table_schema("your-data", tmp_path / "schema.yaml"))
+    of_columns, long = meanings
+    assert of_columns.path == "file_name" and set(of_columns.labels) == {"season", "usage", "smiling", "tags"}
+    assert long.long == {"label": "what", "value": "class"}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ import tensorflow as tf
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
 from crl_tf import ClassBalancedAccuracy
+from crl_tf.layout import Layout
+from crl_tf.metrics import decided_classes
 
 
 def random_case(seed, n=200, sizes=(2, 4, 7)):
@@ -25,7 +27,7 @@ def predictions(logits, sizes):
 def test_agrees_with_scikit_learn_over_batches(seed):
     sizes = (2, 4, 7)
     labels, logits = random_case(seed)
-    metric = ClassBalancedAccuracy(sizes)
+    metric = ClassBalancedAccuracy(sizes, confusion=True)
     for start in range(0, 200, 64):  # the last batch is smaller
         metric.update_state(labels[start : start + 64], logits[start : start + 64])
     predicted = predictions(logits, sizes)
@@ -41,7 +43,9 @@ def test_agrees_with_scikit_learn_over_batches(seed):
 
 def test_labels_and_classes_that_have_not_occurred_are_left_out():
     metric = ClassBalancedAccuracy([3, 2])
-    assert float(metric.result()) == 0.0
+    assert np.isnan(metric.result())
+    metric.update_state([[-1, -1]], [[9, 0, 0, 1, 0]])
+    assert np.isnan(metric.result())
     # First label: class 0 right once of two, class 1 right; class 2 absent. Second label never annotated.
     metric.update_state([[0, -1], [0, -1], [1, -1]], [[9, 0, 0, 1, 0], [0, 9, 0, 1, 0], [0, 9, 0, 1, 0]])
     assert float(metric.result()) == pytest.approx((1 / 2 + 1) / 2)
@@ -65,10 +69,11 @@ def test_sigmoid_probabilities_one_hot_and_weights():
 
 
 def test_counts_beyond_what_float32_can_hold():
-    metric = ClassBalancedAccuracy(2)
-    metric.confusion.assign([[[2.0**24, 0.0], [0.0, 1.0]]])
+    metric = ClassBalancedAccuracy(2, confusion=True)
+    # A weight of 2^24 in float32, to which nothing more could be added, and then the one that decides.
+    metric.update_state([0, 1], [[1.0, 0.0], [1.0, 0.0]], sample_weight=[2.0**24, 1.0])
     metric.update_state([0], [[1.0, 0.0]])
-    assert metric.confusion_matrices()[0][0, 0] == 2**24 + 1
+    assert metric.confusion_matrices()[0].tolist() == [[2**24 + 1, 0], [1, 0]]
 
 
 def test_works_in_compile_resets_and_survives_its_config():
@@ -82,3 +87,37 @@ def test_works_in_compile_resets_and_survives_its_config():
     first = model.evaluate(logits, labels, verbose=0, return_dict=True)["balanced_accuracy"]
     again = model.evaluate(logits, labels, verbose=0, return_dict=True)["balanced_accuracy"]
     assert first == again == pytest.approx(float(metric.result()), rel=1e-6)
+
+
+@pytest.mark.parametrize("sizes", [(3, 3), (2, 50, 2)])
+@pytest.mark.parametrize("jit", [False, True])
+def test_of_equal_scores_the_first_class_is_decided_as_by_argmax(sizes, jit):
+    rng = np.random.default_rng(0)
+    logits = rng.integers(0, 3, (40, sum(sizes))).astype(np.float32)
+    logits[0] = np.nan
+    decided = tf.function(lambda z: decided_classes(z, Layout(sizes)), jit_compile=jit)(logits).numpy()
+    np.testing.assert_array_equal(decided[1:], predictions(logits, sizes)[1:])
+
+
+def test_confusion_matrices_must_be_asked_for():
+    metric = ClassBalancedAccuracy([3, 2])
+    with pytest.raises(ValueError, match="confusion must be True when the metric is made, received False"):
+        metric.confusion_matrices()
+    assert ClassBalancedAccuracy.from_config(ClassBalancedAccuracy([3, 2], confusion=True).get_config()).confusion_matrices()
+
+
+@pytest.mark.parametrize("sizes", [10_000, [1000, *[2] * 40]])
+def test_memory_is_linear_in_the_classes_of_all_labels(sizes):
+    metric = ClassBalancedAccuracy(sizes)
+    width = sum(np.atleast_1d(sizes))
+    assert sum(int(np.prod(variable.shape)) for variable in metric.variables) == 2 * width
+    step = tf.function(metric.update_state).get_concrete_function(
+        tf.TensorSpec([64, np.size(sizes)], tf.int32), tf.TensorSpec([64, width], tf.float32)
+    )
+    largest = max(
+        int(np.prod(output.shape))
+        for op in step.graph.get_operations()
+        for output in op.outputs
+        if output.shape.is_fully_defined()
+    )
+    assert largest <= 64 * width

@@ -49,6 +49,16 @@ COMMON: Mapping[str, Any] = {
     "crl.alpha_warmup_epochs": 5,
 }
 
+AS_BEFORE: Mapping[str, Any] = {
+    "model": "deepid2",
+    "train.weight_decay": 0.0005,
+    "train.clip_norm": None,
+    "train.least_steps": 0,
+    "train.keep": "last",
+    "train.patience": None,
+}
+"""Of the recipe attribute_csv as it was when the study began."""
+
 ON_ADJUSTED = "class_rel+gated+logit_adjusted_base"
 """Gated rectification on scores that are balanced already: the lead of earlier single runs."""
 
@@ -70,7 +80,7 @@ STUDIES: dict[str, Study] = {
     "fashion": Study(
         "fashion products (7 labels, 251 classes), 15,555 training images, DeepID2 at 48 x 36, 20 epochs",
         "attribute_csv",
-        {**COMMON, "data.image_size": (48, 36), "train.epochs": 20, "data.augment": ("flip",)},
+        {**COMMON, **AS_BEFORE, "data.image_size": (48, 36), "train.epochs": 20, "data.augment": ("flip",)},
         "fashion_product/attributes.csv",
         (*REFERENCES, f"{ON_ADJUSTED}+pairs", "class_dis+logit_adjusted_base", "class_rel+gated", "class_rel"),
     ),

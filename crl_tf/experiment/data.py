@@ -20,6 +20,7 @@ from crl_tf.datasets.splitting import stratified_split
 from crl_tf.experiment.same_data import digests
 from crl_tf.imbalance import class_counts, imbalance_ratio
 from crl_tf.progress import SILENT, Progress
+from crl_tf.text import listed
 
 _log = logging.getLogger(__name__)
 
@@ -97,11 +98,13 @@ def load_data(
     image_size = tuple(settings.image_size)
     dataset = load_source(name, settings, seed=seed, check_images=not settings.skip_unreadable, progress=progress)
     if settings.skip_unreadable:
+        whole = dataset
         dataset, unreadable = without_unreadable(dataset, image_size=image_size, progress=progress)
         if unreadable:
             names = ", ".join(image.name for image in unreadable[:3])
             count = "1 unreadable image" if len(unreadable) == 1 else f"{len(unreadable)} unreadable images"
             _log.info("left out %s: %s%s", count, names, ", …" if len(unreadable) > 3 else "")
+            _warn_of_lost_classes(whole, dataset)
     if settings.train_share < 1:
         dataset = with_share_of_training(dataset, settings.train_share, seed)
     counts = class_counts(dataset.splits["train"].labels, dataset.schema.num_classes)
@@ -166,6 +169,18 @@ def _with_cache(dataset: Dataset, image_size: tuple[int, int], settings: ConfigD
     elif place != NONE:
         _log.info("cache: nothing to keep, the images are in memory at %d x %d already", height, width)
     return cached_dataset
+
+
+def _warn_of_lost_classes(before: Dataset, after: Dataset) -> None:
+    """Warns of classes that have no image of a split any more: without one in the test split they are not measured."""
+    lost = []
+    for name in before.splits:
+        sizes = before.schema.num_classes
+        had, has = (class_counts(dataset.splits[name].labels, sizes) for dataset in (before, after))
+        for attribute, counts, left in zip(before.schema.attributes, had, has, strict=True):
+            lost += [f"{attribute.name}={attribute.classes[k]} ({name})" for k in np.flatnonzero((counts > 0) & (left == 0))]
+    if lost:
+        _log.warning("the images that are left out were the last ones of: %s", listed(lost, 8))
 
 
 def _check_annotated(dataset: Dataset, counts: list[np.ndarray]) -> None:

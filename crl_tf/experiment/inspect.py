@@ -7,6 +7,7 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from crl_tf.datasets.images.check import check_splits, duplicates, image_names
 from crl_tf.datasets.ordering import paired, rarest_class
 from crl_tf.datasets.source import SPLITS, Dataset, Split
 from crl_tf.experiment.data import load_source
+from crl_tf.experiment.proposal import proposal
 from crl_tf.experiment.report import save_association, save_class_distributions, save_class_sizes
 from crl_tf.experiment.workdir import refuse_file
 from crl_tf.files import write_json, write_whole
@@ -45,16 +47,20 @@ def inspect(config: ConfigDict, workdir: Path, *, check_images: bool = True, pro
         workdir: a new or empty folder, or one that an earlier inspection left, which is overwritten.
         check_images: also read every image that is there.
     Returns:
-        what `inspect_dataset` returns, with "images": what `inspect_images` returns.
+        what `inspect_dataset` returns, with "images": what `inspect_images` returns, and "proposal": what to begin with.
     """
     workdir = Path(workdir)
     refuse_file(workdir)
     if workdir.is_dir() and any(workdir.iterdir()) and not (workdir / INSPECTION).is_file():
         raise ValueError(f"workdir {workdir} is not empty and holds no inspection: pass another --workdir")
     dataset = load_source(config.dataset, config.data, seed=config.seed, check_images=False, progress=progress)
+    images = inspect_images(dataset, tuple(config.data.image_size), progress=progress) if check_images else {}
+    if config.data.skip_unreadable:
+        dataset = _without(dataset, images.get("unreadable", []))
     facts = inspect_dataset(dataset, batch_size=config.train.batch_size, eta=config.crl.eta, rho=config.crl.rho, seed=config.seed)
-    facts["images"] = inspect_images(dataset, tuple(config.data.image_size), progress=progress) if check_images else {}
-    facts["findings"] += facts["images"].pop("findings", [])
+    facts["findings"] += images.pop("findings", [])
+    facts["images"] = images
+    facts["proposal"] = proposal(facts, config)
     together = co_occurrence(dataset.splits["train"].labels, dataset.schema)
     save_co_occurrence(together, dataset.schema, workdir / "co_occurrence.csv")
     figures = workdir / "figures"
@@ -210,10 +216,23 @@ def findings(facts: dict[str, Any]) -> list[str]:
         f"have two images in fewer than half of the batches of {batch_size}; CRL cannot act on them in the others"
         " (a larger batch_size, or the method pairs, helps)",
     )
+    signs = [label for label, of_label in facts["labels"].items() if _has_no_negative(of_label)]
+    if signs:
+        sentences.append(
+            f"{len(signs)} binary labels have images of one class and not annotated ones, none of the other:"
+            f" {', '.join(signs[:3])}{', …' if len(signs) > 3 else ''}; where -1 means no, write 0 for it"
+        )
     empty = [label for label, of_label in facts["labels"].items() if of_label["ratio"] is None]
     if empty:
         sentences.append(f"no training image is annotated for {', '.join(empty)}: drop the label")
     return sentences
+
+
+def _has_no_negative(label: Mapping[str, Any]) -> bool:
+    """Whether a label has two classes, the first of which never occurs while some images are not annotated."""
+    first, *others = label["classes"].values()
+    negatives, positives = (sum(sum(c[split] for split in SPLITS) for c in some) for some in ([first], others))
+    return len(others) == 1 and not negatives and positives > 0 and any(label["missing"].values())
 
 
 def _split_facts(dataset: Dataset, split: str, counts: Sequence[np.ndarray]) -> dict[str, Any]:
@@ -270,8 +289,8 @@ def inspect_images(dataset: Dataset, image_size: tuple[int, int], *, progress: P
     Args:
         image_size: height and width that training resizes to.
     Returns:
-        {"read": count, "unreadable": [{"split", "image", "reason"}], "repeated": [[names of one picture], ...] that stands in
-         several splits, "repeated_within": {split: images that repeat another of it}, "forms": {form: count},
+        {"read": count, "unreadable": [{"split", "index", "image", "reason"}], "repeated": [[names of one picture], ...] that
+         stands in several splits, "repeated_within": {split: images that repeat another of it}, "forms": {form: count},
          "sizes": {"smallest", "median", "largest": [H, W]}, "findings"}; "findings" alone where no image file is there.
     """
     if _lists_alone(dataset):
@@ -279,7 +298,9 @@ def inspect_images(dataset: Dataset, image_size: tuple[int, int], *, progress: P
         return {"findings": [f"none of the images is there, such as {first}: this was counted from the lists alone"]}
     checked = check_splits(dataset, SPLITS, image_size=image_size, progress=progress)
     unreadable = [
-        {"split": name, "image": image.name, "reason": image.reason} for name, c in checked.items() for image in c.unreadable
+        {"split": name, "index": image.index, "image": image.name, "reason": image.reason}
+        for name, c in checked.items()
+        for image in c.unreadable
     ]
     for c in checked.values():
         # Two empty files are not a repeated picture.
@@ -301,6 +322,15 @@ def inspect_images(dataset: Dataset, image_size: tuple[int, int], *, progress: P
         "sizes": _size_facts(sizes),
         "findings": _image_findings(unreadable, repeated, same.within, sum(len(c.indices) for c in checked.values())),
     }
+
+
+def _without(dataset: Dataset, unreadable: Sequence[Mapping[str, Any]]) -> Dataset:
+    """The dataset that a training with skip_unreadable sees."""
+    splits = {}
+    for name, split in dataset.splits.items():
+        broken = [image["index"] for image in unreadable if image["split"] == name]
+        splits[name] = split.take(np.setdiff1d(np.arange(len(split)), broken)) if broken else split
+    return replace(dataset, splits=splits)
 
 
 def _name(split: str, images: Split, place: int) -> str:

@@ -288,6 +288,7 @@ def _network_summary(context: Context, model: CRLModel) -> str:
     trained = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     size = f"{network['name']} at {height} x {width} (height, width)"
     lines = [f"{size}: {trained:,} of {model.count_params():,} parameters are trained"]
+    lines.append(f"augmentation: {', '.join(context.data.augment) or 'none'}")
     if network["pretrained"]:
         lines.append(f"backbone from {network['pretrained']}")
     if frozen:

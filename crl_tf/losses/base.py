@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import warnings
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ import tensorflow as tf
 
 from crl_tf.layout import (
     Layout,
+    as_numbers,
     check_feature_rank,
     class_logits,
     compiled_by_xla,
@@ -128,6 +130,26 @@ class Loss(keras.losses.Loss, abc.ABC):
         """
         return {}
 
+    def check_targets(self, y_true: Any) -> None:
+        """Checks the targets of a whole training, eagerly: XLA drops checks.
+
+        Raises:
+            ValueError: targets of another shape or type.
+            tf.errors.InvalidArgumentError: a class outside [-1, num_classes - 1].
+        Warns:
+            UserWarning: binary labels that are 1 or -1 and never 0.
+        """
+        with tf.device("/cpu:0"):
+            labels = integer_labels(y_true, self._layout).numpy()
+        binary = np.asarray(self._layout.sizes) == 2
+        signs = binary & (labels == 1).any(axis=0) & (labels == -1).any(axis=0) & ~(labels == 0).any(axis=0)
+        if signs.any():
+            warnings.warn(
+                f"y_true: {signs.sum()} of {len(signs)} labels are 1 or -1 and never 0; -1 means not annotated, so nothing is"
+                " learned of them: negatives are 0",
+                stacklevel=4,
+            )
+
     def batch_terms(self, y_true: tf.Tensor, logits: tf.Tensor, features: tf.Tensor | None = None) -> Terms:
         """`terms` of targets and outputs in any accepted form, for a training step that has logits and features apart."""
         labels = rows_of_labels(integer_labels(y_true, self._layout))
@@ -148,7 +170,8 @@ class Loss(keras.losses.Loss, abc.ABC):
         return self.batch_terms(y_true, logits, features).per_sample
 
     def __call__(self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None) -> tf.Tensor:
-        return super().__call__(y_true, y_pred, None if sample_weight is None else per_sample_weight(sample_weight))
+        # Keras's own casts to float32, which texts do not survive.
+        return super().__call__(as_numbers(y_true), y_pred, None if sample_weight is None else per_sample_weight(sample_weight))
 
     def get_config(self) -> dict[str, Any]:
         keys = ("num_classes", "from_logits", "reduction", "name", *self.config_keys)

@@ -28,7 +28,9 @@ class CRL(Loss):
 
     *Imbalanced Deep Learning by Minority Class Incremental Rectification*.
 
-    Targets: integers [B, L] (or [B], [B, 1] for one label), -1 = not annotated; or one-hot [B, sum(num_classes)].
+    Targets: integers [B, L] (or [B], [B, 1] for one label), -1 = not annotated; or one-hot [B, sum(num_classes)]. The negatives
+    of binary labels are 0: of labels that are 1 and -1, the -1 would be left out. Under XLA, which drops checks, a class outside
+    [-1, num_classes - 1] makes the loss NaN.
     Outputs: concatenated logits [B, sum(num_classes)], label after label; where all labels are binary also one sigmoid logit
     per label [B, L]. Labels and loss are computed in float32 whatever the policy.
 
@@ -265,7 +267,7 @@ def balance_weights(
 def crl_losses(
     num_classes: Mapping[str, int],
     *,
-    class_counts: Mapping[str, Sequence[int]] | None = None,
+    class_counts: Mapping[str, Sequence[int]] | Sequence[Sequence[int]] | None = None,
     alpha: float | Mapping[str, float] | None = None,
     **parameters: Any,
 ) -> dict[str, CRL]:
@@ -275,7 +277,8 @@ def crl_losses(
 
     Args:
         num_classes: classes by output name.
-        class_counts: training samples per class by output name.
+        class_counts: training samples per class by output name; or, as for `CRL`, one sequence per output, in the order of
+            num_classes.
         alpha: one number for all, or one by output name.
         parameters: any other argument of `CRL`, the same for all outputs.
     Raises:
@@ -287,6 +290,9 @@ def crl_losses(
     for name, by_output in (("class_counts", class_counts), ("alpha", alpha)):
         if isinstance(by_output, Mapping) and set(by_output) != set(num_classes):
             raise ValueError(f"{name} must name the outputs {sorted(num_classes)}, received {sorted(by_output)}")
+    if class_counts is not None and not isinstance(class_counts, Mapping):
+        counts = counts_by_label(class_counts, Layout.of(list(num_classes.values())))
+        class_counts = dict(zip(num_classes, counts, strict=True))
     return {
         output: CRL(
             size,
