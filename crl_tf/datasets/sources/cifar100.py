@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from crl_tf.datasets.source import Dataset, Split
 from crl_tf.datasets.sources.files import check_source_given, prepared_builder
+from crl_tf.datasets.sources.pickles import read_pickle
 from crl_tf.imbalance import class_counts, power_law_counts
 from crl_tf.schema import Attribute, AttributeSchema
 
@@ -20,15 +21,6 @@ LARGEST, SMALLEST = 500, 25
 
 FILES = ("train", "test", "meta")
 LAYOUT = "the Python pickles train, test and meta (from cifar-100-python.tar.gz), itself or in cifar-100-python/"
-
-# All functions that the official pickles name. Unpickling runs what a file names, and these files come from the internet.
-PICKLED = {
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("_codecs", "encode"),
-}
 
 
 def load_cifar100(data_dir: str | None = None, *, seed: int = 0, download: bool = False) -> Dataset:
@@ -118,19 +110,10 @@ def choose_per_class(labels: np.ndarray, sizes: np.ndarray, seed: int) -> np.nda
     return np.sort(np.concatenate(chosen))
 
 
-class _NumpyUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> object:
-        if (module, name) not in PICKLED:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which no CIFAR-100 file does")
-        return super().find_class(module, name)
-
-
-def _unpickle(path: Path, keys: tuple[str, ...]) -> dict[str, object]:
+def _unpickle(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            # latin1: the files were pickled by Python 2, whose strings are bytes.
-            content = _NumpyUnpickler(file, encoding="latin1").load()
-    except (pickle.UnpicklingError, EOFError, UnicodeDecodeError) as error:
+        content = read_pickle(path)
+    except ValueError as error:
         raise ValueError(f"cifar100: {path} is not an official pickle of CIFAR-100: {error}") from error
     # Pickles that Python 3 wrote hold bytes where Python 2 had strings.
     content = {k.decode() if isinstance(k, bytes) else k: v for k, v in content.items()} if isinstance(content, dict) else {}
@@ -147,18 +130,31 @@ def _from_pickles(data_dir: Path) -> tuple[tuple[str, ...], Split, Split]:
         raise FileNotFoundError(
             f"cifar100: data_dir must hold the official files {list(FILES)}, itself or in cifar-100-python/; received {data_dir}"
         )
-    names = tuple(str(n) for n in _unpickle(folder / "meta", ("fine_label_names",))["fine_label_names"])  # type: ignore[attr-defined]
+    names = _unpickle(folder / "meta", ("fine_label_names",))["fine_label_names"]
+    names = tuple(n.decode() if isinstance(n, bytes) else n for n in names) if isinstance(names, list) else ()
+    if len(names) != NUM_CLASSES or not all(isinstance(n, str) for n in names):
+        raise ValueError(f"cifar100: {folder / 'meta'} must hold {NUM_CLASSES} fine_label_names, received {len(names)}")
     return names, _read_part(folder / "train"), _read_part(folder / "test")
 
 
 def _read_part(path: Path) -> Split:
     content = _unpickle(path, ("data", "fine_labels"))
-    rows = np.asarray(content["data"])
-    if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != 3 * 32 * 32:
-        raise ValueError(f"cifar100: data in {path} must be uint8 [n, 3072], received {rows.dtype} {list(rows.shape)}")
+    rows, labels = content["data"], content["fine_labels"]
+    if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != 3 * 32 * 32:
+        received = f"{rows.dtype} {list(rows.shape)}" if isinstance(rows, np.ndarray) else type(rows).__name__
+        raise ValueError(
+            f"cifar100: data in {path} must be uint8 [n, 3072], images of 32 x 32 in 3 colours, received {received}; other images"
+            " are read by --dataset=image_folder or attribute_csv"
+        )
+    known = isinstance(labels, list) and all(type(label) is int and 0 <= label < NUM_CLASSES for label in labels)
+    if not known or len(labels) != len(rows):
+        received = f"{len(labels)} of which some are none" if isinstance(labels, list) else type(labels).__name__
+        raise ValueError(
+            f"cifar100: fine_labels in {path} must be {len(rows)} whole numbers in [0, {NUM_CLASSES - 1}], received {received}"
+        )
     # A row holds the red plane, then green, then blue.
     images = np.ascontiguousarray(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-    return Split(images, np.asarray(content["fine_labels"], np.int32)[:, np.newaxis])
+    return Split(images, np.asarray(labels, np.int32)[:, np.newaxis])
 
 
 def _from_tfds(tfds_dir: str | None = None) -> tuple[tuple[str, ...], Split, Split]:

@@ -100,7 +100,7 @@ def test_broken_pickles_are_named(cifar_dir, tmp_path):
     with pytest.raises(ValueError, match=r"meta must hold \['fine_label_names'\], missing"):
         load_dataset("cifar100", data_dir=copy_of(cifar_dir, tmp_path, meta=pickle.dumps({"coarse": 1})))
     wrong = pickle.dumps({"data": np.zeros((2, 5), np.uint8), "fine_labels": [0, 1]}, protocol=2)
-    with pytest.raises(ValueError, match=r"data in .*train must be uint8 \[n, 3072\], received uint8 \[2, 5\]"):
+    with pytest.raises(ValueError, match=r"data in .*train must be uint8 \[n, 3072\], images of 32 x 32 in 3 colours, received uint8 \[2, 5\]"):
         load_dataset("cifar100", data_dir=copy_of(cifar_dir, tmp_path, train=wrong))
 
 
@@ -109,7 +109,7 @@ def test_pickles_run_no_code(cifar_dir, tmp_path):
         def __reduce__(self):
             return (open, (str(tmp_path / "run"), "w"))
 
-    with pytest.raises(ValueError, match=r"io\.open|builtins\.open"):
+    with pytest.raises(ValueError, match=r"it names (io|builtins) open"):
         load_dataset("cifar100", data_dir=copy_of(cifar_dir, tmp_path, train=pickle.dumps(Hostile(), protocol=2)))
     assert not (tmp_path / "run").exists()
 
