@@ -29,11 +29,11 @@ DATASETS: dict[str, Row] = {
     "handwriting": Row(load_handwriting, ("seed",)),
     "celeba": Row(load_celeba, ("seed", "celeba_validation", "download", "check_images", "progress")),
     "deepfashion": Row(load_deepfashion, ("check_images",)),
-    "xdomain": Row(load_xdomain, ("seed", "check_images")),
+    "xdomain": Row(load_xdomain, ("seed", "check_images", "allow_outside_root")),
     "cifar100": Row(load_cifar100, ("seed", "download")),
     "cifar100_imb": Row(load_cifar100_imb, ("seed", "gamma", "download")),
     "cifar100_bln": Row(load_cifar100_bln, ("seed", "gamma", "download")),
-    "attribute_csv": Row(load_attribute_csv, ("seed", "schema", "check_images")),
+    "attribute_csv": Row(load_attribute_csv, ("seed", "schema", "check_images", "allow_outside_root")),
     "image_folder": Row(load_image_folder, ("seed",)),
     "records": Row(load_records),
 }
@@ -49,6 +49,7 @@ def load_dataset(
     download: bool = False,
     schema: str | None = None,
     check_images: bool = True,
+    allow_outside_root: bool = False,
     progress: Progress = SILENT,
 ) -> Dataset:
     """Loads a dataset by name. An option that the dataset does not use (see `DATASETS`) has no effect.
@@ -64,6 +65,7 @@ def load_dataset(
         download: fetch through tensorflow-datasets (celeba, cifar100 and its two relatives), into `data_dir` if given.
         schema: a YAML file that says what the columns of `attribute_csv` mean.
         check_images: whether a missing image file is an error; without it, a list is enough.
+        allow_outside_root: read images of a table that lie outside of its folder.
         progress: receives the progress of long steps.
     Raises:
         ValueError: for an unknown name or malformed files.
@@ -78,6 +80,7 @@ def load_dataset(
         "download": download,
         "schema": schema,
         "check_images": check_images,
+        "allow_outside_root": allow_outside_root,
         "progress": progress,
     }
     row = DATASETS[name]

@@ -135,6 +135,7 @@ def load_source(name: str, settings: ConfigDict, *, seed: int, check_images: boo
         download=settings.download,
         schema=settings.schema,
         check_images=check_images,
+        allow_outside_root=settings.allow_outside_root,
         progress=progress,
     )
     if settings.open_shards is not None and not isinstance(dataset.splits["train"].images, Records):

@@ -167,6 +167,9 @@ SETTINGS: dict[str, Setting] = {
     "data.skip_unreadable": Setting(
         False, SWITCH, "leave out images that cannot be decoded, and say which; more than 1 % stops the run", "skip_unreadable"
     ),
+    "data.allow_outside_root": Setting(
+        False, SWITCH, "read images that lie outside of the table's folder, by their path or a link", "allow_outside_root"
+    ),
     "data.open_shards": Setting(None, whole(1, optional=True), "of records: shuffle among so many shards at a time; none: all"),
     "data.gamma": Setting(
         1.0, number("(0, inf)"), "power of the class sizes of cifar100_imb and cifar100_bln (Sec. 4.3)", "gamma"

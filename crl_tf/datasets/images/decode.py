@@ -8,7 +8,6 @@ import math
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -20,6 +19,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from crl_tf.datasets.images.read import MISSING, read_encoded
+
 VERSION = 3
 """Version of the pixels that this file produces. Caches store it: raise it with every change to the pixels."""
 
@@ -30,7 +31,6 @@ LONGEST = 10_000
 MAX_PIXELS = LONGEST**2
 """Images that decode to more pixels than this are refused: 300 MB of bytes, and each core decodes one at a time."""
 
-MISSING = "missing"
 REMEDY = "remove it, or leave out what cannot be read: --skip_unreadable"
 
 FORMS: dict[str, tuple[int, bytes, type[ImageFile.ImageFile]]] = {
@@ -196,7 +196,9 @@ def decode(content: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
     def by_png_size() -> tf.Tensor:
         is_png = tf.strings.substr(content, 0, len(_PNG_MARK)) == _PNG_MARK
         sides = tf.io.decode_raw(tf.strings.substr(content, 16, 8), tf.int32, little_endian=False)
-        return tf.where(is_png & tf.reduce_all(sides <= LONGEST), 0, _IN_PYTHON)
+        # Of 16 bits a pixel takes twice the memory, which Python counts.
+        plain = tf.strings.substr(content, 24, 1) != b"\x10"
+        return tf.where(is_png & plain & tf.reduce_all(sides <= LONGEST), 0, _IN_PYTHON)
 
     def by_head() -> tf.Tensor:
         may_have_exif = tf.strings.regex_full_match(tf.strings.substr(content, 0, _HEAD), _EXIF)
@@ -234,20 +236,6 @@ def fault(content: bytes, image_size: tuple[int, int]) -> str | None:
     if header is None:
         return f"not an image (JPEG, PNG, GIF, BMP and WebP are read); it begins with the bytes {content[:4].hex(' ')}"
     return _too_large(header, image_size) or f"{header} that is truncated or damaged"
-
-
-def read_encoded(path: str) -> tuple[bytes | None, str | None]:
-    """The bytes of an image file, or why it cannot be read: "missing", a folder, or the system's reason."""
-    try:
-        return tf.io.read_file(path).numpy() if "://" in path else Path(path).read_bytes(), None
-    except (FileNotFoundError, tf.errors.NotFoundError):
-        return None, MISSING
-    except IsADirectoryError:
-        return None, "a folder, not an image file"
-    except OSError as error:
-        return None, f"cannot be opened ({error.strerror})"
-    except tf.errors.OpError:
-        return None, "cannot be opened"
 
 
 def file_fault(path: str, image_size: tuple[int, int]) -> str | None:
@@ -382,10 +370,11 @@ def _too_large(header: Header, image_size: tuple[int, int]) -> str | None:
     """Why an image with this header is too large to decode, or None."""
     # A progressive JPEG is held whole as 16-bit coefficients, whatever the ratio.
     ratio = 1 if "progressive" in header.traits else _ratio(header, image_size)
-    if header.height * header.width <= MAX_PIXELS * ratio**2:
+    values = 2 if "16 bits" in header.traits else 1
+    if values * header.height * header.width <= MAX_PIXELS * ratio**2:
         return None
     advice = "make it smaller" if header.form == "JPEG" else "make it smaller, or a JPEG, which is decoded at a reduced scale"
-    return f"{header}, of which more than {MAX_PIXELS // 10**6} million would be decoded at once: {advice}"
+    return f"{header}, of which more than {MAX_PIXELS // values // 10**6} million would be decoded at once: {advice}"
 
 
 def _turned(image: np.ndarray, orientation: int) -> np.ndarray:

@@ -18,10 +18,12 @@ from crl_tf.datasets.tables.columns import (
     LabelColumn,
     image_paths,
     label_column,
+    listed_folders,
     refuse_duplicates,
     require_files,
 )
 from crl_tf.datasets.tables.forms import read_coco, wide
+from crl_tf.datasets.tables.inside import refuse_outside
 from crl_tf.datasets.tables.schema import SHARES, SPLIT_NAMES, Label, OneOf, TableSchema, read_table_schema
 from crl_tf.datasets.tables.table import Table, column_names, counts_up, find_table, is_json, read_table
 from crl_tf.schema import NOT_ANNOTATED, AttributeSchema
@@ -37,6 +39,7 @@ def load_attribute_csv(
     seed: int = 0,
     schema: str | os.PathLike[str] | None = None,
     check_images: bool = True,
+    allow_outside_root: bool = False,
 ) -> Dataset:
     """Reads a table with a column of image paths and columns of labels; a YAML file can say what the columns mean.
 
@@ -56,12 +59,13 @@ def load_attribute_csv(
         seed: of the split, if the table has none.
         schema: the YAML; None: `schema.yaml` beside the table if there is one.
         check_images: whether a missing image file is an error.
+        allow_outside_root: read images that lie outside of the folder of the table, or of the YAML's `root`, too.
     Returns:
         images as file paths; labels int16 or int32 [n, L]; with groups, `extras["group"]` int32 [n], -1 = in none.
     Raises:
         FileNotFoundError: if the table or the YAML is missing, or an image that the table names.
-        ValueError: if the table is malformed (with the line), a label has fewer than 2 classes or a value that is no class, a
-            split has no row, or a path occurs in two rows.
+        ValueError: if the table is malformed (with the line), an image lies outside of its folder, a label has fewer than 2
+            classes or a value that is no class, a split has no row, or a path occurs in two rows.
     Warns:
         UserWarning: if a class that the YAML names has no image, a class is never in training, or a group is in more than one
             of the table's splits.
@@ -82,7 +86,7 @@ def load_attribute_csv(
     else:
         beside = path.parent / SCHEMA
         meaning = read_table_schema(OWNER, beside) if beside.is_file() else TableSchema()
-    images = read_labelled_images(OWNER, path, meaning, check_images=check_images)
+    images = read_labelled_images(OWNER, path, meaning, check_images=check_images, allow_outside_root=allow_outside_root)
 
     def draw(labels: np.ndarray) -> dict[str, np.ndarray]:
         shares = meaning.split if isinstance(meaning.split, Mapping) else SHARES
@@ -129,7 +133,9 @@ class LabelledImages:
         return Dataset(self.owner, attributes, splits)
 
 
-def read_labelled_images(owner: str, path: Path, meaning: TableSchema, *, check_images: bool) -> LabelledImages:
+def read_labelled_images(
+    owner: str, path: Path, meaning: TableSchema, *, check_images: bool, allow_outside_root: bool = False
+) -> LabelledImages:
     """Reads a table by its schema; errors begin with `owner`, the dataset.
 
     Raises:
@@ -137,10 +143,13 @@ def read_labelled_images(owner: str, path: Path, meaning: TableSchema, *, check_
     """
     table, labels, split, group = _coco(owner, path, meaning) if is_json(path) else _rows(owner, path, meaning)
     images = image_paths(table, meaning.path, path.parent / meaning.root, meaning.suffix)
+    listings = listed_folders(images) if check_images or not allow_outside_root else {}
+    if not allow_outside_root:
+        refuse_outside(table, images, listings, [path.parent, path.parent / meaning.root])
     splits = None if split is None else _splits(table, split)
     refuse_duplicates(table, images, splits)
     if check_images:
-        require_files(table, images)
+        require_files(table, images, listings)
     columns = [label_column(table, name, label, meaning.missing, normalize=meaning.normalize) for name, label in labels.items()]
     groups = None if group is None else _groups(table, group, meaning)
     if groups is not None and splits is not None:

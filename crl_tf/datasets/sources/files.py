@@ -66,7 +66,7 @@ def check_images_present(source: str, root: Path, names: Sequence[str]) -> None:
         folder, _, file = name.rpartition("/")
         if folder not in files:
             path = root / folder
-            files[folder] = set(os.listdir(path)) if path.is_dir() else set()
+            files[folder] = {entry.name for entry in os.scandir(path) if entry.is_file()} if path.is_dir() else set()
         if file not in files[folder]:
             missing.append(name)
     if missing:

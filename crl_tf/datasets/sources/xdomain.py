@@ -21,7 +21,9 @@ IMAGES = sum(SIZES.values())
 CLASS_FILE = "classes.yaml"
 
 
-def load_xdomain(data_dir: str | os.PathLike[str] | None, *, seed: int = 0, check_images: bool = True) -> Dataset:
+def load_xdomain(
+    data_dir: str | os.PathLike[str] | None, *, seed: int = 0, check_images: bool = True, allow_outside_root: bool = False
+) -> Dataset:
     """X-Domain from a manifest: nine labels of 6 to 55 classes, 155,467 / 10,000 / 80,000 images at random from the seed.
 
     The publisher gives the set out on request only (Chen et al., "Deep Domain Adaptation for Describing People Based on
@@ -44,6 +46,7 @@ def load_xdomain(data_dir: str | os.PathLike[str] | None, *, seed: int = 0, chec
         data_dir: the manifest, or its folder.
         seed: of the split.
         check_images: whether a missing image file is an error.
+        allow_outside_root: as for `load_attribute_csv`.
     Returns:
         images as file paths; labels int32 [n, 9], -1 = not annotated.
     Raises:
@@ -65,7 +68,9 @@ def load_xdomain(data_dir: str | os.PathLike[str] | None, *, seed: int = 0, chec
             raise ValueError(f"{OWNER}: {classes}: {wrong[0]} must be a list of classes, or nothing")
         labels |= listed
     # Shares, so that no column is used as the split, which is drawn below in exact sizes.
-    images = read_labelled_images(OWNER, path, TableSchema(split=SHARES, labels=labels), check_images=check_images)
+    images = read_labelled_images(
+        OWNER, path, TableSchema(split=SHARES, labels=labels), check_images=check_images, allow_outside_root=allow_outside_root
+    )
 
     def draw(labels: np.ndarray) -> dict[str, np.ndarray]:
         return random_split(len(labels), _sizes(len(labels)), seed)

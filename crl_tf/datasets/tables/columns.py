@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -108,13 +109,32 @@ def refuse_duplicates(table: Table, images: ImagePaths, splits: np.ndarray | Non
     raise table.error(f"image {name!r} {placed}, first on {table.where(before)}{also}{more}; {advice}", row)
 
 
-def require_files(table: Table, images: ImagePaths) -> None:
+class Listing(NamedTuple):
+    """What a folder holds. files: paths of its files; empty if there is no such folder, None if it cannot be listed. links: of
+    what it holds, the paths that are links."""
+
+    files: list[str] | None
+    links: list[str]
+
+
+def folders_of(images: ImagePaths) -> pa.DictionaryArray:
+    """The folder of each image, with its last slash."""
+    return pc.replace_substring_regex(images.paths, r"[^/]*$", "").dictionary_encode()
+
+
+def listed_folders(images: ImagePaths) -> dict[str, Listing]:
+    """Lists each folder of the images once, because asking for a million files takes minutes on network storage."""
+    return {folder: _listing(folder) for folder in folders_of(images).dictionary.to_pylist()}
+
+
+def require_files(table: Table, images: ImagePaths, listings: Mapping[str, Listing]) -> None:
     """Raises FileNotFoundError, naming the first, if images are missing.
 
-    Lists each folder once, because asking for a million files takes minutes on network storage.
+    Args:
+        listings: of all folders of the images (`listed_folders`).
     """
-    folders = pc.replace_substring_regex(images.paths, r"[^/]*$", "").dictionary_encode()
-    listed = [_files_in(folder) for folder in folders.dictionary.to_pylist()]
+    folders = folders_of(images)
+    listed = [listings[folder].files for folder in folders.dictionary.to_pylist()]
     known = pa.concat_arrays([pa.array(files or [], pa.large_string()) for files in listed])
     unlisted = np.flatnonzero(~pc.is_in(images.paths, value_set=known).to_numpy(zero_copy_only=False))
     folder_of = folders.indices.to_numpy()
@@ -137,15 +157,15 @@ def require_files(table: Table, images: ImagePaths) -> None:
         )
 
 
-def _files_in(folder: str) -> list[str] | None:
-    """Paths of the files in a folder; empty if there is no such folder, None if it cannot be listed."""
+def _listing(folder: str) -> Listing:
     try:
         with os.scandir(folder or ".") as entries:
-            return [folder + entry.name for entry in entries if entry.is_file()]
+            some = list(entries)
+        return Listing([folder + e.name for e in some if e.is_file()], [folder + e.name for e in some if e.is_symlink()])
     except (FileNotFoundError, NotADirectoryError):
-        return []
+        return Listing([], [])
     except OSError:
-        return None
+        return Listing(None, [])
 
 
 @dataclass(frozen=True)

@@ -70,8 +70,31 @@ class TableSchema:
 KEYS = ("path", "root", "suffix", "split", "group", "missing", "labels", "ignore", "normalize", "long")
 
 
+LARGEST = 10_000_000
+"""Bytes of a YAML file: a million classes."""
+
+DEEPEST = 20
+"""How many lists and mappings may lie in one another."""
+
+
 class _TextLoader(yaml.BaseLoader):
-    """Loads all values as text: YAML would make a number of 01 and a truth value of No, but the table has text."""
+    """Loads all values as text: YAML would make a number of 01 and a truth value of No, but the table has text.
+
+    Refuses aliases, which make gigabytes of a few bytes, and what lies too deep.
+    """
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) must be written out", mark)
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise yaml.composer.ComposerError(None, None, f"more than {DEEPEST} levels", self.peek_event().start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
@@ -90,13 +113,15 @@ def read_yaml(owner: str, path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{owner}: no file {path}")
+    if path.stat().st_size > LARGEST:
+        raise ValueError(f"{owner}: {path}: must have at most {LARGEST:,} bytes, received {path.stat().st_size:,}")
     try:
         # BaseLoader builds only texts, lists and mappings.
         content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_TextLoader)
     except yaml.MarkedYAMLError as error:
         line = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
         raise ValueError(f"{owner}: {path}{line}: not YAML: {error.problem}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{owner}: {path}: not YAML: {str(error).splitlines()[0]}") from error
     if content in (None, ""):
         return {}

@@ -96,7 +96,9 @@ def test_paths_of_every_kind(tmp_path):
         for name, split, label in zip(names, ["train", "train", "train", "val", "test"], "ababa", strict=True)
     ]
     write_csv(folder, [["path", "split", "label"], *rows])
-    splits = load(folder).splits.values()
+    with pytest.raises(ValueError, match=r"line 6: 1 of 5 images lie outside of the table's folder.*--allow_outside_root reads"):
+        load(folder)
+    splits = load_attribute_csv(folder, allow_outside_root=True).splits.values()
     assert [p for s in splits for p in s.images.tolist()] == [os.path.join(folder, name) for name in names]
 
 

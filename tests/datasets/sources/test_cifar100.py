@@ -100,7 +100,9 @@ def test_broken_pickles_are_named(cifar_dir, tmp_path):
     with pytest.raises(ValueError, match=r"meta must hold \['fine_label_names'\], missing"):
         load_dataset("cifar100", data_dir=copy_of(cifar_dir, tmp_path, meta=pickle.dumps({"coarse": 1})))
     wrong = pickle.dumps({"data": np.zeros((2, 5), np.uint8), "fine_labels": [0, 1]}, protocol=2)
-    with pytest.raises(ValueError, match=r"data in .*train must be uint8 \[n, 3072\], images of 32 x 32 in 3 colours, received uint8 \[2, 5\]"):
+    with pytest.raises(
+        ValueError, match=r"data in .*train must be uint8 \[n, 3072\], images of 32 x 32 in 3 colours, received uint8 \[2, 5\]"
+    ):
         load_dataset("cifar100", data_dir=copy_of(cifar_dir, tmp_path, train=wrong))
 
 
