@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
 import signal
@@ -55,6 +56,10 @@ def ended_in_one_line() -> Iterator[None]:
         yield
     except KeyboardInterrupt as stop:
         _stop(stop, "nothing was written")
+    except BrokenPipeError:
+        # Whoever read the output has left, as head does. Python's own last flush would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         absl_logging.debug("traceback", exc_info=True)
         sys.exit(f"crl_tf: {error}")

@@ -38,6 +38,17 @@ def write_json(path: Path, content: Any) -> None:
     write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
+def below(folder: Path, name: Any, where: Path) -> Path:
+    """The path of a name in a folder, which a file names; ValueError for one that leads out of the folder.
+
+    Args:
+        where: the file that names it, for the error.
+    """
+    if not isinstance(name, str) or not name or os.path.isabs(name) or ".." in Path(name).parts:
+        raise ValueError(f"{where} must name what lies in {folder}, received {name!r}")
+    return folder / name
+
+
 def read_json(path: Path) -> Any:
     """Reads a JSON file; a broken one is a ValueError that names it."""
     try:

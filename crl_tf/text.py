@@ -15,6 +15,15 @@ def shortened(text: str, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
+def csv_text(value: object) -> object:
+    """A value for a CSV file: a text that a spreadsheet would take for a formula begins with an apostrophe.
+
+    >>> csv_text("=1+1"), csv_text("@a"), csv_text("plain"), csv_text(-0.5)
+    ("'=1+1", "'@a", 'plain', -0.5)
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
 def listed(items: Iterable[object], most: int = 3) -> str:
     """The first items as text, and dots if there are more.
 

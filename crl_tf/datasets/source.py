@@ -18,7 +18,12 @@ BINARY = ("absent", "present")
 
 def file_paths(paths: Iterable[str]) -> np.ndarray:
     """A vector of paths as UTF-8 of varying length; at fixed width a million of them would take four times the memory."""
-    return np.array(list(paths), dtype=np.dtypes.StringDType())
+    names = list(paths)
+    try:
+        return np.array(names, dtype=np.dtypes.StringDType())
+    except UnicodeEncodeError:
+        wrong = next(name for name in names if any("\ud800" <= character <= "\udfff" for character in name))
+        raise ValueError(f"file names must be UTF-8, received {os.fsencode(wrong)!r}: rename the file") from None
 
 
 def file_stats(paths: np.ndarray) -> Iterator[tuple[str, os.stat_result]]:

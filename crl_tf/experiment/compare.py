@@ -33,6 +33,7 @@ from crl_tf.experiment.workdir import (
     held,
     methods_and_seeds,
     open_run,
+    read_result,
 )
 from crl_tf.files import read_json, write_json
 from crl_tf.progress import SILENT, Progress
@@ -245,7 +246,7 @@ class _Record:
     def results(self) -> list[dict[str, Any]]:
         """The results of all finished runs, seed by seed, in the order of the methods."""
         folders = [folder_of(self.workdir, method, seed) for seed in self.seeds or [None] for method in self.methods]
-        return [read_json(folder / RESULT) for folder in folders if (folder / RESULT).is_file()]
+        return [read_result(folder) for folder in folders if (folder / RESULT).is_file()]
 
     def write(self, *, report: bool = False) -> None:
         results = self.results()

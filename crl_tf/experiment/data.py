@@ -24,6 +24,9 @@ from crl_tf.text import listed
 
 _log = logging.getLogger(__name__)
 
+WITHOUT_MEANING = {"gamma": 1.0, "schema": None, "celeba_validation": OFFICIAL, "download": False, "allow_outside_root": False}
+"""Settings that only some datasets use (`DATASETS`), with the value that they have for the others."""
+
 
 @dataclass(frozen=True)
 class Data:
@@ -124,8 +127,9 @@ def load_source(name: str, settings: ConfigDict, *, seed: int, check_images: boo
         name, settings, seed: as for `load_data`.
         check_images: whether a listed image file that is missing is an error.
     """
-    if settings.celeba_validation != OFFICIAL and "celeba_validation" not in DATASETS[name].uses:
-        raise ValueError(f"data.celeba_validation must be {OFFICIAL} for {name}, received {settings.celeba_validation!r}")
+    for option, default in WITHOUT_MEANING.items():
+        if settings[option] != default and option not in DATASETS[name].uses:
+            raise ValueError(f"data.{option} has no meaning for {name}: leave it out, received {settings[option]!r}")
     dataset = load_dataset(
         name,
         data_dir=settings.dir,

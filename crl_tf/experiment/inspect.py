@@ -28,9 +28,13 @@ from crl_tf.imbalance import class_counts, imbalance_measure, imbalance_ratio
 from crl_tf.losses.crl.profiling import minority_classes
 from crl_tf.progress import SILENT, Progress
 from crl_tf.schema import AttributeSchema
+from crl_tf.text import csv_text
 
 SIMULATED_BATCHES = 1000
 """Batches drawn to see how often a class is in the minority: the share has an error of at most sqrt(0.25 / 1000), 1.6 points."""
+
+MOST_PAIRED = 5000
+"""Classes, above which pairs of them are not counted: 200 MB for so many, and 34 GB for 65,000."""
 
 STRONGEST = 50
 """Pairs of labels that are named, those which tell most of one another."""
@@ -61,13 +65,15 @@ def inspect(config: ConfigDict, workdir: Path, *, check_images: bool = True, pro
     facts["findings"] += images.pop("findings", [])
     facts["images"] = images
     facts["proposal"] = proposal(facts, config)
-    together = co_occurrence(dataset.splits["train"].labels, dataset.schema)
-    save_co_occurrence(together, dataset.schema, workdir / "co_occurrence.csv")
+    pairs = dataset.schema.width <= MOST_PAIRED
+    together = co_occurrence(dataset.splits["train"].labels, dataset.schema) if pairs else None
+    if pairs:
+        save_co_occurrence(together, dataset.schema, workdir / "co_occurrence.csv")
     figures = workdir / "figures"
     save_class_sizes(facts, figures / "class_sizes.png")
     counts = {n: {"train_counts": {k: c["train"] for k, c in f["classes"].items()}} for n, f in facts["labels"].items()}
     save_class_distributions(counts, figures / "class_distributions.png")
-    if len(dataset.schema) > 1:
+    if pairs and len(dataset.schema) > 1:
         save_association(dataset.schema.names, association(together, dataset.schema), figures / "co_occurrence.png")
     write_json(workdir / INSPECTION, facts)
     return facts
@@ -131,9 +137,14 @@ def inspect_dataset(dataset: Dataset, *, batch_size: int, eta: float, rho: float
         "rho": rho,
         "splits": {split: _split_facts(dataset, split, counts[split]) for split in SPLITS},
         "labels": labels,
-        "co_occurrence": strongest_pairs(schema, co_occurrence(dataset.splits["train"].labels, schema)),
+        "co_occurrence": [],
     }
-    return {**facts, "findings": findings(facts)}
+    sentences = findings(facts)
+    if schema.width <= MOST_PAIRED:
+        facts["co_occurrence"] = strongest_pairs(schema, co_occurrence(dataset.splits["train"].labels, schema))
+    else:
+        sentences.append(f"pairs of classes were not counted: {schema.width:,} classes are more than {MOST_PAIRED:,}")
+    return {**facts, "findings": sentences}
 
 
 def two_in_batch(counts: np.ndarray, total: int, batch_size: int) -> np.ndarray:
@@ -370,7 +381,7 @@ def _image_findings(
 
 def save_co_occurrence(together: np.ndarray, schema: AttributeSchema, path: Path) -> None:
     """Writes the counts of every pair of classes as a CSV whose first row and column name them, label=class."""
-    names = [f"{attribute.name}={name}" for attribute in schema.attributes for name in attribute.classes]
+    names = [csv_text(f"{attribute.name}={name}") for attribute in schema.attributes for name in attribute.classes]
 
     def write(partial: Path) -> None:
         with partial.open("w", encoding="utf-8", newline="") as file:

@@ -42,6 +42,7 @@ from crl_tf.experiment.workdir import (
     held,
     methods_and_seeds,
     open_run,
+    read_result,
 )
 from crl_tf.files import read_json, write_json, write_whole
 from crl_tf.losses.base import Loss
@@ -244,7 +245,7 @@ def evaluate(workdir: Path, *, changed_rows: bool = False, progress: Progress = 
         context = Context(parts, data, folder, progress)
         _check_data(context, f"evaluate {folder}", changed_rows)
         measured = measure(context, keras.saving.load_model(folder / MODEL))
-        results.append({**read_json(folder / RESULT), "method": parts.names["method"], **measured.numbers})
+        results.append({**read_result(folder), "method": parts.names["method"], **measured.numbers})
     return results
 
 

@@ -130,7 +130,7 @@ class Setting(NamedTuple):
 
 
 _CRL = LOSSES["class_rel"].parameters
-_ANYTHING_LIKE = {float: Rule(float, lambda v: True, "a number"), str: text("a name")}
+_ANYTHING_LIKE = {float: Rule(float, math.isfinite, "a number"), str: text("a name")}
 
 SETTINGS: dict[str, Setting] = {
     "dataset": Setting("handwriting", one_of(sorted(DATASETS)), "what to learn from", "dataset"),

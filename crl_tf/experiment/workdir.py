@@ -13,7 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from crl_tf.experiment.config import flattened, from_json
-from crl_tf.files import read_json
+from crl_tf.files import below, read_json
 
 try:
     import fcntl
@@ -27,8 +27,9 @@ AUTO, VALIDATION, FINAL = "auto.json", "validation.json", "final"
 """A search of `--compare=auto`, one of its trainings, which is scored on validation images only, and the folder of the runs that
 are measured on the test images."""
 
-FREE_ON_RESUME = ("train.epochs", "data.cache", "train.steps_per_execution", "train.xla")
-"""Settings that a resumed run may change. Precision is not among them: it changes what is learned, not only the speed."""
+FREE_ON_RESUME = ("train.epochs", "data.cache", "data.skip_unreadable", "train.steps_per_execution", "train.xla")
+"""Settings that a resumed run may change. What skip_unreadable leaves out counts as changed rows. Precision is not among them: it
+changes what is learned, not only the speed."""
 
 
 def open_run(recipe: Mapping[str, Any], workdir: Path, resume: bool) -> dict[str, Any] | None:
@@ -51,7 +52,7 @@ def open_run(recipe: Mapping[str, Any], workdir: Path, resume: bool) -> dict[str
         raise ValueError(f"resume: {workdir} was started with another recipe ({'; '.join(different)})")
     started, epochs = previous["train"]["epochs"], recipe["train"]["epochs"]
     if started == epochs and (workdir / RESULT).is_file():
-        return read_json(workdir / RESULT)
+        return read_result(workdir)
     if epochs < started:
         raise ValueError(f"resume: epochs must be {started} or more, as started, received {epochs}")
     return None
@@ -132,7 +133,21 @@ def config_in(workdir: Path, name: str) -> ConfigDict:
     content = read_json(workdir / name)
     if not isinstance(content, dict) or not isinstance(content.get("recipe"), dict):
         raise ValueError(f"{workdir / name} must hold a configuration under 'recipe', as a run writes it; it does not")
-    return from_json(content["recipe"])
+    try:
+        return from_json(content["recipe"])
+    except ValueError as error:
+        raise ValueError(f"{workdir / name}: {error}") from error
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """The result of a finished run; ValueError, with the file's name, for anything else in its place."""
+    content = read_json(folder / RESULT)
+    missing = [key for key in ("method", "rules", "labels") if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise ValueError(
+            f"{folder / RESULT} must be the result of a run, and lacks {missing[0]!r}: delete it, and --resume the run"
+        )
+    return content
 
 
 def started_with(workdir: Path) -> tuple[ConfigDict, dict[str, Any] | None]:
@@ -151,13 +166,19 @@ def finalist_folders(workdir: Path) -> list[Path]:
     content = read_json(workdir / AUTO)
     if not content["finished"]:
         raise ValueError(f"workdir must hold a finished run; the search in {workdir} is not finished: --resume continues it")
-    return [workdir / FINAL / name for name in content["finalists"].values()]
+    return [below(workdir / FINAL, name, workdir / AUTO) for name in content["finalists"].values()]
 
 
 def methods_and_seeds(workdir: Path) -> dict[str, Any]:
     """The methods of a comparison and its seeds; seeds None: the configuration's seed, whose runs have no folder of a seed."""
     content = read_json(workdir / COMPARISON)
-    return {"methods": content.get("methods", content.get("losses")), "seeds": content.get("seeds")}
+    content = content if isinstance(content, dict) else {}
+    methods, seeds = content.get("methods", content.get("losses")), content.get("seeds")
+    if not isinstance(methods, list) or not (seeds is None or (isinstance(seeds, list) and all(type(s) is int for s in seeds))):
+        raise ValueError(f"{workdir / COMPARISON} must hold the methods and seeds of a comparison; it does not")
+    for method in methods:
+        below(workdir, method, workdir / COMPARISON)
+    return {"methods": methods, "seeds": seeds}
 
 
 def folder_of(workdir: Path, method: str, seed: int | None) -> Path:

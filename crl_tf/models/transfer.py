@@ -20,6 +20,9 @@ BACKBONE = "backbone"
 
 IMAGENET = "imagenet"
 
+SPARE_BYTES = 1 << 28
+"""Bytes that a .keras file may unpack to beside 16 numbers for each of the backbone's weights."""
+
 
 def load_backbone(backbone: keras.Model, pretrained: str, name: str) -> None:
     """Gives a backbone pretrained weights: all of them, or none and a ValueError. Heads are never loaded.
@@ -98,11 +101,21 @@ def _published(backbone: keras.Model, name: str) -> keras.Model:
 def _read(path: Path, backbone: keras.Model) -> keras.Model | None:
     """The backbone in a file, or None if it is neither a .keras file nor HDF5."""
     if zipfile.is_zipfile(path):
+        _refuse_bomb(path, backbone)
         model = keras.saving.load_model(path, compile=False)
         network = getattr(model, "network", model)
         backbones = [layer for layer in network.layers if layer.name == BACKBONE and isinstance(layer, keras.Model)]
         return backbones[0] if backbones else network
     return _with_weights_of(path, backbone) if h5py.is_hdf5(path) else None
+
+
+def _refuse_bomb(path: Path, backbone: keras.Model) -> None:
+    """Refuses a .keras file that unpacks to far more than a model with this backbone and an optimizer can take."""
+    with zipfile.ZipFile(path) as file:
+        unpacked = sum(part.file_size for part in file.infolist())
+    most = SPARE_BYTES + 16 * 4 * backbone.count_params()
+    if unpacked > most:
+        raise ValueError(f"it unpacks to {unpacked:,} bytes, and at most {most:,} are read for this network")
 
 
 def _with_weights_of(path: Path, backbone: keras.Model) -> keras.Model:

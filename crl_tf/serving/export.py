@@ -27,7 +27,7 @@ def export_saved_model(
     """Writes a SavedModel with two signatures.
 
     serving_default: from `images` float32 [B, H, W, 3] in [0, 255], of any size, to the probabilities of each label under its
-    name, float32 [B, C]. Images are resized as in training.
+    name, float32 [B, C]; B may be 0, and an image with NaN has NaN. Images are resized as in training.
     class_names: from nothing to the class names of each label under its name, string [C].
     `assets.extra/schema.json` holds the names as well.
 
@@ -44,6 +44,9 @@ def export_saved_model(
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="images")])
     def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        count = tf.shape(images)[0]
+        # Kernels of convolutions refuse a batch of none: one image stands in, whose probabilities are dropped.
+        images = tf.pad(images, [[0, tf.maximum(0, 1 - count)], [0, 0], [0, 0], [0, 0]])
         # As in training, images of the right size are not resized, and not rounded.
         right_size = tf.reduce_all(tf.shape(images)[1:3] == size)
         images = tf.cond(right_size, lambda: images, lambda: resized(images, size))
@@ -51,6 +54,9 @@ def export_saved_model(
         logits = model(images, training=False)
         logits = logits if offsets is None else logits + tf.constant(offsets, tf.float32)
         probabilities = tf.exp(tf.transpose(log_probabilities(logits, layout)))
+        # ReLU makes a number of NaN.
+        broken = tf.reduce_any(tf.math.is_nan(images), axis=[1, 2, 3])
+        probabilities = tf.where(broken[:, tf.newaxis], float("nan"), probabilities)[:count]
         return {name: probabilities[:, schema.columns(name)] for name in schema.names}
 
     @tf.function(input_signature=[])

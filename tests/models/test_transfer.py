@@ -300,3 +300,13 @@ def test_weights_of_resnet50_mean_the_same_in_both_of_its_forms(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     features, expected = (network(images)["features"].numpy() for network in (own_form, keras_form))
     np.testing.assert_allclose(features, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_keras_file_that_unpacks_to_too_much_is_refused_unread(tmp_path):
+    path = tmp_path / "model.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("model.weights.h5", b"\0" * (300 << 20))
+    assert path.stat().st_size < 1 << 20
+    # 2^28 = 268 million bytes and 64 for each of the few weights of a small network.
+    with refused(path, "it unpacks to 314,572,800 bytes, and at most 2"):
+        build_network("cifarnet", image_size=(16, 16), num_classes=[2], width=0.1, pretrained=str(path))

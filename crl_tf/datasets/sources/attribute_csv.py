@@ -31,6 +31,8 @@ from crl_tf.schema import NOT_ANNOTATED, AttributeSchema
 OWNER = "attribute_csv"
 SCHEMA = "schema.yaml"
 RESERVED = ("path", "split", "group")
+INDICES = {"", "Unnamed: 0", "__index_level_0__"}
+"""What the column of an index is called that pandas writes, and reads and writes again."""
 
 
 def load_attribute_csv(
@@ -143,11 +145,11 @@ def read_labelled_images(
     """
     table, labels, split, group = _coco(owner, path, meaning) if is_json(path) else _rows(owner, path, meaning)
     images = image_paths(table, meaning.path, path.parent / meaning.root, meaning.suffix)
+    splits = None if split is None else _splits(table, split)
+    refuse_duplicates(table, images, splits)
     listings = listed_folders(images) if check_images or not allow_outside_root else {}
     if not allow_outside_root:
         refuse_outside(table, images, listings, [path.parent, path.parent / meaning.root])
-    splits = None if split is None else _splits(table, split)
-    refuse_duplicates(table, images, splits)
     if check_images:
         require_files(table, images, listings)
     columns = [label_column(table, name, label, meaning.missing, normalize=meaning.normalize) for name, label in labels.items()]
@@ -188,15 +190,16 @@ def _rows(owner: str, path: Path, meaning: TableSchema) -> tuple[Table, dict[str
 
 
 def _named_columns(owner: str, path: Path, meaning: TableSchema) -> list[str]:
-    """The names of the columns without that of an index, which has no name and counts the rows."""
+    """The names of the columns without that of an index, which has no name, or that of pandas, and counts the rows."""
     names = column_names(owner, path)
-    if "" in names and "" not in meaning.ignore:
-        if not counts_up(read_table(owner, path, [""], texts=[]).categories("")):
+    for name in set(names) & INDICES - {*meaning.ignore, *(meaning.labels or ())}:
+        if counts_up(read_table(owner, path, [name], texts=[]).categories(name)):
+            names.remove(name)
+        elif name == "":
             raise ValueError(
                 f"{owner}: {path}: column {names.index('') + 1} has no name, and is no index that counts the rows; name it, or"
                 ' write ignore: [""] in the YAML'
             )
-        names.remove("")
     return names
 
 

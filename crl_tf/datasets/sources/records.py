@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from crl_tf.datasets.source import SPLITS, Dataset, Records, Split
-from crl_tf.files import read_json
+from crl_tf.files import below, read_json
 from crl_tf.progress import SILENT, Progress
 from crl_tf.schema import AttributeSchema
 
@@ -45,7 +45,7 @@ def load_records(data_dir: str | None, *, verify: bool = False, progress: Progre
         parts = {split: content["splits"][split] for split in SPLITS}
         shards = [shard for part in parts.values() for shard in part["shards"]]
         for shard in progress.track(shards, "verifying shards") if verify else shards:
-            _check(folder / shard["file"], shard, verify)
+            _check(below(folder, shard["file"], folder / METADATA), shard, verify)
         splits = {split: _open(folder, part) for split, part in parts.items()}
     except (KeyError, TypeError) as error:
         raise ValueError(f"records: {folder / METADATA} is damaged ({error!r}): delete {folder} and prepare it again") from error
@@ -106,7 +106,7 @@ def _unpacked(arrays: dict[str, np.ndarray], shards: tuple[str, ...]) -> Split:
 
 
 def _open(folder: Path, part: dict[str, Any]) -> Split:
-    index = folder / part["index"]["file"]
+    index = below(folder, part["index"]["file"], folder / METADATA)
     # A damaged index would train on wrong labels without an error, and it is small: always compared.
     _check(index, part["index"], True)
     with np.load(index, allow_pickle=False) as arrays:

@@ -105,7 +105,7 @@ def refuse_duplicates(table: Table, images: ImagePaths, splits: np.ndarray | Non
     placed = f"is in {SPLITS[splits[before]]} and in {SPLITS[splits[row]]}" if apart else "is listed twice"
     more = f"; so are {len(again) - 1} more rows" if len(again) > 1 else ""
     # Many images in many rows: one row per image and label.
-    advice = "keep one of the rows" if len(again) < len(codes) / 4 else "for one row per image and label write long: in the YAML"
+    advice = "keep one of the rows" if len(again) < len(codes) / 2 else "for one row per image and label write long: in the YAML"
     raise table.error(f"image {name!r} {placed}, first on {table.where(before)}{also}{more}; {advice}", row)
 
 

@@ -15,19 +15,11 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from crl_tf.datasets.tables.other_files import refuse_other_form
 from crl_tf.text import shortened
 
 BLOCK = 1 << 23
 """Bytes of CSV that are read at a time; a row must fit in."""
-FOREIGN = {
-    b"PK\x03\x04": "an Excel workbook or another zip file: save its sheet as CSV",
-    b"\xd0\xcf\x11\xe0": "an old Excel workbook (.xls): save its sheet as CSV",
-    b"\xff\xfe": "text in UTF-16: save it as UTF-8",
-    b"\xfe\xff": "text in UTF-16: save it as UTF-8",
-    b"\x1f\x8b": "packed by gzip: unpack it",
-    b"PAR1": "a Parquet file: give it the suffix .parquet",
-}
-"""By the first bytes of a file: what it is, if it is no CSV, and what to do."""
 EXACT = 2.0**53
 """The largest number up to which a float64 holds every whole number."""
 
@@ -167,7 +159,7 @@ def column_names(owner: str, path: Path) -> list[str]:
             raise ValueError(f"{owner}: {path} is not a readable Parquet file: {shortened(str(error), 400)}") from error
         place = f"{path}"
     else:
-        _refuse_foreign(owner, path)
+        refuse_other_form(owner, path)
         line, row = next(_csv_rows(owner, path), (1, []))
         names, place = [name.strip() for name in row], f"{path}, line {line}"
     if not names:
@@ -195,16 +187,6 @@ def counts_up(column: Column) -> bool:
         return False
     numbers = np.array([int(value) for value in column.values], np.int64)[column.codes]
     return numbers[0] in (0, 1) and bool((np.diff(numbers) == 1).all())
-
-
-def _refuse_foreign(owner: str, path: Path) -> None:
-    with path.open("rb") as file:
-        head = file.read(64)
-    what = next((words for mark, words in FOREIGN.items() if head.startswith(mark)), None)
-    if what is None and b"\x00" in head:
-        what = "no text, or text in UTF-16: save it as UTF-8"
-    if what is not None:
-        raise ValueError(f"{owner}: {path} is no CSV but {what}")
 
 
 def read_table(owner: str, path: Path, names: Sequence[str], texts: Sequence[str]) -> Table:
@@ -288,7 +270,8 @@ def _csv_rows(owner: str, path: Path) -> Iterator[tuple[int, list[str]]]:
                 raise ValueError(f"{owner}: {path}, line {line}: {error}") from error
             except UnicodeDecodeError as error:
                 # The file is decoded in blocks, ahead of its lines.
-                raise ValueError(f"{owner}: {path}, after line {line - 1}: {error}; save it as UTF-8") from error
+                place = f"after line {line - 1}" if line > 1 else "in its first lines"
+                raise ValueError(f"{owner}: {path}, {place}: {error}; save it as UTF-8") from error
             if row is None:
                 return
             if row:

@@ -17,6 +17,7 @@ from crl_tf.experiment.report.grid import Grid, escaped, markdown_table, text_ce
 from crl_tf.experiment.report.method_figures import save_accuracy_by_rule, save_gain_by_imbalance, save_relative_gain
 from crl_tf.experiment.report.tables import labels_grid, methods_grid, ranking_grid, rules_grid
 from crl_tf.files import write_whole
+from crl_tf.text import csv_text
 
 
 def write_report(
@@ -132,5 +133,5 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: csv_text(value) for key, value in row.items()} for row in rows)
     return text.getvalue()

@@ -1,7 +1,9 @@
 """Tables as people have them: an index, lists in cells, two spellings, the long form, COCO's JSON, other files than CSV."""
 
 import csv
+import io
 import json
+import zipfile
 
 import numpy as np
 import pyarrow as pa
@@ -30,14 +32,29 @@ def loaded(folder):
     return names
 
 
+def zipped(name):
+    """A zip archive that holds a file of this name."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr(name, "")
+    return content.getvalue()
+
+
 def plain_rows(count, value):
     return [f"{i}.png,{value(i)}" for i in range(count)]
 
 
-def test_an_index_without_a_name_is_no_label(tmp_path):
+@pytest.mark.parametrize("name", ["", "Unnamed: 0"])
+def test_an_index_is_no_label(tmp_path, name):
     for first in (0, 1):
-        write(tmp_path, [",path,size", *(f"{i + first},{row}" for i, row in enumerate(plain_rows(12, lambda i: "sml"[i % 3])))])
+        write(
+            tmp_path,
+            [f"{name},path,size", *(f"{i + first},{row}" for i, row in enumerate(plain_rows(12, lambda i: "sml"[i % 3])))],
+        )
         assert loaded(tmp_path)["4.png"] == {"size": "m"}
+
+
+def test_a_column_without_a_name_that_is_no_index_is_refused(tmp_path):
     write(tmp_path, [",path,size", *(f"{i * 2},{row}" for i, row in enumerate(plain_rows(12, lambda i: "sml"[i % 3])))])
     with pytest.raises(
         ValueError, match=r"column 1 has no name, and is no index that counts the rows; .* write ignore: \[\"\"\]"
@@ -50,17 +67,23 @@ def test_an_index_without_a_name_is_no_label(tmp_path):
 @pytest.mark.parametrize(
     "content, what",
     [
-        ("path,a\n".encode("utf-16"), "text in UTF-16: save it as UTF-8"),
-        ("path,a\n".encode("utf-16-le"), "no text, or text in UTF-16"),
-        (b"PK\x03\x04rest", "an Excel workbook or another zip file: save its sheet as CSV"),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1", "an old Excel workbook"),
-        (b"\x1f\x8b\x08", "packed by gzip: unpack it"),
-        (b"PAR1rest", "a Parquet file: give it the suffix .parquet"),
+        ("path,a\n".encode("utf-16"), "UTF-16; save it as UTF-8"),
+        ("path,a\n".encode("utf-16-le"), "UTF-16; save it as UTF-8"),
+        (zipped("xl/workbook.xml"), r"an Excel workbook \(.xlsx\); save the sheet as CSV"),
+        (zipped("content.xml"), r"an OpenDocument sheet \(.ods\)"),
+        (zipped("a.csv"), "a zip archive; unpack it"),
+        (b"PK\x03\x04rest", "a damaged zip archive"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", r"an Excel workbook \(.xls\)"),
+        (b"\x1f\x8b\x08", "compressed by gzip; unpack it"),
+        (b"PAR1rest", "a Parquet file; give its name the ending .parquet"),
+        (b"<!DOCTYPE html><html>", "a page of HTML; fetch the table itself"),
+        (b'{"images": []}', "JSON; a COCO file must end in .json"),
+        (b"path,a\n\x00\x01\x00\x00", "binary; save the sheet as CSV"),
     ],
 )
 def test_other_files_are_named_for_what_they_are(tmp_path, content, what):
     (tmp_path / "attributes.csv").write_bytes(content)
-    with pytest.raises(ValueError, match=f"is no CSV but {what}"):
+    with pytest.raises(ValueError, match=f"must be CSV in UTF-8, received {what}"):
         load_attribute_csv(tmp_path)
 
 
@@ -78,9 +101,10 @@ def test_lists_in_cells_are_one_binary_label_for_each_of_their_classes(tmp_path,
 @pytest.mark.parametrize(
     "cell, schema, message",
     [
-        ("rust", None, r"line 6: label 'tags' holds lists, such as \['a'\], and 'rust', which is none"),
-        ("[__import__('os')]", None, r"line 6: label 'tags' holds \[__import__\('os'\)\], which is no list of texts or numbers"),
-        ("[['a']]", None, "which is no list of texts or numbers"),
+        ("rust", None, r"line 6: label 'tags' holds lists, so that each cell must be one, .*; received 'rust'"),
+        ("[__import__('os')]", None, r"line 6: label 'tags' holds lists.*received .\[__import__\('os'\)\]"),
+        ("[['a']]", None, r"received .\[\['a'\]\]"),
+        ("['a' 'b']", None, r"received .\['a' 'b'\]"),
         ("['a']", "labels: {tags: {separator: ';'}}", "which need no separator: leave it out of labels"),
     ],
 )
