@@ -68,6 +68,7 @@ def make_pipeline(
     pairs: np.ndarray | None = None,
     worker: tuple[int, int] = (0, 1),
     epoch: EpochNumber | None = None,
+    first_batch: int = 0,
 ) -> tf.data.Dataset:
     """Batches of a split, as bytes; the network casts them on its device.
 
@@ -90,6 +91,7 @@ def make_pipeline(
         worker: (i, n) yields every n-th sample of the epoch's order, beginning with the i-th, so that n processes with the same
             seed share an epoch and, in training, take equally many steps.
         epoch: the number of the next iteration; None: iterations count from 0.
+        first_batch: how many batches of every iteration are left out: a training goes on within an epoch.
     Returns:
         a dataset of known cardinality with elements images uint8 [B, H, W, 3], labels int32 [B, L].
     Raises:
@@ -134,7 +136,10 @@ def make_pipeline(
     if not samples:
         raise ValueError(f"make_pipeline: {worker[1]} workers share {len(first)} samples, fewer than one each")
     # Whole batches: per sample, the overhead of a map costs more than the work on a small image.
-    batches = _index_batches(order_of, samples, batch_size, seed, epoch or EpochNumber())
+    in_epoch = -(-samples // batch_size)
+    if not 0 <= first_batch < in_epoch:
+        raise ValueError(f"make_pipeline: first_batch must be less than the {in_epoch} of an epoch, received {first_batch}")
+    batches = _index_batches(order_of, samples, batch_size, seed, epoch or EpochNumber(), first_batch)
     augmented = _augmentation(augment if training else ())
     batches = batches.map(lambda index, number: augmented(*load(index), number), num_parallel_calls=usable_cores())
     options = tf.data.Options()
@@ -173,7 +178,7 @@ def _check_arguments(
 
 
 def _index_batches(
-    order_of: Callable[[np.ndarray], np.ndarray], samples: int, batch_size: int, seed: int, epoch: EpochNumber
+    order_of: Callable[[np.ndarray], np.ndarray], samples: int, batch_size: int, seed: int, epoch: EpochNumber, first_batch: int
 ) -> tf.data.Dataset:
     """Batches of indices, int64 [B], in an order that `order_of` makes anew in each epoch from its key; and a number per batch.
 
@@ -188,11 +193,11 @@ def _index_batches(
     def batches_of_epoch(_: tf.Tensor) -> tf.data.Dataset:
         key = tf.ensure_shape(tf.numpy_function(next_key, [], tf.int64), [])
         order = tf.ensure_shape(tf.numpy_function(order_of, [key], tf.int64, stateful=False), [samples])
-        starts = tf.data.Dataset.range(0, samples, batch_size)
+        starts = tf.data.Dataset.range(first_batch * batch_size, samples, batch_size)
         return starts.map(lambda start: (order[start : tf.minimum(start + batch_size, samples)], key + start))
 
-    epochs = tf.data.Dataset.range(1)
-    return epochs.flat_map(batches_of_epoch).apply(tf.data.experimental.assert_cardinality(-(-samples // batch_size)))
+    epochs, count = tf.data.Dataset.range(1), -(-samples // batch_size) - first_batch
+    return epochs.flat_map(batches_of_epoch).apply(tf.data.experimental.assert_cardinality(count))
 
 
 def _reader(images: np.ndarray | Records, image_size: tuple[int, int]) -> Callable[[tf.Tensor], tf.Tensor]:

@@ -37,7 +37,7 @@ class Parts:
     build_network: (image_size=, num_classes=, regions=) to the network. precision: the dtype policy of the model.
     takes_regions: whether the network looks at parts of an image. cosine_scale: the factor of its logits, if they are cosines.
     make_loss: (problem=) to the loss. make_optimizer: (steps_per_epoch=, backbone=) to the optimizer.
-    keep, patience, linear_svm, compile_options, embedding: as in `crl_tf.experiment.trainers.base.Task`.
+    keep, patience, checkpoint_every, linear_svm, compile_options, embedding: as in `crl_tf.experiment.trainers.base.Task`.
     """
 
     names: Mapping[str, Any]
@@ -57,6 +57,7 @@ class Parts:
     make_optimizer: Callable[..., keras.optimizers.Optimizer]
     keep: str
     patience: int | None
+    checkpoint_every: int | None
     linear_svm: bool
     compile_options: Mapping[str, Any]
     embedding: Mapping[str, Any]
@@ -128,6 +129,7 @@ def assemble(config: ConfigDict) -> Parts:
         make_optimizer=partial(make_optimizer, train, backbone_rate=settings.backbone_rate),
         keep=train.keep,
         patience=train.patience,
+        checkpoint_every=train.checkpoint_every,
         linear_svm=network.linear_svm,
         compile_options={"steps_per_execution": train.steps_per_execution, "jit_compile": XLA[train.xla]},
         embedding=config.embedding,

@@ -35,6 +35,7 @@ from crl_tf.experiment.halving import (
 from crl_tf.experiment.report import write_auto_report
 from crl_tf.experiment.report.grid import field_text, percent
 from crl_tf.experiment.run import run_parts
+from crl_tf.experiment.same_data import check_same_data, described
 from crl_tf.experiment.scoring import compared, difference_on_validation, ranked, train_and_score
 from crl_tf.experiment.workdir import (
     AUTO,
@@ -106,6 +107,8 @@ def auto(
         reference = assemble(override(config, {"method": REFERENCE}))
         reference.check_weights()
         data = reference.load(progress=progress)
+        check_same_data(content, data.dataset, data.digests, where=f"resume {workdir}", changed_rows=None)
+        content |= described(data.dataset, data.digests)
         config = long_enough(config, len(data.dataset.splits["train"]))
         search = _Search(config, workdir, data, content, progress, clock, started - content["seconds"])
         if not content["rungs"]:

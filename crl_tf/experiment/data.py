@@ -55,6 +55,7 @@ class Data:
         indices: np.ndarray | Callable[[int], np.ndarray] | None = None,
         pairs: bool = False,
         epoch: EpochNumber | None = None,
+        first_batch: int = 0,
     ) -> tf.data.Dataset:
         """Batches of images uint8 [B, *image_size, 3] and labels int32 [B, L]; shuffled and augmented in training.
 
@@ -62,6 +63,7 @@ class Data:
             indices: the images of an epoch, an array or a function of the epoch; None: all.
             pairs: whether two images of a class, the rarest of each image's, come side by side in training.
             epoch: the number of the next iteration; None: iterations count from 0.
+            first_batch: how many batches of every iteration are left out.
         """
         samples = self.dataset.splits[split]
         # A cache of records is an array, which needs no order by shard.
@@ -77,6 +79,7 @@ class Data:
             open_shards=self.open_shards if by_shard else None,
             pairs=rarest_class(samples.labels, self.dataset.schema.num_classes) if pairs else None,
             epoch=epoch,
+            first_batch=first_batch,
         )
 
 

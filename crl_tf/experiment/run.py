@@ -16,7 +16,6 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 
 from crl_tf.crl_model import CRLModel
-from crl_tf.datasets.source import Dataset
 from crl_tf.datasets.sources.celeba import ALIGNED_SIZE
 from crl_tf.decision import rule_offsets
 from crl_tf.experiment.assemble import Parts, assemble
@@ -25,7 +24,7 @@ from crl_tf.experiment.health import judged
 from crl_tf.experiment.measure import Measured, measure_model
 from crl_tf.experiment.predictions import PREDICTIONS, Predictions, save_predictions
 from crl_tf.experiment.report import save_class_distributions, save_sensitivity_by_frequency
-from crl_tf.experiment.same_data import check_same_data
+from crl_tf.experiment.same_data import check_same_data, described
 from crl_tf.experiment.trainers.base import Task, Trained
 from crl_tf.experiment.trainers.gradient import HISTORY
 from crl_tf.experiment.workdir import (
@@ -172,6 +171,7 @@ def prepare(context: Context) -> Task:
         epochs=parts.names["epochs"],
         keep=parts.keep,
         patience=parts.patience,
+        checkpoint_every=parts.checkpoint_every,
         make_model=make_model,
         make_optimizer=make_optimizer,
         make_loss=make_loss,
@@ -310,21 +310,14 @@ def _long_enough(parts: Parts, data: Data) -> Parts:
 
 
 def _check_data(context: Context, where: str, changed_rows: bool) -> None:
-    kept, dataset = read_json(context.workdir / CONFIG), context.data.dataset
-    check_same_data(kept, dataset.schema, _images(dataset), context.data.digests, where=where, changed_rows=changed_rows)
-
-
-def _images(dataset: Dataset) -> dict[str, int]:
-    return {name: len(split) for name, split in dataset.splits.items()}
+    kept, data = read_json(context.workdir / CONFIG), context.data
+    check_same_data(kept, data.dataset, data.digests, where=where, changed_rows=changed_rows)
 
 
 def _description(context: Context) -> dict[str, Any]:
     """The content of config.json: everything needed to repeat the run, and the versions it ran with."""
-    dataset = context.data.dataset
     return {
         "recipe": dict(context.parts.recipe),
-        "schema": dataset.schema.to_config(),
         "versions": {"python": platform.python_version(), "tensorflow": tf.__version__, "keras": keras.__version__},
-        "images": _images(dataset),
-        "digests": dict(context.data.digests),
+        **described(context.data.dataset, context.data.digests),
     }

@@ -46,42 +46,44 @@ def _digest(split: Split) -> str:
     return content.hexdigest()
 
 
+def described(dataset: Dataset, of_rows: Mapping[str, str]) -> dict[str, Any]:
+    """What a run keeps of its data, for `check_same_data`: labels, images per split, digests of the splits."""
+    images = {name: len(split) for name, split in dataset.splits.items()}
+    return {"schema": dataset.schema.to_config(), "images": images, "digests": dict(of_rows)}
+
+
 def check_same_data(
-    kept: Mapping[str, Any],
-    schema: AttributeSchema,
-    images: Mapping[str, int],
-    digests: Mapping[str, str],
-    *,
-    where: str,
-    changed_rows: bool = False,
+    kept: Mapping[str, Any], dataset: Dataset, of_rows: Mapping[str, str], *, where: str, changed_rows: bool | None = False
 ) -> None:
-    """Refuses data that are not those of `config.json`.
+    """Refuses data that are not those that `described` was called with.
 
     Args:
-        kept: the content of config.json; what older versions did not write there is not compared.
-        schema, images, digests: of the data now: labels, images per split, digests of the splits.
+        kept: what it returned; what older versions did not keep is not compared.
+        dataset, of_rows: the data now, and the digests of its splits.
         where: what the error names first: the flag or the mode, and the folder.
-        changed_rows: other rows are meant, and only logged; other labels or classes are refused all the same, because the
-            network's outputs have a meaning.
+        changed_rows: True: other rows are meant, and only logged; None: they can have no meaning. Other labels or classes are
+            refused all the same, because the network's outputs have a meaning.
     Raises:
         ValueError: what differs.
     """
-    different = schema_differences(AttributeSchema.from_config(kept["schema"]), schema) if "schema" in kept else []
+    different = schema_differences(AttributeSchema.from_config(kept["schema"]), dataset.schema) if "schema" in kept else []
     if different:
         raise ValueError(
             f"{where}: the labels are not those that the run was started with: {'; '.join(different)}. The outputs of a trained"
             " network keep their meaning: train anew on changed labels"
         )
     rows = []
-    for name, count in images.items():
+    for name, count in {name: len(split) for name, split in dataset.splits.items()}.items():
         before, digest = kept.get("images", {}).get(name, count), kept.get("digests", {}).get(name)
         if before != count:
             rows.append(f"{name} had {before:,} images and has {count:,}")
-        elif None not in (digest, digests.get(name)) and digest != digests[name]:
+        elif None not in (digest, of_rows.get(name)) and digest != of_rows[name]:
             rows.append(f"{name} has as many images, {count:,}, but other files, pixels, labels or another order")
     if not rows:
         return
     text = f"{where}: the rows are not those that the run was started with: {'; '.join(rows)}"
+    if changed_rows is None:
+        raise ValueError(f"{text}. Scores on other rows cannot be compared: begin anew with another --workdir")
     if not changed_rows:
         raise ValueError(f"{text}. Pass --allow_changed_rows to go on with them")
     _log.warning("%s; going on, as --allow_changed_rows says", text)

@@ -211,6 +211,9 @@ SETTINGS: dict[str, Setting] = {
     "train.patience": Setting(
         None, whole(1, optional=True), "ends a training after so many epochs without a better validation score", "patience"
     ),
+    "train.checkpoint_every": Setting(
+        None, whole(1, optional=True), "steps between two checkpoints within an epoch, for long epochs", "checkpoint_every"
+    ),
     "train.batch_size": Setting(256, whole(1), "images per step (n_bs of eq. 3)", "batch_size"),
     "train.optimizer": Setting("sgd", one_of(OPTIMIZERS), "sgd (with momentum) or adamw"),
     "train.learning_rate": Setting(0.01, number("(0, inf)"), "of the optimizer, at the start", "learning_rate"),

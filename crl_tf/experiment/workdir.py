@@ -27,7 +27,10 @@ AUTO, VALIDATION, FINAL = "auto.json", "validation.json", "final"
 """A search of `--compare=auto`, one of its trainings, which is scored on validation images only, and the folder of the runs that
 are measured on the test images."""
 
-FREE_ON_RESUME = ("train.epochs", "data.cache", "data.skip_unreadable", "train.steps_per_execution", "train.xla")
+FREE_ON_RESUME = (
+    *("train.epochs", "train.checkpoint_every", "train.steps_per_execution", "train.xla"),
+    *("data.cache", "data.skip_unreadable"),
+)
 """Settings that a resumed run may change. What skip_unreadable leaves out counts as changed rows. Precision is not among them: it
 changes what is learned, not only the speed."""
 

@@ -1,6 +1,7 @@
 """--compare=auto: who is tried, what goes on, what a stop leaves, when the test images are read, and what is exported."""
 
 import json
+import shutil
 
 import pytest
 from commands import command
@@ -181,6 +182,24 @@ def test_other_settings_are_refused_on_resume(quick, few, tmp_path, monkeypatch)
     (tmp_path / "other/file").write_text("mine")
     with pytest.raises(ValueError, match="holds no search of --compare=auto"):
         auto(quick, tmp_path / "other", resume=True)
+
+
+def test_a_search_goes_on_with_its_own_data_only(quick, few, tmp_path, monkeypatch, shop):
+    few("focal")
+    shutil.copytree(shop, tmp_path / "shop")
+    quick.data.dir = str(tmp_path / "shop")
+    trainings = Trainings(monkeypatch, QUALITY)
+    trainings.stop_at = 2
+    with pytest.raises(KeyboardInterrupt):
+        auto(quick, tmp_path / "run", budget=300, clock=trainings.clock)
+    trainings.stop_at = None
+    table = tmp_path / "shop" / "attributes.csv"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join(lines[:-1]) + "\n")
+    with pytest.raises(ValueError, match=r"test had 12 images and has 11. Scores on other rows cannot be compared: begin anew"):
+        auto(quick, tmp_path / "run", resume=True, clock=trainings.clock)
+    table.write_text("\n".join(lines) + "\n")
+    assert auto(quick, tmp_path / "run", resume=True, clock=trainings.clock)["finished"]
 
 
 def test_a_small_budget_starts_the_most_promising_and_says_which_were_not_tried(quick, tmp_path, monkeypatch, log):

@@ -9,7 +9,7 @@ import pytest
 from crl_tf.datasets.source import Dataset, Split
 from crl_tf.experiment import run as experiment
 from crl_tf.experiment.config import from_json, override
-from crl_tf.experiment.same_data import check_same_data, digests, schema_differences
+from crl_tf.experiment.same_data import check_same_data, described, digests, schema_differences
 from crl_tf.files import read_json, write_json
 from crl_tf.schema import Attribute, AttributeSchema
 
@@ -154,8 +154,13 @@ def test_a_set_that_moved_has_the_same_digest_and_one_with_another_pixel_has_not
 
 
 def test_digests_are_compared_only_where_both_are_known():
-    kept = {"schema": SCHEMA.to_config(), "images": {"train": 2}, "digests": {"train": "a"}}
-    check_same_data(kept, SCHEMA, {"train": 2}, {}, where="resume")
-    check_same_data({}, SCHEMA, {"train": 2}, {"train": "a"}, where="resume")
-    with pytest.raises(ValueError, match="resume: the rows are not those"):
-        check_same_data(kept, SCHEMA, {"train": 2}, {"train": "b"}, where="resume")
+    split = Split(np.zeros((2, 4, 4, 3), np.uint8), np.zeros((2, 2), np.int32))
+    dataset = Dataset("a", SCHEMA, dict.fromkeys(("train", "validation", "test"), split))
+    kept = described(dataset, {"train": "a"})
+    check_same_data(kept, dataset, {}, where="resume")
+    check_same_data({}, dataset, {"train": "a"}, where="resume")
+    with pytest.raises(ValueError, match=r"resume: the rows are not those.*Pass --allow_changed_rows"):
+        check_same_data(kept, dataset, {"train": "b"}, where="resume")
+    check_same_data(kept, dataset, {"train": "b"}, where="resume", changed_rows=True)
+    with pytest.raises(ValueError, match=r"Scores on other rows cannot be compared: begin anew"):
+        check_same_data(kept, dataset, {"train": "b"}, where="resume", changed_rows=None)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from crl_tf.crl_model import CRLModel
 from crl_tf.datasets.pipeline import EpochNumber
@@ -37,7 +38,8 @@ class Task:
     begin: deletes the old result and writes config.json; a trainer calls it just before it trains, with the model that it
         trains, if there is one, for a line on what is trained.
     keep: which epoch's weights are kept, "last" or "best" by the validation score. patience: the training ends after so many
-        epochs without a better score; None: never. Both are for the trainer by gradient.
+        epochs without a better score; None: never. checkpoint_every: steps between two checkpoints within an epoch; None:
+        none. These three are for the trainer by gradient.
     embedding: the settings of the trainers that decide by neighbours (the configuration's section "embedding").
     progress: receives the progress.
     epoch: the number of the next epoch of the training batches (`Draws` sets it).
@@ -57,9 +59,15 @@ class Task:
     pairs: bool = False
     keep: str = LAST
     patience: int | None = None
+    checkpoint_every: int | None = None
     begin: Callable[..., None] = lambda model=None: None
     progress: Progress = SILENT
     epoch: EpochNumber = field(default_factory=EpochNumber)
+
+    def training_batches(self, first_batch: int = 0) -> tf.data.Dataset:
+        """The training batches of an epoch, without the first so many."""
+        options = {"indices": self.indices, "pairs": self.pairs, "epoch": self.epoch, "first_batch": first_batch}
+        return self.data.batches("train", training=True, **options)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
+from typing import Any
 
 import keras
 import numpy as np
 
 from crl_tf.datasets.pipeline import EpochNumber
 from crl_tf.losses.base import Loss
+
+
+def random_states(model: keras.Model) -> list[Any]:
+    """The variables that hold the states of all random generators of a model and its loss, in a fixed order."""
+    states = [variable for variable in model.variables if variable.name == "seed_generator_state"]
+    of_loss = [generator.state for generator in model.loss.seed_generators] if isinstance(model.loss, Loss) else []
+    return [*states, *of_loss]
 
 
 class Draws(keras.callbacks.Callback):
@@ -28,8 +35,5 @@ class Draws(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._epoch.number = epoch
-        states = [variable for variable in self.model.variables if variable.name == "seed_generator_state"]
-        loss = self.model.loss
-        of_loss = [generator.state for generator in loss.seed_generators] if isinstance(loss, Loss) else []
-        for place, state in enumerate(itertools.chain(states, of_loss)):
+        for place, state in enumerate(random_states(self.model)):
             state.assign(np.random.SeedSequence([self._seed, epoch, place]).generate_state(2, np.uint32).astype(np.int64) >> 1)

@@ -7,7 +7,7 @@ import logging
 import time
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -20,6 +20,7 @@ from crl_tf.experiment.trainers.base import Task, Trained
 from crl_tf.experiment.trainers.best_epoch import BEST, LAST, EndEarly, best, is_over, scores
 from crl_tf.experiment.trainers.draws import Draws
 from crl_tf.experiment.trainers.linear_svm import refit_last_layer
+from crl_tf.experiment.trainers.mid_epoch import Position, StepCheckpoints, going_on, newest, read_position
 from crl_tf.files import read_json, write_json, write_whole
 from crl_tf.losses.base import Loss
 from crl_tf.metrics import ClassBalancedAccuracy
@@ -55,6 +56,8 @@ def train(task: Task) -> Trained:
         first=first,
         keep=task.keep,
         patience=task.patience,
+        every=task.checkpoint_every,
+        rest=task.training_batches,
         callbacks=[Draws(task.epoch, task.seed), *loss.callbacks(task.epochs, task.data.dataset.schema.names)],
         progress=task.progress,
     )
@@ -84,7 +87,7 @@ def fit_in_one_sitting(task: Task, model: keras.Model, epochs: int) -> None:
 
 def compiled(task: Task) -> tuple[CRLModel, Loss, tf.data.Dataset]:
     """The task's network, compiled with its loss and optimizer; the loss; and the training batches of an epoch."""
-    batches = task.data.batches("train", training=True, indices=task.indices, pairs=task.pairs, epoch=task.epoch)
+    batches = task.training_batches()
     loss, model = task.make_loss(), task.make_model()
     optimizer = task.make_optimizer(model, int(batches.cardinality()))
     metrics = [ClassBalancedAccuracy(list(task.data.dataset.schema.num_classes))]
@@ -102,6 +105,8 @@ def fit(
     first: int | None = None,
     keep: str = LAST,
     patience: int | None = None,
+    every: int | None = None,
+    rest: Callable[[int], tf.data.Dataset] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     progress: Progress = SILENT,
 ) -> int:
@@ -113,6 +118,9 @@ def fit(
         first: how many epochs are over, where the checkpoint is restored already.
         keep: "best" keeps the checkpoint of the best epoch too, for `keep_best`.
         patience: ends after so many epochs without a better validation score; None: never.
+        every: also saves a checkpoint after every so many steps of an epoch; None: none.
+        rest: the training batches of an epoch without the first so many, to go on within an epoch; None: it begins anew.
+        callbacks: the first one draws what is random in an epoch, where there are some.
     Returns:
         how many epochs are over.
     Raises:
@@ -126,30 +134,35 @@ def fit(
     keep_epochs(workdir / HISTORY, first)
     if first >= epochs or is_over(scores(workdir / HISTORY), first, patience):
         return first
+    position = _restore_within(model, workdir / CHECKPOINTS, first) if rest is not None else None
     if isinstance(model, CRLModel):
         # On from the same sums: added up later, they would be rounded otherwise.
-        model.continue_tallies(_Tallies.of(workdir, first))
-    recorders = [
-        # Before the checkpoint: of an epoch that has one, tallies and history are known.
-        _Tallies(workdir, first),
-        keras.callbacks.CSVLogger(workdir / HISTORY, append=True),
-        _Checkpoints(workdir, keep),
-        keras.callbacks.TensorBoard(workdir / "logs", write_graph=False),
-    ]
-    history = model.fit(
-        train,
-        validation_data=validation,
-        initial_epoch=first,
-        epochs=epochs,
-        shuffle=False,  # the pipeline has shuffled
-        # The recorders come after the check for NaN, so that a diverged epoch is not recorded.
-        callbacks=[
-            *(StopAtNaN(), *callbacks, _EpochSeconds(), *recorders),
+        model.continue_tallies(_Tallies.of(workdir, first) if position is None else position.tallies)
+
+    def run(batches: tf.data.Dataset, first: int, last: int, position: Position | None = None) -> int:
+        before = 0.0 if position is None else position.seconds
+        together = [
+            # The recorders come after the check for NaN, so that a diverged epoch is not recorded.
+            *(*callbacks, StopAtNaN(), _EpochSeconds(before)),
+            # Before the checkpoint: of an epoch that has one, tallies and history are known.
+            *(_Tallies(workdir, first), keras.callbacks.CSVLogger(workdir / HISTORY, append=True), _Checkpoints(workdir, keep)),
+            # After it: what it deletes is then no longer needed.
+            StepCheckpoints(workdir / CHECKPOINTS, every, before),
+            keras.callbacks.TensorBoard(workdir / "logs", write_graph=False),
             *(EndEarly(workdir / HISTORY, patience), *progress.callbacks()),
-        ],
-        verbose=0,
-    )
-    return history.epoch[-1] + 1
+        ]
+        if position is not None:
+            together = going_on(together, position, position.step + int(batches.cardinality()))
+        # The pipeline has shuffled.
+        options = {"initial_epoch": first, "epochs": last, "shuffle": False, "callbacks": together, "verbose": 0}
+        return model.fit(batches, validation_data=validation, **options).epoch[-1] + 1
+
+    if position is not None:
+        _log.info("on from step %d of epoch %d", position.step, first + 1)
+        first = run(rest(position.step), first, first + 1, position)
+        if first >= epochs or is_over(scores(workdir / HISTORY), first, patience):
+            return first
+    return run(train, first, epochs)
 
 
 def keep_best(model: keras.Model, workdir: Path, trained: int) -> int:
@@ -257,6 +270,23 @@ def _epochs_in(folder: Path) -> list[int]:
     return sorted(map(_epoch_of, folder.glob("epoch-*.keras")))
 
 
+def _restore_within(model: keras.Model, folder: Path, epoch: int) -> Position | None:
+    """Loads the last checkpoint within the epoch after so many whole ones; None where there is none that is whole."""
+    path = newest(folder, epoch)
+    if path is None:
+        return None
+    try:
+        if damage := _damage(path):
+            raise ValueError(damage)
+        position = read_position(path)
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+        path.rename(path.with_name(f"damaged-{path.name}"))
+        _log.warning("%s is damaged (%s) and set aside; the epoch begins anew", path, error)
+        return None
+    model.load_weights(path)
+    return position
+
+
 def _damage(path: Path) -> str | None:
     """What is wrong with the file of a checkpoint, all of which is read; None for a whole one.
 
@@ -334,10 +364,19 @@ class _Tallies(keras.callbacks.Callback):
 
 
 class _EpochSeconds(keras.callbacks.Callback):
-    """Adds `seconds`, training and validation, to the logs that the recorders after it write."""
+    """Adds `seconds`, training and validation, to the logs that the recorders after it write.
+
+    Args:
+        before: what the first epoch had taken before.
+    """
+
+    def __init__(self, before: float) -> None:
+        super().__init__()
+        self._before = before
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._started = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        logs["seconds"] = time.monotonic() - self._started
+        logs["seconds"] = self._before + time.monotonic() - self._started
+        self._before = 0.0
