@@ -47,6 +47,7 @@ SETTINGS = (
     "--model=cifarnet",  # it has dropout
     "--width=0.2",
     "--epochs=4",
+    "--checkpoint_every=20",
     "--batch_size=128",
     "--learning_rate=0.01",
     "--alpha=0.3",
