@@ -39,7 +39,7 @@ from crl_tf.experiment import report
 from crl_tf.experiment.auto import DEFAULT_BUDGET, auto
 from crl_tf.experiment.candidates import NAME as AUTO
 from crl_tf.experiment.compare import ALL, compare
-from crl_tf.experiment.config import flattened, load_recipe, override, refuse_clash, with_method
+from crl_tf.experiment.config import exactly_so_many_epochs, flattened, load_recipe, override, refuse_clash, with_method
 from crl_tf.experiment.halving import budget_seconds, duration_text
 from crl_tf.experiment.inspect import inspect
 from crl_tf.experiment.methods import METHODS, canonical, with_loss
@@ -152,6 +152,8 @@ def configuration(started: ConfigDict | None = None) -> ConfigDict:
         if "method" in values:
             raise ValueError(f"method and loss must not be given both, received {values['method']!r} and {_LOSS.value!r}")
         values["method"] = with_loss(config.method, _LOSS.value)
+    if started is None:
+        values = exactly_so_many_epochs(values)
     # A comparison sets its methods later, on a configuration without what the recipe's method had set.
     own = SETTINGS["method"].default if _COMPARE.present else config.method
     config = override(with_method(config, canonical(values.pop("method", own))), values)

@@ -43,7 +43,7 @@ def recipe(settings: Mapping[str, Any], base: str | None = None) -> ConfigDict:
         base: name of the other recipe.
     """
     refuse_clash(settings.get("method", SETTINGS["method"].default), settings)
-    return override(base_config() if base is None else load_recipe(base), settings)
+    return override(base_config() if base is None else load_recipe(base), exactly_so_many_epochs(settings))
 
 
 def refuse_clash(method: str, settings: Mapping[str, Any]) -> None:
@@ -78,6 +78,15 @@ def with_method(config: ConfigDict, name: str) -> ConfigDict:
     before, previous = flattened(config.to_dict()), combined(config.method).settings
     reset = {key: SETTINGS[key].default for key, value in previous.items() if before[key] == value}
     return override(config, {**reset, "method": name})
+
+
+def exactly_so_many_epochs(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings in which epochs that are given mean what they say: a base's `train.least_steps` adds none to them.
+
+    >>> exactly_so_many_epochs({"train.epochs": 3})
+    {'train.least_steps': 0, 'train.epochs': 3}
+    """
+    return {**({"train.least_steps": 0} if "train.epochs" in settings else {}), **settings}
 
 
 def at_length(config: ConfigDict, epochs: int) -> ConfigDict:

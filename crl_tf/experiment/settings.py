@@ -205,7 +205,7 @@ SETTINGS: dict[str, Setting] = {
     # The training.
     "train.epochs": Setting(10, whole(1), "passes over the training images", "epochs"),
     "train.least_steps": Setting(
-        0, whole(0), "epochs are added until the training has so many steps: few images need more epochs"
+        0, whole(0), "epochs of the recipe are added to until the training has so many steps; --epochs is taken as it is"
     ),
     "train.keep": Setting(LAST, one_of(KEPT), "which epoch is kept: the last, or the best by validation images", "keep"),
     "train.patience": Setting(

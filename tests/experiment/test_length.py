@@ -2,7 +2,7 @@
 
 import pytest
 
-from crl_tf.experiment.config import at_length, base_config, long_enough, override
+from crl_tf.experiment.config import at_length, base_config, long_enough, override, recipe
 from crl_tf.experiment.run import run
 from crl_tf.experiment.workdir import CONFIG, config_in
 
@@ -34,3 +34,10 @@ def test_few_images_get_as_many_epochs_as_the_least_steps_need(tiny_recipe, tmp_
     # Warm-ups move with the length; enough steps change nothing.
     assert long_enough(recipe, 36).crl.alpha_warmup_epochs == 2
     assert long_enough(recipe, 36 * 16) is recipe
+
+
+def test_epochs_that_are_given_are_not_added_to():
+    assert recipe({}, base="attribute_csv").train.least_steps == 2000
+    train = recipe({"train.epochs": 3}, base="attribute_csv").train
+    assert (train.epochs, train.least_steps) == (3, 0)
+    assert recipe({"train.epochs": 3, "train.least_steps": 9}, base="attribute_csv").train.least_steps == 9

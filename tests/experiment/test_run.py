@@ -206,7 +206,7 @@ def test_labels_nobody_annotated_are_named_before_training(tiny_recipe, tmp_path
                 cells = [path, *cells]
                 cells = [*cells[:column], *[""] * (4 - column)] if cells[1] == split else cells
                 csv.writer(file).writerow([shop / path, *cells[1:]])
-        tiny_recipe.data.dir = str(table)
+        tiny_recipe.data.dir, tiny_recipe.data.allow_outside_root = str(table), True
         with pytest.raises(ValueError, match=complaint):
             experiment.run(tiny_recipe, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -270,12 +270,23 @@ def _csv_rows(owner: str, path: Path) -> Iterator[tuple[int, list[str]]]:
                 raise ValueError(f"{owner}: {path}, line {line}: {error}") from error
             except UnicodeDecodeError as error:
                 # The file is decoded in blocks, ahead of its lines.
-                place = f"after line {line - 1}" if line > 1 else "in its first lines"
-                raise ValueError(f"{owner}: {path}, {place}: {error}; save it as UTF-8") from error
+                place, byte = _line_that_is_no_text(path)
+                raise ValueError(f"{owner}: {path}, line {place}: the byte {byte:#04x} is no UTF-8; save it as UTF-8") from error
             if row is None:
                 return
             if row:
                 yield line, row
+
+
+def _line_that_is_no_text(path: Path) -> tuple[int, int]:
+    """The first line that is not UTF-8, from 1, and its first wrong byte."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                return number, line[error.start]
+    return 1, 0
 
 
 def _is_parquet(path: Path) -> bool:

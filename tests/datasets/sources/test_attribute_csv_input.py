@@ -99,8 +99,8 @@ def test_lines_are_counted_as_an_editor_does(csv_dir):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("blue", "bl\xff", r"after line \d+: 'utf-8' codec.*; save it as UTF-8"),
-        ("images/b.jpg", "images/\xff.jpg", r"after line \d+: 'utf-8' codec.*; save it as UTF-8"),
+        ("blue", "bl\xff", r"line 3: the byte 0xff is no UTF-8; save it as UTF-8"),
+        ("images/b.jpg", "images/\xff.jpg", r"line 3: the byte 0xff is no UTF-8; save it as UTF-8"),
         # A quotation mark that is never closed takes in the rest of the file.
         (",blue", ',"blue', r"line 3: unexpected end of data"),
         # Two of them: what lies between becomes one value, of a row of the right width.
