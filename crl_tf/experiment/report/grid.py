@@ -60,8 +60,27 @@ def rich_table(grid: Grid) -> Table:
             words = [word for text in texts for word in text.split()]
             table.add_column(Text(heading), justify="right", min_width=max(map(len, words)))
     for row in grid.rows:
-        table.add_row(*(_rich_cell(cell, width) for cell, width in zip(row, marks, strict=True)))
+        shown = [
+            cell._replace(text=broken_at_plus(cell.text)) if index < grid.names and not grid.copied else cell
+            for index, cell in enumerate(row)
+        ]
+        table.add_row(*(_rich_cell(cell, width) for cell, width in zip(shown, marks, strict=True)))
     return table
+
+
+def broken_at_plus(name: str, most: int = 24) -> str:
+    """The name of a method in lines of at most so many characters, if its parts are no longer; each but the first begins with +.
+
+    >>> print(broken_at_plus("class_rel+gated+logit_adjusted_base"))
+    class_rel+gated
+    +logit_adjusted_base
+    """
+    lines = [""]
+    for part in re.split(r"(?=\+)", name):
+        if lines[-1] and len(lines[-1]) + len(part) > most:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def _rich_cell(cell: Cell, mark_width: int) -> Text:

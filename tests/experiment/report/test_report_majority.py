@@ -1,9 +1,13 @@
 """The row of majority votes, accuracy beside balanced accuracy, and trainings that are no result: marked, never the best."""
 
+import io
+
 import numpy as np
+from rich.console import Console
 
 from crl_tf.experiment.measure import measure
 from crl_tf.experiment.report import comparison_table, methods_table, rules_table
+from crl_tf.experiment.report.grid import Cell, Grid, markdown_table, rich_table
 from crl_tf.schema import Attribute, AttributeSchema
 
 SCHEMA = AttributeSchema((Attribute("hat", ("no", "yes")),))
@@ -50,3 +54,13 @@ def test_a_run_that_is_no_result_is_marked_and_never_the_best():
     caption = str(methods_table([run("ce", [[8, 0], [1, 1]]), exploded]).caption)
     assert caption.endswith(". † crl, seed 0: the loss reached 4e+18: lower it.")
     assert "† crl, seed 0" in str(comparison_table([run("ce", [[8, 0], [1, 1]]), exploded]).caption)
+
+
+def test_a_method_of_several_parts_breaks_between_them_in_a_terminal_of_80_columns():
+    name = "class_rel+gated+logit_adjusted_base"
+    grid = Grid("", ["method", *["points"] * 6], [[Cell(name), *[Cell("12.3")] * 6]])
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    console.print(rich_table(grid))
+    lines = [line.split()[0] for line in console.file.getvalue().splitlines() if "class" in line or "adjusted" in line]
+    assert lines == ["class_rel+gated", "+logit_adjusted_base"]
+    assert name in markdown_table(grid)
