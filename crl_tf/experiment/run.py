@@ -23,6 +23,7 @@ from crl_tf.experiment.data import Data
 from crl_tf.experiment.health import judged
 from crl_tf.experiment.measure import Measured, measure_model
 from crl_tf.experiment.predictions import PREDICTIONS, Predictions, save_predictions
+from crl_tf.experiment.proposal import FEW_IMAGES
 from crl_tf.experiment.report import save_class_distributions, save_sensitivity_by_frequency
 from crl_tf.experiment.same_data import check_same_data, described
 from crl_tf.experiment.trainers.base import Task, Trained
@@ -290,8 +291,11 @@ def _network_summary(context: Context, model: CRLModel) -> str:
     size = f"{network['name']} at {height} x {width} (height, width)"
     lines = [f"{size}: {trained:,} of {model.count_params():,} parameters are trained"]
     lines.append(f"augmentation: {', '.join(context.data.augment) or 'none'}")
+    train = context.data.dataset.splits["train"]
     if network["pretrained"]:
         lines.append(f"backbone from {network['pretrained']}")
+    elif train.in_files and len(train) < FEW_IMAGES:
+        lines.append("random weights (--config=finetune starts from ImageNet's, which so few images gain from)")
     if frozen:
         lines.append(f"{frozen} of its {len(layers)} layers frozen")
     if network["backbone_rate"] != 1 and frozen < len(layers):

@@ -99,8 +99,9 @@ def test_carved_validation_is_refused_where_it_is_not_celeba(tiny_recipe):
         assemble(tiny_recipe).load()
 
 
-def test_unreadable_images_are_left_out_and_named(tiny_recipe, shop, tmp_path, log):
-    """Of 101 images one is broken: 0.99 %, which is just not more than 1."""
+@pytest.fixture
+def one_broken(tiny_recipe, shop, tmp_path):
+    """The recipe for 101 images of which one, of training, is broken: 0.99 %, which is just not more than 1."""
     rows = (shop / "attributes.csv").read_text().splitlines()
     for i in range(41):
         (tmp_path / f"more{i}.png").write_bytes((shop / f"{i}.png").read_bytes())
@@ -108,7 +109,22 @@ def test_unreadable_images_are_left_out_and_named(tiny_recipe, shop, tmp_path, l
     paths = [f"{shop}/{row}" for row in rows[1:]] + [f"more{i}.png,train,red,small" for i in range(41)]
     (tmp_path / "attributes.csv").write_text("\n".join([rows[0], *paths]) + "\n")
     (tmp_path / "more7.png").write_bytes(b"hello")
-    tiny_recipe.data.dir, tiny_recipe.data.skip_unreadable, tiny_recipe.train.epochs = str(tmp_path), True, 1
+    tiny_recipe.data.dir, tiny_recipe.train.epochs = str(tmp_path), 1
+    return tiny_recipe
+
+
+def test_a_run_that_a_broken_image_stopped_goes_on_without_it_as_it_advises(one_broken, tmp_path):
+    with pytest.raises(Exception, match=r"more7\.png.*--skip_unreadable"):
+        experiment.run(one_broken, tmp_path / "run", export=False)
+    one_broken.data.skip_unreadable = True
+    with pytest.raises(ValueError, match=r"train had 77 images and has 76\. Pass --allow_changed_rows"):
+        experiment.run(one_broken, tmp_path / "run", export=False, resume=True)
+    assert experiment.run(one_broken, tmp_path / "run", export=False, resume=True, changed_rows=True)["epochs"] == 1
+
+
+def test_unreadable_images_are_left_out_and_named(one_broken, tmp_path, log):
+    tiny_recipe = one_broken
+    tiny_recipe.data.skip_unreadable = True
     result = experiment.run(tiny_recipe, tmp_path / "run", export=False)
     (line,) = [line for line in log.messages if line.startswith("left out 1 unreadable image: ")]
     assert "more7.png" in line
