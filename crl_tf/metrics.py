@@ -164,9 +164,9 @@ class ClassBalancedAccuracy(keras.metrics.Metric):
     """Class-balanced accuracy (eqs. 17, 18): mean sensitivity over a label's classes, then mean over the labels.
 
     Streaming counts per class: exact over batches, not a mean of batch means. Memory and time grow with the number of classes
-    of all labels, not with its square. Classes, and labels, that have not occurred are left out; where nothing is annotated the
-    value is NaN, which Keras prints as nan and its callbacks never take for the best. Targets and outputs are as for
-    `crl_tf.CRL`.
+    of all labels, not with its square. Classes, and labels, that have not occurred are left out. Where nothing is annotated the
+    value is NaN, which Keras prints as nan; a NaN of the first epoch is the best one for ever to its EarlyStopping. Targets and
+    outputs are as for `crl_tf.CRL`.
 
     Args:
         num_classes: an int for one label, or one int per label.
