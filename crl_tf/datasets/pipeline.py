@@ -196,8 +196,8 @@ def _index_batches(
         starts = tf.data.Dataset.range(first_batch * batch_size, samples, batch_size)
         return starts.map(lambda start: (order[start : tf.minimum(start + batch_size, samples)], key + start))
 
-    epochs, count = tf.data.Dataset.range(1), -(-samples // batch_size) - first_batch
-    return epochs.flat_map(batches_of_epoch).apply(tf.data.experimental.assert_cardinality(count))
+    count = -(-samples // batch_size) - first_batch
+    return tf.data.Dataset.range(1).flat_map(batches_of_epoch).apply(tf.data.experimental.assert_cardinality(count))
 
 
 def _reader(images: np.ndarray | Records, image_size: tuple[int, int]) -> Callable[[tf.Tensor], tf.Tensor]:

@@ -14,6 +14,8 @@ from crl_tf.schema import AttributeSchema
 SPLITS = ("train", "validation", "test")
 BINARY = ("absent", "present")
 """The classes of a binary label."""
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
+"""How the names of image files end."""
 
 
 def file_paths(paths: Iterable[str]) -> np.ndarray:

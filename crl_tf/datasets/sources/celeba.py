@@ -22,7 +22,7 @@ from crl_tf.datasets.sources.celeba_files import (
     read_partition,
 )
 from crl_tf.datasets.sources.files import check_images_present, check_source_given, prepared_builder, splits_of_files
-from crl_tf.datasets.sources.lists import read_words, same_order
+from crl_tf.datasets.sources.lists import same_order
 from crl_tf.progress import SILENT, Progress
 from crl_tf.schema import Attribute, AttributeSchema
 
@@ -81,8 +81,6 @@ def load_celeba(
     attributes = read_attributes(found.attributes)
     names = attributes.names
     partition = read_partition(found.partition)
-    if partition is None:
-        partition = read_words("celeba", found.partition, {str(number): number for number in range(len(SPLITS))}, head=False)
     parts = same_order("celeba", found.attributes, names, found.partition, partition)
     extras = {}
     if found.identity is not None:

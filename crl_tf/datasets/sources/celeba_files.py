@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from crl_tf.datasets.sources.lists import Listed, read_numbers, same_order
+from crl_tf.datasets.source import SPLITS
+from crl_tf.datasets.sources.lists import Listed, read_numbers, read_words, same_order
 from crl_tf.text import shortened
 
 IMAGES = "img_align_celeba"
@@ -66,10 +67,10 @@ def read_attributes(path: Path) -> Listed:
     return listed._replace(values=(listed.values > 0).astype(np.int8))
 
 
-def read_partition(path: Path) -> Listed | None:
-    """The part of every image in Kaggle's form, int8 [n]; None for the publisher's, a list of words."""
+def read_partition(path: Path) -> Listed:
+    """The part of every image, int8 [n]: its place in `SPLITS`."""
     if path.suffix == ".txt":
-        return None
+        return read_words("celeba", path, {str(number): number for number in range(len(SPLITS))}, head=False)
     listed = read_csv(path, np.int8)
     wrong = listed.values[(listed.values < 0) | (listed.values > 2)]
     if listed.values.shape[1] != 1 or wrong.size:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from crl_tf.datasets.spelling import spellings
 from crl_tf.schema import Attribute, AttributeSchema
 from crl_tf.text import listed
 
 SHOWN = 8
 """Classes that a warning names."""
-
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 def warn_of_classes(owner: str, schema: AttributeSchema, counts: Mapping[str, Sequence[np.ndarray]]) -> None:
@@ -54,29 +52,6 @@ def _warn_of_spellings(owner: str, schema: AttributeSchema, counts: Mapping[str,
             " true in the YAML",
             stacklevel=5,
         )
-
-
-def spellings(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """Groups of names that differ only in case, in spaces, or in how a number is written; each of two names or more, sorted.
-
-    >>> spellings(["Men", "men", "T  shirt", "T shirt", "1", "1.0", "other"])
-    [('1', '1.0'), ('Men', 'men'), ('T  shirt', 'T shirt')]
-    """
-    groups: dict[str, list[str]] = {}
-    for name in sorted(names):
-        groups.setdefault(plain(name), []).append(name)
-    return [tuple(group) for group in groups.values() if len(group) > 1]
-
-
-def plain(name: str) -> str:
-    """A name without case and doubled spaces, and a number without its spelling.
-
-    >>> plain(" T  Shirt"), plain("01.0"), plain("TRUE")
-    ('t shirt', '1.0', 'true')
-    """
-    text = " ".join(name.split()).casefold()
-    # Beyond these digits two numbers could become one.
-    return str(float(text) + 0.0) if len(text) <= 15 and _NUMBER.fullmatch(text) else text
 
 
 def _counted(classes: Sequence[str], one: str, many: str) -> str:

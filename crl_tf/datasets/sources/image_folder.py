@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crl_tf.datasets.source import SPLITS, Dataset, Split, file_paths
+from crl_tf.datasets.source import IMAGE_SUFFIXES, SPLITS, Dataset, Split, file_paths
 from crl_tf.datasets.sources.class_warnings import warn_of_classes
 from crl_tf.datasets.splitting import stratified_split
 from crl_tf.datasets.tables.schema import SHARES
@@ -19,9 +19,6 @@ from crl_tf.text import listed
 
 OWNER = "image_folder"
 LABEL = "class"
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
-"""Files of other names are passed over."""
-
 SPLIT_FOLDERS = {
     **{"train": "train", "training": "train"},
     **{"val": "validation", "valid": "validation", "validation": "validation"},
@@ -76,7 +73,9 @@ def load_image_folder(data_dir: str | os.PathLike[str] | None, *, seed: int = 0)
     parts = _parts(root, tops) if by_split else {"": _images(root)}
     classes = sorted({name for images in parts.values() for name in images})
     if not classes:
-        raise FileNotFoundError(f"{OWNER}: data_dir must be {LAYOUT}; {root} has no image ({', '.join(SUFFIXES)}) in a folder")
+        raise FileNotFoundError(
+            f"{OWNER}: data_dir must be {LAYOUT}; {root} has no image ({', '.join(IMAGE_SUFFIXES)}) in a folder"
+        )
     if len(classes) < 2:
         raise ValueError(f"{OWNER}: {root} must hold 2 classes or more, received {classes}; it must be {LAYOUT}")
     whole = {name: _split(images, classes) for name, images in parts.items()}
@@ -128,7 +127,7 @@ def _below(folder: Path, above: set[tuple[int, int]]) -> Iterator[str]:
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
-    return entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith(".") and entry.is_file()
+    return entry.name.lower().endswith(IMAGE_SUFFIXES) and not entry.name.startswith(".") and entry.is_file()
 
 
 def _split(images: Mapping[str, list[str]], classes: list[str]) -> Split:

@@ -6,7 +6,9 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from crl_tf.datasets.sources.image_folder import SUFFIXES
+from crl_tf.datasets.source import IMAGE_SUFFIXES
+from crl_tf.datasets.sources.celeba_files import find
+from crl_tf.datasets.sources.records import METADATA
 
 
 def _has(*names: str) -> Callable[[Path], bool]:
@@ -25,19 +27,16 @@ def _folders(folder: Path) -> list[Path]:
 
 def _holds_image(folder: Path) -> bool:
     with os.scandir(folder) as entries:
-        return any(entry.name.lower().endswith(SUFFIXES) for entry, _ in zip(entries, range(100), strict=False))
+        return any(entry.name.lower().endswith(IMAGE_SUFFIXES) for entry, _ in zip(entries, range(100), strict=False))
 
 
 FORMS: Mapping[str, tuple[str, Callable[[Path], bool]]] = {
     "attribute_csv": ("a table of images and labels", _has("attributes.csv", "attributes.parquet")),
-    "celeba": (
-        "CelebA",
-        _has(*(f"{folder}list_attr_celeba.{suffix}" for folder in ("", "Anno/") for suffix in ("txt", "csv"))),
-    ),
+    "celeba": ("CelebA", lambda folder: find(folder).attributes is not None),
     "deepfashion": ("DeepFashion", _has("Anno/list_attr_img.txt", "Anno_coarse/list_attr_img.txt")),
     "cifar100": ("CIFAR-100", _has("meta", "cifar-100-python/meta")),
     "xdomain": ("X-Domain", _has("manifest.csv", "manifest.parquet")),
-    "records": ("prepared records", _has("crl_tf.json")),
+    "records": ("prepared records", _has(METADATA)),
     "image_folder": ("a folder of images for each class", _class_folders),
 }
 """By dataset: what it is in words, and whether a folder holds it. The first that fits is named."""

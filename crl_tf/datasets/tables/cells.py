@@ -6,12 +6,12 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 
 import numpy as np
 import pyarrow as pa
 
-from crl_tf.datasets.sources.class_warnings import plain
+from crl_tf.datasets.spelling import spelling_of
 from crl_tf.datasets.tables.table import Column, Table
 from crl_tf.text import shortened
 
@@ -92,17 +92,3 @@ def with_one_spelling(column: Column, classes: Collection[str]) -> Column:
     values = list(dict.fromkeys(chosen[value] for value in column.values))
     places = [values.index(chosen[value]) for value in column.values]
     return Column(tuple(values), np.array([*places, -1], np.int32)[column.codes])
-
-
-def spelling_of(values: Sequence[str], images: np.ndarray, classes: Collection[str]) -> Mapping[str, str]:
-    """By value, the spelling that stands for it and those like it; of equally frequent ones the first in sorted order.
-
-    Args:
-        images: of each value, how often it occurs.
-        classes: as for `with_one_spelling`.
-    """
-    chosen = {plain(name): name for name in sorted(classes, reverse=True)}
-    for value, _ in sorted(zip(values, images.tolist(), strict=True), key=lambda pair: (-pair[1], pair[0])):
-        chosen.setdefault(plain(value), value)
-    # A class that is given is itself, also where another one is spelled nearly so.
-    return {value: value if value in classes else chosen[plain(value)] for value in values}

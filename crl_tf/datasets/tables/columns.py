@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from crl_tf.datasets.source import BINARY, SPLITS
-from crl_tf.datasets.tables.cells import lists_in, spelling_of, with_one_spelling
+from crl_tf.datasets.source import BINARY, IMAGE_SUFFIXES, SPLITS
+from crl_tf.datasets.spelling import spelling_of
+from crl_tf.datasets.tables.cells import lists_in, with_one_spelling
 from crl_tf.datasets.tables.schema import Binary, Label, MultiHot
 from crl_tf.datasets.tables.table import Column, Table
 from crl_tf.schema import NOT_ANNOTATED, Attribute
@@ -22,7 +23,6 @@ from crl_tf.text import shortened
 
 INDIRECT = r"(^|/)\.\.?(/|$)|/{2,}|/$"
 """Matches paths with a detour: ./a, a/../b, a//b."""
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".JPG")
 SLICE = 1 << 16
 SHOWN = 12
 """Classes that an error names of a longer list."""
@@ -144,7 +144,9 @@ def require_files(table: Table, images: ImagePaths, listings: Mapping[str, Listi
         row = missing[0]
         path = images.paths[row].as_py()
         slashes = "; write / between folders" if "\\" in images.names[row].as_py() else ""
-        suffix = next((ending for ending in IMAGE_SUFFIXES if os.path.isfile(path + ending)), None)
+        suffix = next(
+            (ending for ending in (*IMAGE_SUFFIXES, *map(str.upper, IMAGE_SUFFIXES)) if os.path.isfile(path + ending)), None
+        )
         advice = (
             f"{path}{suffix} is there: write suffix: {suffix} in the YAML"
             if suffix
