@@ -1,3 +1,5 @@
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,10 @@ from crl_tf.datasets.source import Dataset, Split
 from crl_tf.experiment.data import Data
 from crl_tf.experiment.trainers.base import Task
 from crl_tf.imbalance import class_counts
+from crl_tf.losses.crl.loss import CRL
 from crl_tf.losses.cross_entropy import MultiLabelCrossEntropy
+from crl_tf.losses.curriculum import CurriculumLoss
+from crl_tf.losses.ldam import LDAMLoss
 from crl_tf.models import build_network
 from crl_tf.schema import Attribute, AttributeSchema
 
@@ -69,3 +74,37 @@ def task_in(toy, settings):
         return Task(**{**content, **changes})
 
     return make
+
+
+@pytest.fixture
+def stateful(task_in, toy):
+    """Makes tasks with everything that is random or has a state: dropout, augmentation, momentum, a schedule, a warm-up.
+
+    Called with the number of epochs, it gives a function of a folder, the name of a loss, and what else differs.
+    """
+    sizes = list(toy.schema.num_classes)
+    counts = class_counts(toy.splits["train"].labels, sizes)
+
+    def of_length(epochs):
+        losses = {
+            "ce": partial(MultiLabelCrossEntropy, sizes),
+            "class_rel": partial(CRL, sizes, class_counts=counts, alpha=0.5, alpha_warmup_epochs=epochs - 1),
+            "ldam": partial(LDAMLoss, sizes, counts, scale=10.0),
+            "curriculum": partial(CurriculumLoss, sizes, counts),
+        }
+
+        def make_model():
+            # What a process before drew must not matter.
+            keras.utils.set_random_seed(5)
+            return CRLModel(build_network("cifarnet", image_size=SIZE, num_classes=sizes, width=0.1))
+
+        def make_optimizer(model, steps):
+            return keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(0.003, epochs * steps))
+
+        def start(workdir, loss, **options):
+            made = {"make_model": make_model, "make_optimizer": make_optimizer, "make_loss": losses[loss]}
+            return task_in(workdir, epochs=epochs, augment=("flip", "crop"), **made, **options)
+
+        return start
+
+    return of_length

@@ -1,24 +1,15 @@
 """A training that is stopped within an epoch goes on from its last step checkpoint and ends as one that was never stopped."""
 
-import csv
-from functools import partial
-
 import keras
 import numpy as np
 import pytest
+from resumed import assert_same, rows_of
 
-from crl_tf.crl_model import CRLModel
 from crl_tf.datasets.pipeline import EpochNumber, make_pipeline
 from crl_tf.datasets.source import Split
 from crl_tf.experiment.trainers import gradient
-from crl_tf.imbalance import class_counts
-from crl_tf.losses.crl.loss import CRL
-from crl_tf.losses.cross_entropy import MultiLabelCrossEntropy
-from crl_tf.losses.curriculum import CurriculumLoss
-from crl_tf.losses.ldam import LDAMLoss
-from crl_tf.models import build_network
+from crl_tf.progress import Progress
 
-SIZES = [3, 2]
 EPOCHS = 3
 
 
@@ -41,58 +32,25 @@ class KillAt(keras.callbacks.Callback):
             raise Killed
 
 
-@pytest.fixture
-def start(task_in, toy):
-    """Makes a task of 4 steps an epoch with everything that has a state within an epoch; a checkpoint every 2 steps."""
-    counts = class_counts(toy.splits["train"].labels, SIZES)
-    losses = {
-        "ce": partial(MultiLabelCrossEntropy, SIZES),
-        "class_rel": partial(CRL, SIZES, class_counts=counts, alpha=0.5, alpha_warmup_epochs=2),
-        "ldam": partial(LDAMLoss, SIZES, counts, scale=10.0),
-        "curriculum": partial(CurriculumLoss, SIZES, counts),
-    }
+class KilledAt(Progress):
+    """Shows nothing, and ends the training at a place, if one is given."""
 
-    def make_model():
-        keras.utils.set_random_seed(5)
-        return CRLModel(build_network("cifarnet", image_size=(16, 16), num_classes=SIZES, width=0.1))
+    def __init__(self, place):
+        self._place = place
+
+    def callbacks(self):
+        return [KillAt(*self._place)] if self._place else []
+
+
+@pytest.fixture
+def start(stateful):
+    """Makes a task of 4 steps an epoch; a checkpoint every 2 steps."""
+    make = stateful(EPOCHS)
 
     def start(workdir, loss, kill=None, every=2, **options):
-        class Progress:
-            def callbacks(self):
-                return [KillAt(*kill)] if kill else []
-
-            def track(self, items, what, total=None):
-                yield from items
-
-        return task_in(
-            workdir,
-            epochs=EPOCHS,
-            augment=("flip", "crop"),
-            make_model=make_model,
-            make_optimizer=lambda model, steps: keras.optimizers.AdamW(
-                keras.optimizers.schedules.CosineDecay(0.003, EPOCHS * steps)
-            ),
-            make_loss=losses[loss],
-            checkpoint_every=every,
-            progress=Progress(),
-            **options,
-        )
+        return make(workdir, loss, checkpoint_every=every, progress=KilledAt(kill), **options)
 
     return start
-
-
-def rows_of(workdir):
-    with open(workdir / "history.csv", newline="") as file:
-        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
-
-
-def assert_same(resumed, whole, tmp_path):
-    for ours, theirs in zip(resumed.model.variables, whole.model.variables, strict=True):
-        np.testing.assert_array_equal(ours.numpy(), theirs.numpy(), err_msg=ours.path)
-    for ours, theirs in zip(resumed.model.optimizer.variables, whole.model.optimizer.variables, strict=True):
-        np.testing.assert_array_equal(ours.numpy(), theirs.numpy(), err_msg=ours.path)
-    assert rows_of(tmp_path / "stopped") == rows_of(tmp_path / "whole")
-    assert resumed.facts == whole.facts
 
 
 @pytest.mark.parametrize("loss", ["ce", "class_rel", "ldam", "curriculum"])

@@ -1,20 +1,14 @@
 """A training that is stopped and resumed ends as one that is not, bit for bit; and checkpoints and histories that are damaged."""
 
-import csv
 import zipfile
-from functools import partial
 
 import keras
 import numpy as np
 import pytest
+from resumed import assert_same, rows_of
 
 from crl_tf.crl_model import CRLModel
 from crl_tf.experiment.trainers import gradient
-from crl_tf.imbalance import class_counts
-from crl_tf.losses.crl.loss import CRL
-from crl_tf.losses.cross_entropy import MultiLabelCrossEntropy
-from crl_tf.losses.curriculum import CurriculumLoss
-from crl_tf.losses.ldam import LDAMLoss
 from crl_tf.models import build_network
 
 SIZES = [3, 2]
@@ -25,42 +19,9 @@ class Killed(Exception):
     pass
 
 
-def rows_of(workdir):
-    """The history without the seconds."""
-    with open(workdir / "history.csv", newline="") as file:
-        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
-
-
 @pytest.fixture
-def start(task_in, toy):
-    """Makes a task with everything that is random or has a state: dropout, augmentation, momentum, a schedule, a warm-up."""
-    counts = class_counts(toy.splits["train"].labels, SIZES)
-    losses = {
-        "ce": partial(MultiLabelCrossEntropy, SIZES),
-        "class_rel": partial(CRL, SIZES, class_counts=counts, alpha=0.5, alpha_warmup_epochs=3),
-        "ldam": partial(LDAMLoss, SIZES, counts, scale=10.0),
-        "curriculum": partial(CurriculumLoss, SIZES, counts),
-    }
-
-    def make_model():
-        # What a process before drew must not matter.
-        keras.utils.set_random_seed(5)
-        return CRLModel(build_network("cifarnet", image_size=(16, 16), num_classes=SIZES, width=0.1))
-
-    def make_optimizer(model, steps):
-        return keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(0.003, EPOCHS * steps))
-
-    def start(workdir, loss):
-        return task_in(
-            workdir,
-            epochs=EPOCHS,
-            augment=("flip", "crop"),
-            make_model=make_model,
-            make_optimizer=make_optimizer,
-            make_loss=losses[loss],
-        )
-
-    return start
+def start(stateful):
+    return stateful(EPOCHS)
 
 
 def kill_at(monkeypatch, epoch, place):
@@ -96,13 +57,8 @@ def test_a_stopped_training_ends_as_one_that_is_not(start, tmp_path, monkeypatch
             kill_at(patch, number + 1, place)
             gradient.train(start(tmp_path / "stopped", loss))
     resumed = gradient.train(start(tmp_path / "stopped", loss))
-    for ours, theirs in zip(resumed.model.variables, whole.model.variables, strict=True):
-        np.testing.assert_array_equal(ours.numpy(), theirs.numpy(), err_msg=ours.path)
-    for ours, theirs in zip(resumed.model.optimizer.variables, whole.model.optimizer.variables, strict=True):
-        np.testing.assert_array_equal(ours.numpy(), theirs.numpy(), err_msg=ours.path)
-    assert rows_of(tmp_path / "stopped") == rows_of(tmp_path / "whole")
+    assert_same(resumed, whole, tmp_path)
     assert [row["epoch"] for row in rows_of(tmp_path / "whole")] == ["0", "1", "2", "3"]
-    assert resumed.facts == whole.facts
 
 
 def test_a_damaged_checkpoint_is_set_aside_and_does_not_count(start, tmp_path, caplog):
