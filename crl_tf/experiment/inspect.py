@@ -7,7 +7,6 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import tensorflow as tf
 from ml_collections import ConfigDict
 from scipy.stats import hypergeom
 
-from crl_tf.datasets.images.check import check_splits, duplicates, image_names
+from crl_tf.datasets.images.check import check_splits, duplicates, image_names, without_images
 from crl_tf.datasets.ordering import paired, rarest_class
 from crl_tf.datasets.source import SPLITS, Dataset, Split
 from crl_tf.experiment.data import load_source
@@ -60,7 +59,8 @@ def inspect(config: ConfigDict, workdir: Path, *, check_images: bool = True, pro
     dataset = load_source(config.dataset, config.data, seed=config.seed, check_images=False, progress=progress)
     images = inspect_images(dataset, tuple(config.data.image_size), progress=progress) if check_images else {}
     if config.data.skip_unreadable:
-        dataset = _without(dataset, images.get("unreadable", []))
+        unreadable = images.get("unreadable", [])
+        dataset = without_images(dataset, {name: [i["index"] for i in unreadable if i["split"] == name] for name in SPLITS})
     facts = inspect_dataset(dataset, batch_size=config.train.batch_size, eta=config.crl.eta, rho=config.crl.rho, seed=config.seed)
     facts["findings"] += images.pop("findings", [])
     facts["images"] = images
@@ -333,15 +333,6 @@ def inspect_images(dataset: Dataset, image_size: tuple[int, int], *, progress: P
         "sizes": _size_facts(sizes),
         "findings": _image_findings(unreadable, repeated, same.within, sum(len(c.indices) for c in checked.values())),
     }
-
-
-def _without(dataset: Dataset, unreadable: Sequence[Mapping[str, Any]]) -> Dataset:
-    """The dataset that a training with skip_unreadable sees."""
-    splits = {}
-    for name, split in dataset.splits.items():
-        broken = [image["index"] for image in unreadable if image["split"] == name]
-        splits[name] = split.take(np.setdiff1d(np.arange(len(split)), broken)) if broken else split
-    return replace(dataset, splits=splits)
 
 
 def _name(split: str, images: Split, place: int) -> str:

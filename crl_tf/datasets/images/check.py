@@ -136,15 +136,27 @@ def without_unreadable(
             f"unreadable images: {len(unreadable)} of {images} ({len(unreadable) / images:.3g} of all) cannot be read, more than"
             f" the {limit:g} that may be left out: {listed(unreadable)}; repair them, or take them out of the list"
         )
-    splits = dict(dataset.splits)
+    places = {}
     for name, split in dataset.splits.items():
         broken = [image for image in unreadable if image.split == name]
         if len(broken) == len(split):
             names = listed(broken)
             raise ValueError(f"unreadable images: none of the {len(split)} of {name} can be read, such as {names}")
-        if broken:
-            splits[name] = split.take(np.setdiff1d(np.arange(len(split)), [image.index for image in broken]))
-    return (dataclasses.replace(dataset, splits=splits) if unreadable else dataset), unreadable
+        places[name] = [image.index for image in broken]
+    return (without_images(dataset, places) if unreadable else dataset), unreadable
+
+
+def without_images(dataset: Dataset, places: Mapping[str, Sequence[int]]) -> Dataset:
+    """The dataset without some images.
+
+    Args:
+        places: by split, the places of these images in it.
+    """
+    splits = {
+        name: split.take(np.setdiff1d(np.arange(len(split)), places[name])) if places.get(name) else split
+        for name, split in dataset.splits.items()
+    }
+    return dataclasses.replace(dataset, splits=splits)
 
 
 def require_readable(
