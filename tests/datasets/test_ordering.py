@@ -92,7 +92,7 @@ def test_a_million_samples_are_shuffled_in_little_memory():
     from crl_tf.datasets.pipeline import EpochNumber, _index_batches
 
     seen = []
-    batches = _index_batches(lambda key: shuffled(np.arange(1_000_000), int(key)), 1_000_000, 4096, 0, EpochNumber())
+    batches = _index_batches(lambda key: shuffled(np.arange(1_000_000), int(key)), 1_000_000, 4096, 0, EpochNumber(), 0)
     assert batches.cardinality() == 245  # 1,000,000 / 4,096 = 244.1
     for _ in range(2):
         epoch = np.concatenate([b.numpy() for b, _ in batches])
