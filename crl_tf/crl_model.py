@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -31,6 +32,26 @@ class _Tally(keras.metrics.Metric):
         self._total.assign(values)
 
 
+class _TargetsCheck(keras.callbacks.Callback):
+    """Checks the classes of the targets that a training has seen: after its first step, and after each epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._steps_seen = self._epochs_seen = 0
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        # Reading waits for the step, so later ones are left to the end of the epoch.
+        if not self._steps_seen:
+            self.model.loss.check_known(self.model.classes_seen())
+        self._steps_seen += 1
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self.model.loss.check_known(self.model.classes_seen())
+        if not self._epochs_seen:
+            self.model.loss.warn_of_signs(self.model.classes_seen())
+        self._epochs_seen += 1
+
+
 @registered
 class CRLModel(keras.Model):
     """Wraps a network that yields features and logits; is itself a model from the same input to the logits.
@@ -57,6 +78,7 @@ class CRLModel(keras.Model):
     # A mapping that Keras does not track: it takes no new metrics after a model is built.
     _logged: Mapping[str, keras.metrics.Mean] = MappingProxyType({})
     _tallied: Mapping[str, _Tally] = MappingProxyType({})
+    _seen: Mapping[str, _Tally] = MappingProxyType({})
 
     def __init__(self, network: keras.Model, **kwargs: Any) -> None:
         # Inputs reach the network as they are, from the steps and from `call` alike; under a mixed policy Keras would round
@@ -83,10 +105,26 @@ class CRLModel(keras.Model):
         return _taken_apart(self.network(inputs, training=training))
 
     def fit(self, x: Any = None, y: Any = None, *arguments: Any, **keywords: Any) -> keras.callbacks.History:
-        """As in Keras. Targets in an array are checked once before the training (`Loss.check_targets`)."""
-        if isinstance(self.loss, Loss) and (isinstance(y, np.ndarray) or tf.is_tensor(y)):
+        """As in Keras. Targets in an array are checked before the training, others after its first step and each epoch.
+
+        Raises:
+            ValueError: a class that does not exist, which the loss alone does not refuse under XLA.
+        Warns:
+            UserWarning: binary labels that are 1 or -1 and never 0.
+        """
+        if not isinstance(self.loss, Loss):
+            return super().fit(x, y, *arguments, **keywords)
+        if isinstance(y, np.ndarray) or tf.is_tensor(y):
             self.loss.check_targets(y)
-        return super().fit(x, y, *arguments, **keywords)
+            return super().fit(x, y, *arguments, **keywords)
+        call = inspect.signature(super().fit).bind(x, y, *arguments, **keywords)
+        callbacks = call.arguments.get("callbacks") or []
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks.append(_TargetsCheck())
+        else:
+            callbacks = [*(callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]), _TargetsCheck()]
+        call.arguments["callbacks"] = callbacks
+        return super().fit(*call.args, **call.kwargs)
 
     def compile(self, *arguments: Any, **keywords: Any) -> None:
         """As in Keras."""
@@ -95,6 +133,8 @@ class CRLModel(keras.Model):
         self._logged = MappingProxyType({name: keras.metrics.Mean(name=name) for name in names})
         shapes = self.loss.tallied if isinstance(self.loss, Loss) else {}
         self._tallied = MappingProxyType({name: _Tally(shape, name) for name, shape in shapes.items()})
+        labels = np.size(self.loss.num_classes) if isinstance(self.loss, Loss) else 0
+        self._seen = MappingProxyType({"labels_seen": _Tally((4, labels), "labels_seen")} if labels else {})
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         # Keras's own leaves a model with a `compile` of its own uncompiled.
@@ -108,6 +148,10 @@ class CRLModel(keras.Model):
         Under a `tf.distribute` strategy each replica's share of a batch counts as a step.
         """
         return {name: np.array(tally.result()) for name, tally in self._tallied.items()}
+
+    def classes_seen(self) -> np.ndarray:
+        """In how many steps since `compile` each label had an unknown class, -1, 0 and 1: float32 [4, L]."""
+        return np.array(self._seen["labels_seen"].result())
 
     def continue_tallies(self, tallies: Mapping[str, np.ndarray]) -> None:
         """Sets what `tallies` counts on from, as of an earlier part of the same training; names it does not have are ignored."""
@@ -159,6 +203,7 @@ class CRLModel(keras.Model):
             if training:
                 for name, tally in self._tallied.items():
                     tally.update_state(terms.tallies[name])
+                self._seen["labels_seen"].update_state(terms.seen)
         else:
             loss = super().compute_loss(x, y, logits, sample_weight, training=training)
         for metric in self.metrics:

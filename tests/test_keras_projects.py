@@ -164,6 +164,42 @@ def test_a_class_out_of_range_is_refused_before_a_training_also_under_xla(jit):
     assert "NaN" in CRL.__doc__ and "the -1 would be left out" in CRL.__doc__
 
 
+def piped(labels):
+    return tf.data.Dataset.from_tensor_slices((X, labels)).batch(8, drop_remainder=True)
+
+
+def test_a_class_out_of_range_in_a_pipeline_is_refused_after_the_first_step_under_xla():
+    model = CRLModel(network())
+    model.compile("sgd", loss=CRL([2, 2], alpha=0.3), jit_compile=True)
+    steps = []
+    count = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: steps.append(batch))
+    late = np.where(np.arange(len(Y))[:, None] < 8, Y, 5 * Y)
+    with pytest.raises(ValueError, match="y: class values must be whole numbers in .*; label 0 has others, num_classes=2"):
+        model.fit(piped(Y + 1), verbose=0, callbacks=count)
+    assert steps == [0]
+    # One that comes later is found at the end of the epoch.
+    model.compile("sgd", loss=CRL([2, 2], alpha=0.3), jit_compile=True)
+    with pytest.raises(ValueError, match="label 0 has others"):
+        model.fit(piped(late), verbose=0, epochs=3, callbacks=[count])
+    assert steps == [0, *range(len(Y) // 8)]
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_labels_of_signs_in_a_pipeline_are_said_once_after_an_epoch(jit):
+    model = CRLModel(network())
+    model.compile("sgd", loss=CRL([2, 2], alpha=0.3), jit_compile=jit)
+    with pytest.warns(UserWarning) as caught:
+        warnings.simplefilter("always")
+        model.fit(piped(np.where(Y == 1, 1, -1)), verbose=0, epochs=3)
+    assert ["2 of 2 labels are 1 or -1 and never 0" in str(one.message) for one in caught].count(True) == 1
+    # A single batch without a 0 says nothing of an epoch.
+    model.compile("sgd", loss=CRL([2, 2], alpha=0.3), jit_compile=jit)
+    first = np.where(np.arange(len(Y))[:, None] < 8, np.where(Y == 1, 1, -1), Y)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="y_true")
+        model.fit(piped(first), verbose=0)
+
+
 @pytest.mark.parametrize(
     "outputs, received",
     [(lambda x: keras.layers.Dense(4)(x), "KerasTensor"), (lambda x: {"logits": keras.layers.Dense(4)(x)}, r"\['logits'\]")],

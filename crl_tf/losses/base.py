@@ -38,11 +38,13 @@ class Terms(NamedTuple):
     by_label: float32 [L, B], the share of each sample in the loss of each label; the sum over B is the label's loss.
     logs: what a step logs, by name (`Loss.logged`).
     tallies: what is added up over all training steps, by name, in the shapes of `Loss.tallied`.
+    seen: float32 [4, L], what classes the batch has of each label (`classes_seen`); `Loss.batch_terms` adds it.
     """
 
     by_label: tf.Tensor
     logs: Mapping[str, Log] = MappingProxyType({})
     tallies: Mapping[str, tf.Tensor] = MappingProxyType({})
+    seen: tf.Tensor | None = None
 
     @property
     def per_sample(self) -> tf.Tensor:
@@ -140,20 +142,41 @@ class Loss(keras.losses.Loss, abc.ABC):
             UserWarning: binary labels that are 1 or -1 and never 0.
         """
         with tf.device("/cpu:0"):
-            labels = integer_labels(y_true, self._layout).numpy()
-        binary = np.asarray(self._layout.sizes) == 2
-        signs = binary & (labels == 1).any(axis=0) & (labels == -1).any(axis=0) & ~(labels == 0).any(axis=0)
+            labels = rows_of_labels(integer_labels(y_true, self._layout))
+            self.warn_of_signs(classes_seen(labels, self._layout).numpy(), stacklevel=4)
+
+    def check_known(self, seen: np.ndarray) -> None:
+        """Checks that the steps of a training (`classes_seen`, added up, [4, L]) had no class that does not exist.
+
+        Raises:
+            ValueError: they had. XLA drops the check of the step itself.
+        """
+        unknown = np.flatnonzero(seen[0])
+        if len(unknown):
+            size = self._layout.sizes[unknown[0]]
+            raise ValueError(
+                f"y: class values must be whole numbers in [-1, num_classes - 1] (-1 = not annotated); label {unknown[0]} has"
+                f" others, num_classes={size}. The weights became NaN: build the model anew"
+            )
+
+    def warn_of_signs(self, seen: np.ndarray, stacklevel: int = 2) -> None:
+        """Warns of binary labels that were 1 or -1 and never 0 in a whole epoch (`classes_seen`, added up, [4, L])."""
+        _, not_annotated, negative, positive = seen > 0
+        signs = (np.asarray(self._layout.sizes) == 2) & not_annotated & positive & ~negative
         if signs.any():
             warnings.warn(
                 f"y_true: {signs.sum()} of {len(signs)} labels are 1 or -1 and never 0; -1 means not annotated, so nothing is"
                 " learned of them: negatives are 0",
-                stacklevel=4,
+                stacklevel=stacklevel,
             )
 
     def batch_terms(self, y_true: tf.Tensor, logits: tf.Tensor, features: tf.Tensor | None = None) -> Terms:
         """`terms` of targets and outputs in any accepted form, for a training step that has logits and features apart."""
         labels = rows_of_labels(integer_labels(y_true, self._layout))
         logits = class_logits(logits, self._layout, self.from_logits)
+        return self._terms(labels, logits, features)._replace(seen=classes_seen(labels, self._layout))
+
+    def _terms(self, labels: tf.Tensor, logits: tf.Tensor, features: tf.Tensor | None) -> Terms:
         if not self.needs_features:
             return self.terms(labels, logits)
         if features is None:
@@ -215,6 +238,20 @@ def mean_over_annotated(terms: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     annotated = labels >= 0
     count = tf.reduce_sum(tf.cast(annotated, tf.float32), axis=1, keepdims=True)
     return tf.where(annotated, terms, 0.0) / tf.maximum(count, 1.0)
+
+
+def classes_seen(labels: tf.Tensor, layout: Layout) -> tf.Tensor:
+    """float32 [4, L], 1 where a batch (labels int32 [L, B]) has an unknown class, -1, 0 and 1 of a label, in this order.
+
+    >>> classes_seen(tf.constant([[0, -1], [1, 2]]), Layout((2, 2))).numpy().astype(int)
+    array([[0, 1],
+           [1, 0],
+           [1, 0],
+           [0, 1]])
+    """
+    unknown = labels >= np.asarray(layout.sizes, np.int32)[:, None]
+    kinds = tf.stack([unknown, labels == -1, labels == 0, labels == 1])
+    return tf.cast(tf.reduce_any(kinds, axis=-1), tf.float32)
 
 
 def nan_if_unknown(terms: tf.Tensor, labels: tf.Tensor, layout: Layout) -> tf.Tensor:
