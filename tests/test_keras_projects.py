@@ -174,7 +174,7 @@ def test_a_class_out_of_range_in_a_pipeline_is_refused_after_the_first_step_unde
     steps = []
     count = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: steps.append(batch))
     late = np.where(np.arange(len(Y))[:, None] < 8, Y, 5 * Y)
-    with pytest.raises(ValueError, match="y: class values must be whole numbers in .*; label 0 has others, num_classes=2"):
+    with pytest.raises(ValueError, match=r"y: class values must be whole numbers in .*; label 0 has others, num_classes=2"):
         model.fit(piped(Y + 1), verbose=0, callbacks=count)
     assert steps == [0]
     # One that comes later is found at the end of the epoch.
