@@ -53,5 +53,6 @@ def read_json(path: Path) -> Any:
     """Reads a JSON file; a broken one is a ValueError that names it."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    # JSONDecodeError and UnicodeDecodeError are ValueErrors, as is that of a number with too many digits.
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error

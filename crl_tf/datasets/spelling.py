@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 def spellings(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """Groups of names that differ only in case, in spaces, or in how a number is written; each of two names or more, sorted.
+    """Groups, each of two names or more, that differ only in case, spaces, the form of an accent, or how a number is written.
 
     >>> spellings(["Men", "men", "T  shirt", "T shirt", "1", "1.0", "other"])
     [('1', '1.0'), ('Men', 'men'), ('T  shirt', 'T shirt')]
@@ -23,12 +24,14 @@ def spellings(names: Iterable[str]) -> list[tuple[str, ...]]:
 
 
 def plain(name: str) -> str:
-    """A name without case and doubled spaces, and a number without its spelling.
+    """A name without case, doubled spaces and what is not seen, with accents in one form, and a number without its spelling.
 
-    >>> plain(" T  Shirt"), plain("01.0"), plain("TRUE")
-    ('t shirt', '1.0', 'true')
+    >>> plain(" T  Shirt"), plain("01.0"), plain("TRUE"), plain("e\u0301") == plain("\u00e9")
+    ('t shirt', '1.0', 'true', True)
     """
-    text = " ".join(name.split()).casefold()
+    # Cf: what is not seen, such as a space without width.
+    seen = "".join(letter for letter in unicodedata.normalize("NFKC", name) if unicodedata.category(letter) != "Cf")
+    text = " ".join(seen.split()).casefold()
     # Beyond these digits two numbers could become one.
     return str(float(text) + 0.0) if len(text) <= 15 and _NUMBER.fullmatch(text) else text
 

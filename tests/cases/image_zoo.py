@@ -52,6 +52,25 @@ def exif(orientation: int, order: str = "<", kind: int = 3) -> bytes:
     return b"Exif\0\0" + start + struct.pack(order + "H", 2) + entries + struct.pack(order + "I", 0)
 
 
+def chunks(webp: bytes) -> list[bytes]:
+    """The parts of a WebP, each with its name and size in front."""
+    found, at = [], 12
+    while at < len(webp):
+        end = at + 8 + struct.unpack("<I", webp[at + 4 : at + 8])[0]
+        end += end % 2
+        found.append(webp[at:end])
+        at = end
+    return found
+
+
+def film_of_one(webp: bytes) -> bytes:
+    """An animated WebP with its first frame alone. TensorFlow 2.21 damages the memory of its process by it."""
+    parts = chunks(webp)
+    frames = [part for part in parts if part.startswith(b"ANMF")]
+    body = b"WEBP" + b"".join(part for part in parts if part not in frames[1:])
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
 def one_colour_png(side: int) -> bytes:
     """A PNG of one bit per pixel, all black, row by row: a few kB for 400 million pixels."""
 
@@ -95,6 +114,7 @@ def readable() -> dict[str, bytes]:
         "lossless.webp": encoded(image, "WEBP", lossless=True),
         "alpha.webp": encoded(alpha, "WEBP", lossless=True, exact=True),
         "film.webp": encoded(image, "WEBP", save_all=True, append_images=[image.rotate(180)], lossless=True),
+        "film of one.webp": film_of_one(encoded(image, "WEBP", save_all=True, append_images=[image.rotate(180)], lossless=True)),
         "lossy alpha.webp": encoded(alpha, "WEBP", quality=95, exact=True),
         "1x1.jpg": encoded(image.resize((1, 1)), "JPEG"),
         "1x1.png": encoded(image.resize((1, 1)), "PNG"),
@@ -122,6 +142,7 @@ def unreadable() -> dict[str, tuple[bytes, str]]:
         "cut in header.png": (png[:20], f"a PNG {header}"),
         "damaged.png": (bytes(damaged), f"a PNG of {size}"),
         "no height.png": (png[:20] + bytes(4) + png[24:], f"a PNG {header}"),
+        "no pixels.png": (png[:33] + png[-12:], "a PNG that has no pixels"),
         "large.png": (one_colour_png(20000), f"a PNG of 20000 x 20000 pixels, {large}"),
         "cut.gif": (gif[:-200], f"a GIF of {size}"),
         "large.gif": (gif[:6] + struct.pack("<HH", 20000, 20000) + gif[10:], f"a GIF of 20000 x 20000 pixels, {large}"),

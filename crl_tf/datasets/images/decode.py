@@ -59,15 +59,14 @@ class Header:
     """What is known of an encoded image before it is decoded.
 
     form: a key of `FORMS`. height, width: of the stored pixels, before they are turned upright. orientation: EXIF's, 1 to 8:
-    1 is upright, 5 to 8 exchange height and width. animated: has several frames. traits: those of "greyscale", "alpha", "CMYK",
-    "palette", "16 bits", "progressive" and "turned by EXIF" that apply.
+    1 is upright, 5 to 8 exchange height and width. traits: those of "greyscale", "alpha", "CMYK", "palette", "16 bits",
+    "progressive" and "turned by EXIF" that apply.
     """
 
     form: str
     height: int
     width: int
     orientation: int = 1
-    animated: bool = False
     traits: tuple[str, ...] = ()
 
     @property
@@ -101,6 +100,8 @@ def read_header(content: bytes) -> Header | None:
     image = _opened(form, content)
     orientation = _orientation(image)
     # The tile of a PNG names how its pixels are packed; WebP has no tile.
+    if form == "PNG" and not image.tile:
+        raise ValueError("that has no pixels")
     packed = str(image.tile[0][3]) if form == "PNG" else ""
     traits = {
         "greyscale": image.mode in ("1", "L", "LA", "I", "I;16"),
@@ -111,14 +112,7 @@ def read_header(content: bytes) -> Header | None:
         "progressive": "progressive" in image.info,
         "turned by EXIF": orientation != 1,
     }
-    return Header(
-        form,
-        image.height,
-        image.width,
-        orientation,
-        getattr(image, "is_animated", False) if form == "WebP" else False,
-        tuple(name for name, applies in traits.items() if applies),
-    )
+    return Header(form, image.height, image.width, orientation, tuple(name for name, applies in traits.items() if applies))
 
 
 def resized(images: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
@@ -319,16 +313,12 @@ def _decode_in_python(content: bytes, image_size: tuple[int, int]) -> np.ndarray
             return _pixels(tf.constant(content), 1).numpy()
         if _too_large(header, image_size):
             return np.zeros((0, 0, 3), np.uint8)
-        if header.form == "BMP" or header.animated:
-            # TensorFlow takes a BMP's palette for shades of grey, and damages its memory by an animated WebP.
+        if header.form in ("BMP", "WebP"):
+            # TensorFlow takes a BMP's palette for shades of grey, and damages its memory by a WebP that says it is animated.
             image = np.asarray(_opened(header.form, content).convert("RGB"))
         else:
             with tf.device("/cpu:0"):
-                if header.form == "WebP":
-                    # Asked for three channels, TensorFlow refuses a WebP with alpha.
-                    image = tf.io.decode_image(content, expand_animations=False).numpy()[..., :3]
-                else:
-                    image = _pixels(tf.constant(content), _ratio(header, image_size)).numpy()
+                image = _pixels(tf.constant(content), _ratio(header, image_size)).numpy()
     except (ValueError, OSError, tf.errors.OpError):
         return np.zeros((0, 0, 3), np.uint8)
     return _turned(image, header.orientation)

@@ -61,7 +61,8 @@ def load_attribute_csv(
         seed: of the split, if the table has none.
         schema: the YAML; None: `schema.yaml` beside the table if there is one.
         check_images: whether a missing image file is an error.
-        allow_outside_root: read images that lie outside of the folder of the table, or of the YAML's `root`, too.
+        allow_outside_root: read images that lie outside of the folder of the table, or of the `root` of the `schema` that is
+            given here, too.
     Returns:
         images as file paths; labels int16 or int32 [n, L]; with groups, `extras["group"]` int32 [n], -1 = in none.
     Raises:
@@ -87,8 +88,14 @@ def load_attribute_csv(
         meaning = read_table_schema(OWNER, Path(schema))
     else:
         beside = path.parent / SCHEMA
-        meaning = read_table_schema(OWNER, beside) if beside.is_file() else TableSchema()
-    images = read_labelled_images(OWNER, path, meaning, check_images=check_images, allow_outside_root=allow_outside_root)
+        # A link that leads nowhere is there, too.
+        meaning = read_table_schema(OWNER, beside) if os.path.lexists(beside) else TableSchema()
+        other = path.parent / "schema.yml"
+        if other.exists() and not beside.exists():
+            raise ValueError(f"{OWNER}: {other} must be called {SCHEMA}, or be named by --schema={other}")
+    images = read_labelled_images(
+        OWNER, path, meaning, check_images=check_images, allow_outside_root=allow_outside_root, root_is_given=schema is not None
+    )
 
     def draw(labels: np.ndarray) -> dict[str, np.ndarray]:
         shares = meaning.split if isinstance(meaning.split, Mapping) else SHARES
@@ -136,10 +143,18 @@ class LabelledImages:
 
 
 def read_labelled_images(
-    owner: str, path: Path, meaning: TableSchema, *, check_images: bool, allow_outside_root: bool = False
+    owner: str,
+    path: Path,
+    meaning: TableSchema,
+    *,
+    check_images: bool,
+    allow_outside_root: bool = False,
+    root_is_given: bool = False,
 ) -> LabelledImages:
     """Reads a table by its schema; errors begin with `owner`, the dataset.
 
+    Args:
+        root_is_given: the schema's root is the user's own word. Else it came with the table, and may lead nowhere else either.
     Raises:
         FileNotFoundError, ValueError: as `load_attribute_csv`.
     """
@@ -149,7 +164,7 @@ def read_labelled_images(
     refuse_duplicates(table, images, splits)
     listings = listed_folders(images) if check_images or not allow_outside_root else {}
     if not allow_outside_root:
-        refuse_outside(table, images, listings, [path.parent, path.parent / meaning.root])
+        refuse_outside(table, images, listings, [path.parent, *([path.parent / meaning.root] if root_is_given else [])])
     if check_images:
         require_files(table, images, listings)
     columns = [label_column(table, name, label, meaning.missing, normalize=meaning.normalize) for name, label in labels.items()]

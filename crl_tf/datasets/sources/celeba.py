@@ -94,7 +94,7 @@ def load_celeba(
     if check_images:
         check_images_present("celeba", images, names)
     schema = AttributeSchema(tuple(Attribute(name, BINARY) for name in attributes.header))
-    return Dataset("celeba", schema, splits_of_files(images, names, attributes.values, parts, extras))
+    return Dataset("celeba", schema, splits_of_files("celeba", images, names, attributes.values, parts, extras))
 
 
 def carved(parts: np.ndarray, identity: np.ndarray | None, seed: int) -> np.ndarray:

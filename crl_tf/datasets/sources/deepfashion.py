@@ -60,7 +60,9 @@ def load_deepfashion(data_dir: str | None = None, *, check_images: bool = True) 
     parts = same_order("deepfashion", labels, listed.names, folder / PARTITION, partition)
     if check_images:
         check_images_present("deepfashion", root, listed.names)
-    return Dataset("deepfashion", schema, splits_of_files(root or folder / IMAGES, listed.names, listed.values, parts))
+    return Dataset(
+        "deepfashion", schema, splits_of_files("deepfashion", root or folder / IMAGES, listed.names, listed.values, parts)
+    )
 
 
 def _read_attributes(path: Path) -> AttributeSchema:

@@ -77,17 +77,28 @@ def check_images_present(source: str, root: Path, names: Sequence[str]) -> None:
 
 
 def splits_of_files(
-    root: Path, names: Sequence[str], labels: np.ndarray, parts: np.ndarray, extras: Mapping[str, np.ndarray] | None = None
+    source: str,
+    root: Path,
+    names: Sequence[str],
+    labels: np.ndarray,
+    parts: np.ndarray,
+    extras: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Split]:
     """The splits of a publisher's lists.
 
     Args:
+        source: the dataset's name, with which errors begin.
         root: the folder of the images.
         names: n images, below root.
         labels: [n, L].
         parts: [n], the split of each image, as its place in `SPLITS`.
         extras: [n, ...] by name.
+    Raises:
+        ValueError: a name that leads out of the folder.
     """
+    outside = next((name for name in names if name.startswith("/") or ".." in name.split("/")), None)
+    if outside is not None:
+        raise ValueError(f"{source}: a list must name images below {root}, received {shortened(outside)!r}")
     prefix, splits = f"{root}/", {}
     for number, split in enumerate(SPLITS):
         rows = np.flatnonzero(parts == number)

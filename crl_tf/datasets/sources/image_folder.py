@@ -36,9 +36,9 @@ def load_image_folder(data_dir: str | os.PathLike[str] | None, *, seed: int = 0)
     """Reads a tree of images whose folders name their classes; one label, "class", with the folders' names in sorted order.
 
     Below a class, folders are gone into, and links followed. Hidden files and files that are no images by their name are
-    passed over. If `data_dir` holds train/ and val/ or test/, and nothing else, these are the splits (also training, valid,
-    validation, testing, in any case); one of val/ and test/ that is missing is carved out of train/, a tenth of every class.
-    Otherwise its folders are the classes, and the split is drawn from the seed: 80, 10 and 10 %.
+    passed over. If `data_dir` holds train/ and val/ or test/, these are the splits (also training, valid, validation,
+    testing, in any case); one of val/ and test/ that is missing is carved out of train/, a tenth of every class. Otherwise its
+    folders are the classes, and the split is drawn from the seed: 80, 10 and 10 %.
 
     Args:
         data_dir: the folder.
@@ -47,7 +47,8 @@ def load_image_folder(data_dir: str | os.PathLike[str] | None, *, seed: int = 0)
         images as file paths; labels int32 [n, 1].
     Raises:
         FileNotFoundError: if there is no such folder, or no image in it.
-        ValueError: for fewer than two classes, or without data_dir.
+        ValueError: for fewer than two classes; for images in another folder beside those of the splits; for a folder that links
+            put into two classes or splits; without data_dir.
     Warns:
         UserWarning: for a split that is carved, folders without an image, images outside of the classes, classes that are not
             in training, and classes of nearly the same name.
@@ -69,8 +70,9 @@ def load_image_folder(data_dir: str | os.PathLike[str] | None, *, seed: int = 0)
         raise FileNotFoundError(f"{OWNER}: data_dir must be {LAYOUT}; {root} is no folder")
     tops = _folders(root)
     given = {SPLIT_FOLDERS.get(folder.name.lower()) for folder in tops}
-    by_split = "train" in given and len(given) > 1 and None not in given
-    parts = _parts(root, tops) if by_split else {"": _images(root)}
+    by_split = "train" in given and len(given - {None}) > 1
+    places = _Places(root)
+    parts = _parts(root, tops, places) if by_split else {"": _images(root, places)}
     classes = sorted({name for images in parts.values() for name in images})
     if not classes:
         raise FileNotFoundError(
@@ -89,19 +91,57 @@ def _folders(root: Path) -> list[Path]:
     return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _parts(root: Path, tops: list[Path]) -> dict[str, dict[str, list[str]]]:
+class _Places:
+    """Finds images below folders, and refuses a folder that links put into two places: its images would count twice."""
+
+    def __init__(self, root: Path) -> None:
+        self._place_of = {_identity(root): root}
+
+    def images_below(self, top: Path) -> Iterator[str]:
+        """The images in a folder and below it. A link that leads back to a folder on the way is passed over."""
+        todo = [(top, frozenset({_identity(top.parent), _identity(top.parent.parent)}))]
+        while todo:
+            folder, above = todo.pop()
+            identity = _identity(folder)
+            if identity in above:
+                continue
+            other = self._place_of.setdefault(identity, folder)
+            if other != folder:
+                raise ValueError(f"{OWNER}: {folder} and {other} must be two folders, received links to the same one")
+            for entry in os.scandir(folder):
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    todo.append((Path(entry.path), above | {identity}))
+                elif _is_image(entry):
+                    yield entry.path
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    itself = os.stat(folder)
+    return itself.st_dev, itself.st_ino
+
+
+def _parts(root: Path, tops: list[Path], places: _Places) -> dict[str, dict[str, list[str]]]:
     parts: dict[str, dict[str, list[str]]] = {}
     for folder in tops:
-        split = SPLIT_FOLDERS[folder.name.lower()]
+        split = SPLIT_FOLDERS.get(folder.name.lower())
+        if split is None:
+            if next(places.images_below(folder), None):
+                raise ValueError(
+                    f"{OWNER}: {root} must hold either the folders of splits or those of classes, received {folder.name!r} beside"
+                    " train: move it elsewhere, or begin its name with a dot"
+                )
+            continue
         if split in parts:
             raise ValueError(f"{OWNER}: {root} must hold one folder for {split}, received two, the second {folder.name!r}")
-        parts[split] = _images(folder)
+        parts[split] = _images(folder, places)
     return parts
 
 
-def _images(root: Path) -> dict[str, list[str]]:
+def _images(root: Path, places: _Places) -> dict[str, list[str]]:
     """The images below each folder of a folder, sorted; warns of folders without one, and of images that are in no folder."""
-    found = {folder.name: sorted(_below(folder, set())) for folder in _folders(root)}
+    found = {folder.name: sorted(places.images_below(folder)) for folder in _folders(root)}
     empty = [name for name, images in found.items() if not images]
     if empty:
         warnings.warn(f"{OWNER}: {root}: no image in {listed(empty, 8)}, which is left out", stacklevel=4)
@@ -109,21 +149,6 @@ def _images(root: Path) -> dict[str, list[str]]:
     if outside:
         warnings.warn(f"{OWNER}: {root}: {outside} images are in no folder of a class, and left out", stacklevel=4)
     return {name: images for name, images in found.items() if images}
-
-
-def _below(folder: Path, above: set[tuple[int, int]]) -> Iterator[str]:
-    """The images in a folder and below it. above: the folders on the way, which a link may lead back to."""
-    itself = os.stat(folder)
-    identity = (itself.st_dev, itself.st_ino)
-    if identity in above:
-        return
-    for entry in os.scandir(folder):
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _below(Path(entry.path), above | {identity})
-        elif _is_image(entry):
-            yield entry.path
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:

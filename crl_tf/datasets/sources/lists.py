@@ -51,6 +51,8 @@ def read_numbers(
     with _opened(path) as file:
         count, header = _head(source, path, file) if head else (None, [])
         width = len(header) if width is None else width
+        if width == 0:
+            raise ValueError(f"{source}: {path}, line 2: the names of the columns expected, received nothing")
         line, names, blocks = 3 if head else 1, [], [np.empty((0, width), dtype)]
         for block in _blocks(file):
             parsed = _Block(f"{source}: {path}", line, block, width, meaning)
@@ -102,7 +104,7 @@ def same_order(source: str, first: Path, names: Sequence[str], other: Path, list
 def read_head(source: str, path: Path, lines: Sequence[str]) -> int:
     """The number in the first of these lines: how many rows the list has."""
     count = lines[0].removeprefix("\ufeff").strip() if lines else ""
-    if not count.isdecimal():
+    if not count.isdecimal() or len(count) > 18:
         raise ValueError(f"{source}: {path}: the first line must be the number of rows, received {shortened(count)!r}")
     return int(count)
 

@@ -135,7 +135,7 @@ def require_files(table: Table, images: ImagePaths, listings: Mapping[str, Listi
     """
     folders = folders_of(images)
     listed = [listings[folder].files for folder in folders.dictionary.to_pylist()]
-    known = pa.concat_arrays([pa.array(files or [], pa.large_string()) for files in listed])
+    known = pa.concat_arrays([pa.array(texts(files or []), pa.large_string()) for files in listed])
     unlisted = np.flatnonzero(~pc.is_in(images.paths, value_set=known).to_numpy(zero_copy_only=False))
     folder_of = folders.indices.to_numpy()
     # A name may be listed in another spelling (case, accents), and a folder may forbid listing only.
@@ -157,6 +157,11 @@ def require_files(table: Table, images: ImagePaths, listings: Mapping[str, Listi
             f" the first: {images.names[row].as_py()!r} ({table.where(row)}), looked for at {path}"
             f"{slashes}; {advice}"
         )
+
+
+def texts(paths: Sequence[str]) -> list[str]:
+    """Those of the paths that are texts. A table cannot name the others, whose bytes are no UTF-8."""
+    return [path for path in paths if path.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in path)]
 
 
 def _listing(folder: str) -> Listing:

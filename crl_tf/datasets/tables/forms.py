@@ -75,15 +75,21 @@ def read_coco(owner: str, path: Path, column: str) -> tuple[Table, dict[str, Lab
             f"{owner}: {path} must be COCO's JSON, with lists of images, annotations and categories; {wrong[0]} is none"
         )
     images = _by_id(owner, path, parts["images"], "images", "file_name")
-    categories = _by_id(owner, path, parts["categories"], "categories", "name")
+    # Cells are stripped when they are taken apart.
+    stripped = [
+        item | {"name": name.strip()} if isinstance(name := item.get("name"), str) else item for item in parts["categories"]
+    ]
+    categories = _by_id(owner, path, stripped, "categories", "name")
     if not images:
         raise ValueError(f"{owner}: {path} holds no image")
     place = {identity: number for number, identity in enumerate(images)}
     of_image, labels = [], []
     for number, annotation in enumerate(parts["annotations"], 1):
         for key, known in (("image_id", place), ("category_id", categories)):
-            if annotation.get(key) not in known:
-                raise ValueError(f"{owner}: {path}: annotation {number} has the {key} {annotation.get(key)!r}, which is none")
+            identity = annotation.get(key)
+            if not isinstance(identity, (int, str)) or identity not in known:
+                received = shortened(repr(identity))
+                raise ValueError(f"{owner}: {path}: annotation {number} has the {key} {received}, which is none")
         of_image.append(place[annotation["image_id"]])
         labels.append(categories[annotation["category_id"]])
     cells = _joined(len(images), np.array(of_image, np.int64), labels)
@@ -103,7 +109,7 @@ def _by_id(owner: str, path: Path, items: Sequence[Mapping[str, Any]], key: str,
     found: dict[Any, str] = {}
     for number, item in enumerate(items, 1):
         identity, text = item.get("id"), item.get(name)
-        if not isinstance(identity, (int, str)) or identity in found or not isinstance(text, str) or not text:
+        if not isinstance(identity, (int, str)) or identity in found or not _is_text(text):
             raise ValueError(
                 f"{owner}: {path}: {key} must have an id of their own and a {name}, received {shortened(str(dict(item)))} as"
                 f" number {number}"
@@ -113,6 +119,11 @@ def _by_id(owner: str, path: Path, items: Sequence[Mapping[str, Any]], key: str,
         repeated = next(text for text in found.values() if list(found.values()).count(text) > 1)
         raise ValueError(f"{owner}: {path}: each {name} must stand once in {key}, repeated: {repeated!r}")
     return found
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is a text of one character or more, all of which UTF-8 can write: JSON can hold half a character."""
+    return isinstance(value, str) and value != "" and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def _refuse_two(table: Table, differing: np.ndarray, words: str, names: Sequence[str], image: np.ndarray) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from crl_tf.datasets.tables.columns import ImagePaths, Listing, folders_of
+from crl_tf.datasets.tables.columns import ImagePaths, Listing, folders_of, texts
 from crl_tf.datasets.tables.table import Table
 
 REMEDY = "--allow_outside_root reads them, if you trust the table"
@@ -22,7 +22,7 @@ def refuse_outside(
 
     Args:
         listings: of all folders of the images (`listed_folders`).
-        roots: the folder of the table, and that of the paths; what they are links to counts.
+        roots: the folders; what they are links to counts.
     """
     real = [os.path.join(os.path.realpath(root), "") for root in roots]
 
@@ -34,7 +34,7 @@ def refuse_outside(
     wrong = of_folder[folders.indices.to_numpy()]
     linked = [path for listing in listings.values() for path in listing.links if outside(path)]
     if linked:
-        wrong |= pc.is_in(images.paths, value_set=pa.array(linked, pa.large_string())).to_numpy(zero_copy_only=False)
+        wrong |= pc.is_in(images.paths, value_set=pa.array(texts(linked), pa.large_string())).to_numpy(zero_copy_only=False)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise table.error(

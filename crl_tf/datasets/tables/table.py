@@ -210,6 +210,8 @@ def _read_parquet(owner: str, path: Path, names: Sequence[str], texts: Sequence[
         # ParquetFile reads no partitions into the folder's name.
         with pq.ParquetFile(path, read_dictionary=encoded) as file:
             table = file.read(columns=[raw[name] for name in names])
+        # Whether texts are UTF-8 shows only here.
+        table.validate(full=True)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{owner}: {path} is not a readable Parquet file: {shortened(str(error), 400)}") from error
     return {name: table.column(raw[name]) for name in names}

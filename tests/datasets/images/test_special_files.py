@@ -124,13 +124,13 @@ def test_images_outside_of_the_tables_folder_are_refused_and_read_on_request(tmp
     assert len(load_attribute_csv(folder).splits["test"]) == 1
 
 
-def test_the_root_that_the_schema_names_is_inside(tmp_path):
+def test_the_root_of_a_schema_that_is_named_is_inside(tmp_path):
     touch(*(tmp_path / "images" / f"{i}.png" for i in range(3)))
     folder = table(tmp_path / "table", ["0.png", "1.png", "2.png"], "root: ../images")
-    assert len(load_attribute_csv(folder).splits["train"]) == 1
+    assert len(load_attribute_csv(folder, schema=folder / "schema.yaml").splits["train"]) == 1
     table(folder, ["0.png", "1.png", "../2.png"])
     with pytest.raises(ValueError, match="lie outside"):
-        load_attribute_csv(folder)
+        load_attribute_csv(folder, schema=folder / "schema.yaml")
 
 
 @pytest.mark.parametrize(

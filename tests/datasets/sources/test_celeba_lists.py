@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from crl_tf.datasets.sources import lists
-from crl_tf.datasets.sources.files import check_images_present
+from crl_tf.datasets.sources.files import check_images_present, splits_of_files
 
 
 def line_by_line(text, head, meaning):
@@ -44,6 +44,22 @@ def test_what_is_no_whole_number_of_the_type_is_named(word, tmp_path):
     with pytest.raises(ValueError, match=r"line 3: expected a file name and 2 values, each a whole number, received") as raised:
         lists.read_numbers("source", path, head=False, width=2, dtype=np.int8)
     assert f"received {word!r} as value 2" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "head, message", [("2\n\n", "line 2: the names of the columns"), ("9" * 5000 + "\na\n", "the number of rows")]
+)
+def test_a_head_without_a_number_or_names_is_named(head, message, tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text(head + "a 1\nb 2\n")
+    with pytest.raises(ValueError, match=rf"list.txt.*{message}"):
+        lists.read_numbers("source", path, head=True)
+
+
+@pytest.mark.parametrize("name", ["../a.jpg", "/etc/passwd", "b/../../a.jpg"])
+def test_a_list_names_nothing_outside_of_its_folder(name, tmp_path):
+    with pytest.raises(ValueError, match="a list must name images below"):
+        splits_of_files("celeba", tmp_path, ["a..jpg", name], np.zeros((2, 1)), np.zeros(2))
 
 
 def test_a_line_is_counted_across_blocks(tmp_path, monkeypatch):

@@ -55,8 +55,9 @@ def test_below_a_class_everything_counts_but_hidden_files_and_other_files(tmp_pa
     touch(tmp_path, "a/deep/er/1.webp", "a/2.gif", "a/.hidden.png", "a/Thumbs.db", "a/.git/3.png", ".cache/x/4.png")
     touch(tmp_path, *(f"b/{i}.bmp" for i in range(10)), *(f"a/{i}.jpeg" for i in range(10)))
     (tmp_path / "a" / "round").symlink_to(tmp_path / "a")
-    touch(tmp_path / "elsewhere", "5.png")
-    (tmp_path / "b" / "linked").symlink_to(tmp_path / "elsewhere")
+    touch(tmp_path / ".elsewhere", "5.png")
+    (tmp_path / "b" / "linked").symlink_to(tmp_path / ".elsewhere")
+    (tmp_path / "b" / "up").symlink_to("..")
     (tmp_path / "empty").mkdir()
     touch(tmp_path, "lost.png")
     with pytest.warns(UserWarning) as warned:
@@ -66,8 +67,48 @@ def test_below_a_class_everything_counts_but_hidden_files_and_other_files(tmp_pa
     assert any("1 images are in no folder of a class" in text for text in texts)
     found = {path for split in dataset.splits.values() for path in images(split, tmp_path)}
     assert {"a/deep/er/1.webp", "a/2.gif", "b/linked/5.png"} <= found
-    assert len(found) == 10 + 2 + 10 + 1 + 1  # elsewhere/ is a class of its own, too
-    assert dataset.schema.attributes[0].classes == ("a", "b", "elsewhere")
+    assert len(found) == 10 + 2 + 10 + 1
+    assert dataset.schema.attributes[0].classes == ("a", "b")
+
+
+@pytest.mark.parametrize("link, target", [("c", "a"), ("a/deep", "b"), ("a/twice", "a/once")])
+def test_a_folder_in_two_places_is_refused(tmp_path, link, target):
+    touch(tmp_path, *(f"{folder}/{i}.png" for folder in ("a", "a/once", "b") for i in range(9)))
+    (tmp_path / link).symlink_to(tmp_path / target)
+    with pytest.raises(ValueError, match="must be two folders, received links to the same one"):
+        load_image_folder(tmp_path)
+
+
+def test_a_test_part_that_is_a_link_to_training_is_refused(tmp_path):
+    touch(tmp_path, *(f"train/{name}/{i}.png" for name in "ab" for i in range(9)))
+    (tmp_path / "test").symlink_to("train")
+    with pytest.raises(ValueError, match="must be two folders, received links to the same one"):
+        load_image_folder(tmp_path)
+
+
+def test_a_folder_beside_those_of_the_splits_is_refused_where_it_holds_images(tmp_path):
+    touch(tmp_path, *(f"{part}/{name}/{i}.png" for part in ("train", "val", "test") for name in "ab" for i in range(3)))
+    touch(tmp_path, "__MACOSX/train/a/._0.png", "notes/read.txt")
+    assert set(load_image_folder(tmp_path).schema.attributes[0].classes) == {"a", "b"}
+    touch(tmp_path, "extra/7.png")
+    with pytest.raises(ValueError, match="either the folders of splits or those of classes, received 'extra' beside train"):
+        load_image_folder(tmp_path)
+
+
+def test_deep_folders_are_gone_into(tmp_path):
+    deep = "/".join("x" * 1 for _ in range(1500))
+    touch(tmp_path, *(f"{name}/{i}.png" for name in "ab" for i in range(9)))
+    here = os.getcwd()
+    try:
+        os.chdir(tmp_path / "a")
+        for _ in range(1500):
+            os.mkdir("x")
+            os.chdir("x")
+        open("1.png", "w").close()
+    finally:
+        os.chdir(here)
+    found = {path for split in load_image_folder(tmp_path).splits.values() for path in images(split, tmp_path)}
+    assert f"a/{deep}/1.png" in found
 
 
 def test_classes_that_only_the_test_has_and_names_that_are_nearly_the_same_are_said(tmp_path):

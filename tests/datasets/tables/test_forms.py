@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import zipfile
 
 import numpy as np
@@ -202,6 +203,10 @@ def test_cocos_json_says_which_categories_an_image_has(tmp_path, coco):
         ),
         (lambda c: c["images"].append({"id": 10, "file_name": "x.png"}), "images must have an id of their own and a file_name"),
         (lambda c: c["categories"].append({"id": 9, "name": "cat"}), "each name must stand once in categories, repeated: 'cat'"),
+        (lambda c: c["categories"].append({"id": 9, "name": "cat "}), "each name must stand once in categories, repeated: 'cat'"),
+        (lambda c: c["categories"].append({"id": 9, "name": "\ud800"}), "categories must have an id of their own and a name"),
+        (lambda c: c["annotations"][0].update(image_id=[10]), r"annotation 1 has the image_id \[10\], which is none"),
+        (lambda c: c["annotations"][0].update(category_id={}), r"annotation 1 has the category_id \{\}, which is none"),
         (lambda c: c["images"].clear(), "holds no image"),
     ],
 )
@@ -211,6 +216,71 @@ def test_a_broken_coco_file_is_named(tmp_path, coco, change, message):
     path.write_text(json.dumps(coco))
     with pytest.raises(ValueError, match=message):
         load_attribute_csv(path, check_images=False)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe", b"[" * 100_000, b'{"images": 1' + b"0" * 5000 + b"}"], ids=["bytes", "deep", "long"]
+)
+def test_a_coco_file_that_is_no_json_is_named(tmp_path, content):
+    path = tmp_path / "annotations.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"annotations\.json is not valid JSON"):
+        load_attribute_csv(path, check_images=False)
+
+
+def test_blanks_around_a_category_are_dropped(tmp_path, coco):
+    coco["categories"][0]["name"] = "cat "
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps(coco))
+    assert loaded(path)["0.png"] == {"category=cat": "present", "category=dog": "present"}
+
+
+def test_a_file_whose_name_is_no_text_is_no_image_of_the_table(tmp_path):
+    write(tmp_path, ["path,size", *(f"{i}.png,{'sml'[i % 3]}" for i in range(12))])
+    for i in range(12):
+        (tmp_path / f"{i}.png").touch()
+    (tmp_path / os.fsdecode(b"\xff.png")).symlink_to(tmp_path / "0.png")
+    assert sum(map(len, load_attribute_csv(tmp_path).splits.values())) == 12
+
+
+def test_texts_of_a_parquet_file_that_are_no_utf8_are_named(tmp_path):
+    column = pa.StringArray.from_buffers(2, pa.py_buffer(np.array([0, 1, 2], np.int32)), pa.py_buffer(b"\xffa"))
+    pyarrow.parquet.write_table(pa.table({"path": ["a.png", "b.png"], "size": column}), tmp_path / "attributes.parquet")
+    with pytest.raises(ValueError, match=r"attributes.parquet is not a readable Parquet file: .*UTF8"):
+        load_attribute_csv(tmp_path, check_images=False)
+
+
+def test_a_schema_of_another_name_or_a_link_to_none_is_no_silence(tmp_path):
+    write(tmp_path, ["path,size,other", *(f"{i}.png,{'sml'[i % 3]},{i % 2}" for i in range(12))])
+    (tmp_path / "schema.yml").write_text("ignore: [other]\n")
+    with pytest.raises(ValueError, match=r"schema\.yml must be called schema\.yaml, or be named by --schema="):
+        load_attribute_csv(tmp_path, check_images=False)
+    assert len(load_attribute_csv(tmp_path, check_images=False, schema=tmp_path / "schema.yml").schema.attributes) == 1
+    (tmp_path / "schema.yml").unlink()
+    (tmp_path / "schema.yaml").symlink_to(tmp_path / "gone.yaml")
+    with pytest.raises(FileNotFoundError, match=r"schema\.yaml"):
+        load_attribute_csv(tmp_path, check_images=False)
+
+
+def test_a_root_that_came_with_the_table_leads_nowhere_else(tmp_path):
+    images = tmp_path / "images"
+    folder = tmp_path / "table"
+    images.mkdir()
+    folder.mkdir()
+    for i in range(12):
+        (images / f"{i}.png").touch()
+    write(folder, ["path,size", *(f"{i}.png,{'sml'[i % 3]}" for i in range(12))], "root: ../images")
+    with pytest.raises(ValueError, match=r"12 of 12 images lie outside of the table's folder.*--allow_outside_root"):
+        load_attribute_csv(folder)
+    for given in ({"allow_outside_root": True}, {"schema": folder / "schema.yaml"}):
+        assert sum(map(len, load_attribute_csv(folder, **given).splits.values())) == 12
+
+
+def test_spellings_that_look_the_same_are_said(tmp_path):
+    values = ["\u00e9", "e\u0301", "x", "x\u200b"]
+    write(tmp_path, ["path,size", *(f"{i}.png,{values[i % 4]}" for i in range(40))])
+    with pytest.warns(UserWarning, match="learned apart"):
+        load_attribute_csv(tmp_path, check_images=False)
 
 
 def test_a_missing_image_of_coco_is_named_by_its_row(tmp_path, coco):
