@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from crl_tf.checks import real
+
 
 class Diverged(ValueError):
     """The loss, or what was learned with it, is not finite."""
@@ -60,8 +62,8 @@ class AlphaWarmup(keras.callbacks.Callback):
         super().__init__()
         if not hasattr(loss, "alpha_scale"):
             raise ValueError(f"loss must be a crl_tf.CRL, received {type(loss).__name__}")
-        if epochs < 0:
-            raise ValueError(f"epochs must be >= 0, received {epochs!r}")
+        if not 0 <= real(epochs) < float("inf"):
+            raise ValueError(f"epochs must be a number >= 0, received {epochs!r}")
         self._loss = loss
         self._epochs = epochs
         self._epoch = 0

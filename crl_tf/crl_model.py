@@ -84,6 +84,8 @@ class CRLModel(keras.Model):
         # Inputs reach the network as they are, from the steps and from `call` alike; under a mixed policy Keras would round
         # those of `call` to its compute type first.
         super().__init__(**{"autocast": False, **kwargs})
+        if not isinstance(network, keras.Model):
+            raise ValueError(f"network must be a keras.Model, received {type(network).__name__}")
         self.network = network
         if network.built and getattr(network, "inputs", None):
             # Here, where Keras adds no words of its own to the error.

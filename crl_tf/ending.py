@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shlex
@@ -60,9 +61,14 @@ def ended_in_one_line() -> Iterator[None]:
         # Whoever read the output has left, as head does. Python's own last flush would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        absl_logging.debug("traceback", exc_info=True)
+        reason = str(error).partition("\n")[0] or "no more could be had"
+        sys.exit(f"crl_tf: out of memory ({reason}): take a smaller batch_size, image_size or width")
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         absl_logging.debug("traceback", exc_info=True)
-        sys.exit(f"crl_tf: {error}")
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        sys.exit(f"crl_tf: {error}" + ("; make room and go on with --resume: what was written is whole" if full else ""))
     except tf.errors.OpError as error:
         absl_logging.debug("traceback", exc_info=True)
         # The message of an assertion in the graph stands between TensorFlow's own words.

@@ -36,7 +36,7 @@ class Layout:
     @classmethod
     def of(cls, num_classes: int | Sequence[int]) -> Layout:
         """The layout of `num_classes`: an int (one label) or one int per label, each 2 or more."""
-        sizes = [num_classes] if isinstance(num_classes, (int, np.integer)) else list(num_classes)
+        sizes = list(num_classes) if isinstance(num_classes, Sequence) or np.ndim(num_classes) == 1 else [num_classes]
         if not sizes or any(isinstance(s, bool) or not isinstance(s, (int, np.integer)) or s < 2 for s in sizes):
             raise ValueError(f"num_classes must be an int >= 2, or a sequence of such ints, received {num_classes!r}")
         return cls(tuple(int(s) for s in sizes))
@@ -129,6 +129,12 @@ def compiled_by_xla() -> bool:
     TensorFlow has no public name for the question; its own Keras layers asked it in the same way.
     """
     return control_flow_util.GraphOrParentsInXlaContext(ops.get_default_graph())
+
+
+def check_same_samples(targets: int | None, outputs: int | None) -> None:
+    """Raises ValueError for targets and outputs of known, different numbers of samples, which could be broadcast in silence."""
+    if None not in (targets, outputs) and targets != outputs:
+        raise ValueError(f"y_true and y_pred must be of the same samples, received {targets} targets and {outputs} outputs")
 
 
 def length(tensor: tf.Tensor, axis: int) -> int | tf.Tensor:

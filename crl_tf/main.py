@@ -49,6 +49,7 @@ from crl_tf.experiment.workdir import AUTO as SEARCH
 from crl_tf.experiment.workdir import finalist_folders, started_with
 from crl_tf.models import NETWORKS, application_names, describe
 from crl_tf.progress import Progress
+from crl_tf.text import shortened
 
 MOST_LABELS = 100
 """The per-label table is omitted above this many labels; result.json has them all."""
@@ -323,6 +324,8 @@ def _show(console: Console, results: list[dict[str, Any]]) -> None:
 
 
 def _given_workdir() -> Path | None:
+    if _WORKDIR.value and "\0" in _WORKDIR.value:
+        raise ValueError(f"workdir must be a path, received {_WORKDIR.value!r}")
     return Path(_WORKDIR.value).expanduser() if _WORKDIR.value else None
 
 
@@ -333,8 +336,8 @@ def _new_workdir(name: str) -> Path:
 def _seeds() -> list[int] | None:
     if _SEEDS.value is None:
         return None
-    if not all(seed.strip().isdigit() for seed in _SEEDS.value):
-        raise ValueError(f"seeds must be integers >= 0, received {','.join(_SEEDS.value)!r}")
+    if not all(seed.strip().isdecimal() and len(seed.strip()) <= 9 for seed in _SEEDS.value):
+        raise ValueError(f"seeds must be integers >= 0 of up to 9 digits, received {shortened(','.join(_SEEDS.value))!r}")
     return [int(seed) for seed in _SEEDS.value]
 
 

@@ -10,7 +10,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from crl_tf.layout import Layout, checked_feature_shape, class_logits, integer_labels, plain_sizes, split_features
+from crl_tf.layout import (
+    Layout,
+    check_same_samples,
+    checked_feature_shape,
+    class_logits,
+    integer_labels,
+    plain_sizes,
+    split_features,
+)
 from crl_tf.serialization import registered
 
 
@@ -166,7 +174,7 @@ class ClassBalancedAccuracy(keras.metrics.Metric):
     Streaming counts per class: exact over batches, not a mean of batch means. Memory and time grow with the number of classes
     of all labels, not with its square. Classes, and labels, that have not occurred are left out. Where nothing is annotated the
     value is NaN, which Keras prints as nan; a NaN of the first epoch is the best one for ever to its EarlyStopping. Targets and
-    outputs are as for `crl_tf.CRL`.
+    outputs are as for `crl_tf.CRL`; an output of NaN is wrong for every class.
 
     Args:
         num_classes: an int for one label, or one int per label.
@@ -192,10 +200,10 @@ class ClassBalancedAccuracy(keras.metrics.Metric):
         dtype: str | None = None,
     ) -> None:
         super().__init__(name=name, dtype=dtype)
+        self._layout = layout = Layout.of(num_classes)
         self.num_classes = plain_sizes(num_classes)
         self.from_logits = from_logits
         self._direction = "up"  # what Keras's EarlyStopping and ModelCheckpoint go by
-        self._layout = layout = Layout.of(num_classes)
         self._feature_shape = checked_feature_shape(feature_shape, layout)
         # float64: a float32 count stands still at 2^24.
         self._occurring = self.add_variable((layout.width,), "zeros", dtype="float64", name="occurring")
@@ -208,7 +216,9 @@ class ClassBalancedAccuracy(keras.metrics.Metric):
         layout = self._layout
         labels = integer_labels(y_true, layout)
         _, outputs = split_features(tf.convert_to_tensor(y_pred), layout, self._feature_shape)
-        decided = decided_classes(class_logits(outputs, layout, self.from_logits), layout)
+        logits = class_logits(outputs, layout, self.from_logits)
+        check_same_samples(labels.shape[0], logits.shape[0])
+        decided = decided_classes(logits, layout)
         weight = tf.ones_like(labels, tf.float64)
         if sample_weight is not None:
             weight *= tf.reshape(tf.cast(sample_weight, tf.float64), [-1, 1])
@@ -257,15 +267,19 @@ class ClassBalancedAccuracy(keras.metrics.Metric):
 def decided_classes(logits: tf.Tensor, layout: Layout) -> tf.Tensor:
     """The class with the largest logit of every label, of equal ones the first: float32 [B, sum(num_classes)] to int32 [B, L].
 
-    >>> decided_classes(tf.constant([[1.0, 2.0, 5.0, 5.0, 0.0]]), Layout((2, 3))).numpy().tolist()
-    [[1, 0]]
+    -1, no class, where a logit of the label is NaN.
+
+    >>> decided_classes(tf.constant([[1.0, 2.0, 5.0, 5.0, 0.0], [1.0, np.nan, 0.0, 0.0, 1.0]]), Layout((2, 3))).numpy().tolist()
+    [[1, 0], [-1, 2]]
     """
     if len(set(layout.sizes)) == 1:
-        return tf.argmax(tf.reshape(logits, [-1, len(layout), layout.largest]), axis=-1, output_type=tf.int32)
+        of_label = tf.reshape(logits, [-1, len(layout), layout.largest])
+        no_number = tf.reduce_any(tf.math.is_nan(of_label), axis=-1)
+        return tf.where(no_number, -1, tf.argmax(of_label, axis=-1, output_type=tf.int32))
     # By segments: padded to the largest label, one of 1,000 classes beside 40 binary ones would take 40 times the memory.
     columns, label = tf.transpose(logits), tf.constant(layout.column_label)
     highest = tf.gather(tf.math.unsorted_segment_max(columns, label, len(layout)), label)
     place = tf.where(columns == highest, layout.column_class[:, None], layout.largest)
-    # A NaN equals nothing: its label is decided as by argmax, for the first class.
     first = tf.math.unsorted_segment_min(place, label, len(layout))
-    return tf.transpose(tf.where(first == layout.largest, 0, first))
+    no_number = tf.math.unsorted_segment_max(tf.cast(tf.math.is_nan(columns), tf.int32), label, len(layout)) > 0
+    return tf.transpose(tf.where(no_number, -1, first))

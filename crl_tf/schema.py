@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crl_tf.text import repeated
+
 NOT_ANNOTATED = -1
 """Label value of a sample whose attribute nobody annotated: it takes part in nothing that concerns this label."""
 
@@ -33,9 +35,8 @@ class Attribute:
             raise ValueError(f"Attribute {self.name!r}: group must be a name or None, received {self.group!r}")
         if len(self.classes) < 2:
             raise ValueError(f"Attribute {self.name!r}: at least 2 classes are needed, received {self.classes}")
-        if len(set(self.classes)) != len(self.classes):
-            repeated = sorted({c for c in self.classes if self.classes.count(c) > 1})
-            raise ValueError(f"Attribute {self.name!r}: class names must be distinct, repeated: {repeated}")
+        if twice := repeated(self.classes):
+            raise ValueError(f"Attribute {self.name!r}: class names must be distinct, repeated: {twice}")
 
     @property
     def num_classes(self) -> int:
@@ -57,10 +58,8 @@ class AttributeSchema:
         object.__setattr__(self, "attributes", tuple(self.attributes))
         if not self.attributes:
             raise ValueError("AttributeSchema: at least one attribute is needed, received none")
-        names = self.names
-        if len(set(names)) != len(names):
-            repeated = sorted({n for n in names if names.count(n) > 1})
-            raise ValueError(f"AttributeSchema: attribute names must be distinct, repeated: {repeated}")
+        if twice := repeated(self.names):
+            raise ValueError(f"AttributeSchema: attribute names must be distinct, repeated: {twice}")
 
     def __len__(self) -> int:
         return len(self.attributes)

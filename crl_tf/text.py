@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 
@@ -13,6 +14,15 @@ def shortened(text: str, most: int = 60) -> str:
     """
     text = " ".join(text.split())
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def repeated(items: Iterable[str]) -> list[str]:
+    """The items that occur more than once, sorted.
+
+    >>> repeated(["b", "a", "b"])
+    ['b']
+    """
+    return sorted(item for item, times in Counter(items).items() if times > 1)
 
 
 def csv_text(value: object) -> object:

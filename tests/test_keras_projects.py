@@ -164,6 +164,42 @@ def test_a_class_out_of_range_is_refused_before_a_training_also_under_xla(jit):
     assert "NaN" in CRL.__doc__ and "the -1 would be left out" in CRL.__doc__
 
 
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: CRL(None, alpha=0.3), "num_classes must be an int >= 2, or a sequence of such ints, received None"),
+        (lambda: CRL([[2, 3]], alpha=0.3), "num_classes must be an int >= 2"),
+        (lambda: CRL(2.0, alpha=0.3), "num_classes must be an int >= 2"),
+        (lambda: CRL(3, alpha="a"), r"alpha must be a number in \[0, 1\], or one per label \(1\), received 'a'"),
+        (lambda: CRL(3, class_counts=[5, 3, 1], eta=None), "eta must be a number >= 0, received None"),
+        (lambda: CRL(3, alpha=0.3, rho="a"), "rho must lie in"),
+        (lambda: CRL(3, class_counts=[["a", "b", "c"]]), "class_counts must be numbers >= 0"),
+        (lambda: CRL(3, class_counts=[[1e308, 1e308, 1]]), "class_counts must be numbers >= 0"),
+        (lambda: FocalLoss(3, gamma="a"), "gamma must be a number >= 0, received 'a'"),
+        (lambda: AlphaWarmup(CRL(3, alpha=0.3), float("nan")), "epochs must be a number >= 0, received nan"),
+        (lambda: AlphaWarmup(CRL(3, alpha=0.3), None), "epochs must be a number >= 0, received None"),
+        (lambda: crl_losses([2, 3], alpha=0.3), "num_classes must name the outputs"),
+        (lambda: CRLModel(None), "network must be a keras.Model, received NoneType"),
+        (lambda: CRL(3, alpha=0.3)([1], np.zeros((4, 3))), "the same samples, received 1 targets and 4 outputs"),
+        (lambda: ClassBalancedAccuracy(3).update_state([1], np.zeros((4, 3))), "the same samples, received 1 targets and 4"),
+    ],
+)
+def test_arguments_of_another_kind_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("sizes", [3, [2, 3]])
+def test_an_output_of_nan_is_wrong_for_every_class(sizes):
+    metric = ClassBalancedAccuracy(sizes, confusion=True)
+    labels = np.zeros((4, np.size(sizes)), int)
+    outputs = np.zeros((4, np.sum(sizes)), np.float32)
+    outputs[0, -1] = np.nan  # of the last label
+    metric.update_state(labels, outputs)
+    assert float(metric.result()) == pytest.approx(np.mean([1.0] * (np.size(sizes) - 1) + [0.75]))
+    assert metric.confusion_matrices()[-1].sum() == 3
+
+
 def piped(labels):
     return tf.data.Dataset.from_tensor_slices((X, labels)).batch(8, drop_remainder=True)
 

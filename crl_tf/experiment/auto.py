@@ -46,9 +46,10 @@ from crl_tf.experiment.workdir import (
     config_in,
     differences,
     held,
+    read_search,
     refuse_file,
 )
-from crl_tf.files import read_json, write_json
+from crl_tf.files import write_json
 from crl_tf.progress import SILENT, Item, Progress
 
 _log = logging.getLogger(__name__)
@@ -131,7 +132,7 @@ def _opened(config: ConfigDict, workdir: Path, budget: float | None, named: Sequ
         raise ValueError(f"resume: {workdir} holds no search of --compare={NAME}: pass another --workdir")
     free = set(FREE_ON_RESUME) - {"train.epochs"} | {"method"}
     different = differences(config_in(workdir, AUTO).to_dict(), config.to_dict(), free=free)
-    content = read_json(workdir / AUTO)
+    content = read_search(workdir)
     if budget is not None and content["budget"] != budget:
         different.append(f"budget: {duration_text(content['budget'])} there, {duration_text(budget)} now")
     if named is not None and content["named"] != list(named):

@@ -35,7 +35,7 @@ from crl_tf.experiment.workdir import (
     open_run,
     read_result,
 )
-from crl_tf.files import read_json, write_json
+from crl_tf.files import write_json
 from crl_tf.progress import SILENT, Progress
 
 _log = logging.getLogger(__name__)
@@ -281,4 +281,4 @@ def _previous(recipe: Mapping[str, Any], workdir: Path, seeds: Sequence[int] | N
     if (content["seeds"] is None) != (seeds is None):
         how = "without" if content["seeds"] is None else "with"
         raise ValueError(f"resume: {workdir} was started {how} --seeds: do the same")
-    return Previous(content["methods"], content["seeds"] or [], read_json(workdir / COMPARISON).get("failed", {}))
+    return Previous(content["methods"], content["seeds"] or [], content["failed"])

@@ -26,6 +26,7 @@ from crl_tf.experiment.predictions import PREDICTIONS, Predictions, save_predict
 from crl_tf.experiment.proposal import FEW_IMAGES
 from crl_tf.experiment.report import save_class_distributions, save_sensitivity_by_frequency
 from crl_tf.experiment.same_data import check_same_data, described
+from crl_tf.experiment.trainers.archive import load_trained
 from crl_tf.experiment.trainers.base import Task, Trained
 from crl_tf.experiment.trainers.gradient import HISTORY
 from crl_tf.experiment.workdir import (
@@ -42,6 +43,7 @@ from crl_tf.experiment.workdir import (
     held,
     methods_and_seeds,
     open_run,
+    read_description,
     read_result,
 )
 from crl_tf.files import read_json, write_json, write_whole
@@ -195,7 +197,7 @@ def train(context: Context, task: Task, trained: Path | None = None) -> Trained:
         task.begin()
         of_other = read_json(next(path for path in (trained / RESULT, trained / VALIDATION) if path.is_file()))
         facts = {key: of_other[key] for key in OF_TRAINING if key in of_other}
-        result = Trained(keras.saving.load_model(trained / MODEL), of_other["seconds"], facts)
+        result = Trained(load_trained(trained / MODEL), of_other["seconds"], facts)
     write_whole(context.workdir / MODEL, result.model.save)
     return result
 
@@ -245,7 +247,7 @@ def evaluate(workdir: Path, *, changed_rows: bool = False, progress: Progress = 
         data = context.data if same_data else parts.load(use_cache=False, progress=progress)
         context = Context(parts, data, folder, progress)
         _check_data(context, f"evaluate {folder}", changed_rows)
-        measured = measure(context, keras.saving.load_model(folder / MODEL))
+        measured = measure(context, load_trained(folder / MODEL))
         results.append({**read_result(folder), "method": parts.names["method"], **measured.numbers})
     return results
 
@@ -314,7 +316,7 @@ def _long_enough(parts: Parts, data: Data) -> Parts:
 
 
 def _check_data(context: Context, where: str, changed_rows: bool) -> None:
-    kept, data = read_json(context.workdir / CONFIG), context.data
+    kept, data = read_description(context.workdir), context.data
     check_same_data(kept, data.dataset, data.digests, where=where, changed_rows=changed_rows)
 
 

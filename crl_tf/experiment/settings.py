@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from crl_tf.datasets import DATASETS
 from crl_tf.datasets.cache import MEMORY, NONE
+from crl_tf.datasets.images.decode import LONGEST
 from crl_tf.datasets.pipeline import AUGMENTATIONS
 from crl_tf.datasets.sources.celeba import OFFICIAL, VALIDATIONS
 from crl_tf.experiment.trainers.best_epoch import KEPT, LAST
@@ -74,9 +75,10 @@ def _is_int(value: object) -> bool:
 
 
 def whole(least: int, most: int | None = None, *, optional: bool = False) -> Rule:
-    """A rule for integers."""
+    """A rule for integers; without `most` of up to 31 bits."""
     words = f"an int >= {least}" if most is None else f"an int in [{least}, {most}]"
-    return Rule(int, lambda v: least <= v and (most is None or v <= most), words + (", or none" if optional else ""), optional)
+    most = 2**31 - 1 if most is None else most
+    return Rule(int, lambda v: least <= v <= most, words + (", or none" if optional else ""), optional)
 
 
 def number(interval: str, *, optional: bool = False) -> Rule:
@@ -105,7 +107,11 @@ def text(words: str = "a text", *, optional: bool = False) -> Rule:
 
 SWITCH = Rule(bool, lambda v: True, "true or false")
 FREEZE = Rule(object, lambda v: v in ("none", "all") or (_is_int(v) and v >= 0), "none, all, or an int >= 0")
-SIZE = Rule(tuple, lambda v: len(v) == 2 and all(_is_int(side) and side >= 1 for side in v), "(height, width), ints >= 1")
+SIZE = Rule(
+    tuple,
+    lambda v: len(v) == 2 and all(_is_int(side) and 1 <= side <= LONGEST for side in v),
+    f"(height, width), ints in [1, {LONGEST}]",
+)
 AUGMENT = Rule(tuple, lambda v: all(name in AUGMENTATIONS for name in v), f"names of {list(AUGMENTATIONS)}")
 EPOCHS = Rule(tuple, lambda v: all(_is_int(epoch) and epoch >= 1 for epoch in v), "ints >= 1")
 MARGINS = Rule(

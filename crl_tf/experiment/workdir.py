@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from crl_tf.experiment.config import flattened, from_json
 from crl_tf.files import below, read_json
+from crl_tf.schema import AttributeSchema
 
 try:
     import fcntl
@@ -145,11 +146,34 @@ def config_in(workdir: Path, name: str) -> ConfigDict:
 def read_result(folder: Path) -> dict[str, Any]:
     """The result of a finished run; ValueError, with the file's name, for anything else in its place."""
     content = read_json(folder / RESULT)
-    missing = [key for key in ("method", "rules", "labels") if not isinstance(content, dict) or key not in content]
-    if missing:
+    parts = {"method": str, "rules": dict, "labels": dict}
+    wrong = [key for key, kind in parts.items() if not isinstance(content, dict) or not isinstance(content.get(key), kind)]
+    if not wrong:
+        wrong = [key for key in ("rules", "labels") if not all(isinstance(part, dict) for part in content[key].values())]
+    if wrong:
         raise ValueError(
-            f"{folder / RESULT} must be the result of a run, and lacks {missing[0]!r}: delete it, and --resume the run"
+            f"{folder / RESULT} must be the result of a run, and lacks {wrong[0]!r}: delete it, and --resume the run"
         )
+    return content
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """What a run's `config.json` says of its data; ValueError, with the file's name, for values of another kind."""
+    content = read_json(folder / CONFIG)
+    kinds = {"images": int, "digests": (str, type(None))}
+    wrong = [
+        key
+        for key, kind in kinds.items()
+        if key in content
+        and not (isinstance(content[key], dict) and all(isinstance(value, kind) for value in content[key].values()))
+    ]
+    try:
+        if "schema" in content:
+            AttributeSchema.from_config(content["schema"])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        wrong.append("schema")
+    if wrong:
+        raise ValueError(f"{folder / CONFIG} must say which data a run had, and its {wrong[0]!r} was changed; it cannot go on")
     return content
 
 
@@ -164,24 +188,44 @@ def started_with(workdir: Path) -> tuple[ConfigDict, dict[str, Any] | None]:
     raise ValueError(f"workdir {workdir} holds no run to resume ({CONFIG} is missing)")
 
 
+def read_search(workdir: Path) -> dict[str, Any]:
+    """The `auto.json` of a search; ValueError, with the file's name, for anything else in its place."""
+    content = read_json(workdir / AUTO)
+    kinds = {"finished": bool, "budget": (int, float), "seconds": (int, float), "named": list, "not_tried": dict, "rungs": list}
+    of_rung = {"epochs": int, "methods": list, "scores": dict, "dropped": dict}
+
+    def holds(part: Any, kinds: Mapping[str, Any]) -> bool:
+        return isinstance(part, dict) and all(isinstance(part.get(key), kind) for key, kind in kinds.items())
+
+    whole = holds(content, kinds) and all(holds(rung, of_rung) for rung in content["rungs"])
+    if not whole or not isinstance(content.get("finalists", None if content["finished"] else {}), dict):
+        raise ValueError(f"{workdir / AUTO} must be what a search keeps, and was changed: pass another --workdir")
+    return content
+
+
 def finalist_folders(workdir: Path) -> list[Path]:
     """The folders of the runs of a finished search that were measured on the test images, the winner's first."""
-    content = read_json(workdir / AUTO)
+    content = read_search(workdir)
     if not content["finished"]:
         raise ValueError(f"workdir must hold a finished run; the search in {workdir} is not finished: --resume continues it")
     return [below(workdir / FINAL, name, workdir / AUTO) for name in content["finalists"].values()]
 
 
 def methods_and_seeds(workdir: Path) -> dict[str, Any]:
-    """The methods of a comparison and its seeds; seeds None: the configuration's seed, whose runs have no folder of a seed."""
+    """The methods of a comparison, its seeds, and what failed of it.
+
+    Seeds None: the configuration's seed, whose runs have no folder of a seed.
+    """
     content = read_json(workdir / COMPARISON)
     content = content if isinstance(content, dict) else {}
     methods, seeds = content.get("methods", content.get("losses")), content.get("seeds")
-    if not isinstance(methods, list) or not (seeds is None or (isinstance(seeds, list) and all(type(s) is int for s in seeds))):
+    sound = isinstance(methods, list) and (seeds is None or (isinstance(seeds, list) and all(type(s) is int for s in seeds)))
+    failed = content.get("failed", {})
+    if not sound or not isinstance(failed, dict):
         raise ValueError(f"{workdir / COMPARISON} must hold the methods and seeds of a comparison; it does not")
     for method in methods:
         below(workdir, method, workdir / COMPARISON)
-    return {"methods": methods, "seeds": seeds}
+    return {"methods": methods, "seeds": seeds, "failed": failed}
 
 
 def folder_of(workdir: Path, method: str, seed: int | None) -> Path:

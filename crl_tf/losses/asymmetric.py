@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from crl_tf.checks import real
 from crl_tf.layout import PADDING_LOGIT, Layout, class_members, log_probabilities
 from crl_tf.losses.base import Loss, Terms, mean_over_annotated, nan_if_unknown
 from crl_tf.serialization import registered
@@ -68,9 +69,9 @@ class AsymmetricLoss(Loss):
     ) -> None:
         super().__init__(num_classes, **parameters)
         for name, value in (("gamma_positive", gamma_positive), ("gamma_negative", gamma_negative)):
-            if not 0 <= value < float("inf"):
+            if not 0 <= real(value) < float("inf"):
                 raise ValueError(f"{name} must be a number >= 0, received {value!r}")
-        if not 0 <= clip < 1:
+        if not 0 <= real(clip) < 1:
             raise ValueError(f"clip must be a number in [0, 1), received {clip!r}")
         self.gamma_positive, self.gamma_negative, self.clip = float(gamma_positive), float(gamma_negative), float(clip)
         # A binary label has one problem: the column of "present".

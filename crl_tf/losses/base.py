@@ -12,10 +12,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from crl_tf.checks import reals
 from crl_tf.layout import (
     Layout,
     as_numbers,
     check_feature_rank,
+    check_same_samples,
     class_logits,
     compiled_by_xla,
     integer_labels,
@@ -98,9 +100,9 @@ class Loss(keras.losses.Loss, abc.ABC):
     ) -> None:
         # float32 whatever the policy: in bfloat16 the label 257 would become 256.
         super().__init__(reduction=reduction, name=name or self.default_name, dtype="float32")
+        self._layout = Layout.of(num_classes)
         self.num_classes = plain_sizes(num_classes)
         self.from_logits = bool(from_logits)
-        self._layout = Layout.of(num_classes)
 
     @abc.abstractmethod
     def terms(self, labels: tf.Tensor, logits: tf.Tensor, features: tf.Tensor | None = None) -> Terms:
@@ -174,6 +176,7 @@ class Loss(keras.losses.Loss, abc.ABC):
         """`terms` of targets and outputs in any accepted form, for a training step that has logits and features apart."""
         labels = rows_of_labels(integer_labels(y_true, self._layout))
         logits = class_logits(logits, self._layout, self.from_logits)
+        check_same_samples(labels.shape[1], logits.shape[0])
         return self._terms(labels, logits, features)._replace(seen=classes_seen(labels, self._layout))
 
     def _terms(self, labels: tf.Tensor, logits: tf.Tensor, features: tf.Tensor | None) -> Terms:
@@ -286,8 +289,9 @@ def counts_by_label(class_counts: Sequence[Any], layout: Layout) -> list[np.ndar
             f" {[len(c) for c in class_counts]} counts"
         )
     counts = [np.asarray(c) for c in class_counts]
-    if not all((np.isfinite(c) & (c >= 0)).all() for c in counts):
-        raise ValueError(f"class_counts must be finite and >= 0, received {class_counts!r}")
+    # Beyond 2^53 a sum of counts loses some.
+    if not all(((reals(c) >= 0) & (reals(c) < 2**53)).all() for c in counts):
+        raise ValueError(f"class_counts must be numbers >= 0 and below 2^53, received {class_counts!r}")
     return counts
 
 

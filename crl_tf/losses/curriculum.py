@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from crl_tf.callbacks import TrainingProgress
+from crl_tf.checks import real
 from crl_tf.layout import Layout, checked_feature_shape, class_members, length, log_probabilities, pick
 from crl_tf.losses.base import ClassCountsLoss, Terms, progress_variable
 from crl_tf.losses.crl.fast.distances import GroupAnchors, groups_of, nearness_to_all, pair_distances
@@ -179,13 +180,13 @@ class CurriculumLoss(ClassCountsLoss):
         super().__init__(num_classes, class_counts, **parameters)
         if scheduler not in SCHEDULERS:
             raise ValueError(f"scheduler must be one of {sorted(SCHEDULERS)}, received {scheduler!r}")
-        if margin is not None and not 0 < margin < math.inf:
+        if margin is not None and not 0 < real(margin) < math.inf:
             raise ValueError(f"margin must be a number > 0 or None, received {margin!r}")
         if isinstance(kappa, bool) or not isinstance(kappa, (int, np.integer)) or kappa < 1:
             raise ValueError(f"kappa must be an integer >= 1, received {kappa!r}")
-        if not 0 <= loss_share <= 1:
+        if not 0 <= real(loss_share) <= 1:
             raise ValueError(f"loss_share must be a number in [0, 1], received {loss_share!r}")
-        if not 0 <= epsilon < math.inf:
+        if not 0 <= real(epsilon) < math.inf:
             raise ValueError(f"epsilon must be a number >= 0, received {epsilon!r}")
         check_rho(rho)
         self.scheduler, self.kappa, self.rho = scheduler, int(kappa), float(rho)

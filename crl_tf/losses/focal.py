@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from crl_tf.checks import real
 from crl_tf.layout import PADDING_LOGIT
 from crl_tf.losses.base import Loss, Terms, mean_over_annotated, nan_if_unknown
 from crl_tf.serialization import registered
@@ -43,9 +44,9 @@ class FocalLoss(Loss):
 
     def __init__(self, num_classes: int | Sequence[int], gamma: float = 2.0, alpha: float = 0.25, **parameters: Any) -> None:
         super().__init__(num_classes, **parameters)
-        if not 0 <= gamma < float("inf"):
+        if not 0 <= real(gamma) < float("inf"):
             raise ValueError(f"gamma must be a number >= 0, received {gamma!r}")
-        if not 0 < alpha < float("inf"):
+        if not 0 < real(alpha) < float("inf"):
             raise ValueError(f"alpha must be a number > 0, received {alpha!r}")
         if alpha >= 1 and 2 in self._layout.sizes:
             raise ValueError(f"alpha of the focal loss must be < 1 where a label has two classes, received {alpha!r}")

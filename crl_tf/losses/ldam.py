@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from crl_tf.callbacks import TrainingProgress
+from crl_tf.checks import real
 from crl_tf.layout import class_members, log_probabilities
 from crl_tf.losses.base import ClassCountsLoss, Terms, by_column, progress_variable
 from crl_tf.losses.cross_entropy import cross_entropy_by_sample
@@ -70,9 +71,9 @@ class LDAMLoss(ClassCountsLoss):
     ) -> None:
         super().__init__(num_classes, class_counts, **parameters)
         for name, value in (("max_margin", max_margin), ("scale", scale)):
-            if not 0 < value < float("inf"):
+            if not 0 < real(value) < float("inf"):
                 raise ValueError(f"{name} must be a number > 0, received {value!r}")
-        if not 0 <= defer_until <= 1:
+        if not 0 <= real(defer_until) <= 1:
             raise ValueError(f"defer_until must be a number in [0, 1], received {defer_until!r}")
         self.max_margin, self.scale, self.defer_until = float(max_margin), float(scale), float(defer_until)
         self.beta = None if beta is None else float(beta)

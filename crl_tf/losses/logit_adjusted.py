@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from crl_tf.checks import real
 from crl_tf.imbalance import class_priors
 from crl_tf.layout import log_probabilities
 from crl_tf.losses.base import ClassCountsLoss, Terms, by_column
@@ -42,7 +43,7 @@ class LogitAdjustedLoss(ClassCountsLoss):
         self, num_classes: int | Sequence[int], class_counts: Sequence[Sequence[int]], tau: float = 1.0, **parameters: Any
     ) -> None:
         super().__init__(num_classes, class_counts, **parameters)
-        if not 0 <= tau < float("inf"):
+        if not 0 <= real(tau) < float("inf"):
             raise ValueError(f"tau must be a number >= 0, received {tau!r}")
         self.tau = float(tau)
         self._shift = by_column([tau * np.log(class_priors(counts)) for counts in self.class_counts])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from crl_tf.checks import real
 from crl_tf.layout import Layout, class_members, log_probabilities
 from crl_tf.losses.base import ClassCountsLoss, Terms, by_column
 from crl_tf.losses.cross_entropy import cross_entropy_by_sample
@@ -35,7 +36,7 @@ def class_balanced_weights(counts: Sequence[int] | np.ndarray, beta: float) -> n
 
 
 def check_beta(beta: float) -> None:
-    if not 0 <= beta < 1:
+    if not 0 <= real(beta) < 1:
         raise ValueError(f"beta must be a number in [0, 1), received {beta!r}")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from crl_tf.checks import real
 from crl_tf.distances import squared_distances
 from crl_tf.layout import checked_feature_shape, length, pick
 from crl_tf.losses.base import Loss, Terms
@@ -58,7 +59,7 @@ class TripletLoss(Loss):
         **parameters: Any,
     ) -> None:
         super().__init__(num_classes, **parameters)
-        if isinstance(margin, bool) or not np.isfinite(margin) or margin < 0:
+        if not 0 <= real(margin) < np.inf:
             raise ValueError(f"margin must be a number >= 0, received {margin!r}")
         self.margin = float(margin)
         self.feature_shape = checked_feature_shape(feature_shape, self._layout)

@@ -4,20 +4,22 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
 
 from crl_tf.datasets.source import Dataset, Split, file_paths
 from crl_tf.datasets.sources.records import load_records
-from crl_tf.experiment.config import load_recipe, override
+from crl_tf.experiment.config import base_config, load_recipe, override
 from crl_tf.experiment.data import load_source
 from crl_tf.experiment.inspect import inspect_dataset, save_co_occurrence
 from crl_tf.experiment.report.write import _csv
 from crl_tf.experiment.run import evaluate, run
-from crl_tf.experiment.workdir import FREE_ON_RESUME
+from crl_tf.experiment.workdir import FREE_ON_RESUME, read_search, started_with
 from crl_tf.schema import Attribute, AttributeSchema
 
 
@@ -34,7 +36,16 @@ def test_a_comparison_and_records_name_nothing_outside_of_their_folder(tmp_path,
         load_records(str(tmp_path))
 
 
-@pytest.mark.parametrize("content", ["{}", "[]", '{"method": "ce"}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{}",
+        "[]",
+        '{"method": "ce"}',
+        '{"method": "ce", "rules": [1], "labels": {}}',
+        '{"method": "ce", "labels": {"a": 5}, "rules": {}}',
+    ],
+)
 def test_a_broken_result_is_named(tiny_recipe, tmp_path, content):
     run(override(tiny_recipe, {"train.epochs": 1}), tmp_path / "run", export=False)
     (tmp_path / "run" / "result.json").write_text(content)
@@ -44,6 +55,113 @@ def test_a_broken_result_is_named(tiny_recipe, tmp_path, content):
     ):
         with pytest.raises(ValueError, match=r"result\.json must be the result of a run, and lacks"):
             use()
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, shop):
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    recipe = {"dataset": "attribute_csv", "data.dir": str(shop), "data.image_size": (16, 16), "train.epochs": 1}
+    run(override(base_config(), recipe | {"model": "cifarnet", "train.batch_size": 16, "method": "ce"}), folder, export=False)
+    return folder
+
+
+def copied(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+@pytest.mark.parametrize("key, value", [("schema", 5), ("schema", [{"name": 3}]), ("images", [1]), ("digests", {"train": 1})])
+def test_a_changed_description_of_the_data_is_named(finished, tmp_path, key, value):
+    folder = copied(finished, tmp_path)
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(ValueError, match=rf"config\.json must say which data a run had, and its '{key}' was changed"):
+        evaluate(folder)
+
+
+def test_a_file_that_is_no_utf8_is_named(finished, tmp_path):
+    folder = copied(finished, tmp_path)
+    (folder / "config.json").write_bytes(b'{"recipe": "\xe9"}')
+    with pytest.raises(ValueError, match=r"config\.json is not valid JSON: 'utf-8' codec"):
+        evaluate(folder)
+
+
+@pytest.mark.parametrize("change", ["flipped", "cut", "empty"])
+def test_a_damaged_model_is_named_with_what_to_do_and_made_anew(finished, tmp_path, change):
+    folder = copied(finished, tmp_path)
+    path = folder / "model.keras"
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 0xFF
+    path.write_bytes({"flipped": bytes(flipped), "cut": whole[: len(whole) // 2], "empty": b""}[change])
+    with pytest.raises(ValueError, match=r"model\.keras is damaged \(.*\): delete it and the results beside it, and --resume"):
+        evaluate(folder)
+    before = json.loads((folder / "result.json").read_text())
+    path.unlink()
+    (folder / "result.json").unlink()
+    again = run(started_with(folder)[0], folder, resume=True, export=False)
+    assert again["balanced_accuracy"] == before["balanced_accuracy"]
+    assert evaluate(folder)[0]["balanced_accuracy"] == before["balanced_accuracy"]
+
+
+@pytest.mark.parametrize("config", [{}, {"module": "os", "class_name": "system", "config": {"command": "true"}}])
+def test_a_model_of_another_kind_is_named(finished, tmp_path, config):
+    folder = copied(finished, tmp_path)
+    path = folder / "model.keras"
+    with zipfile.ZipFile(path) as file:
+        parts = {name: file.read(name) for name in file.namelist()}
+    parts["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in parts.items():
+            file.writestr(name, content)
+    with pytest.raises(ValueError, match=r"model\.keras holds no model that can be read"):
+        evaluate(folder)
+
+
+def test_a_history_without_seconds_is_refused_before_it_trains(finished, tmp_path):
+    folder = copied(finished, tmp_path)
+    (folder / "history.csv").write_text("epoch,loss\n0,1.0\n")
+    more = override(started_with(folder)[0], {"train.epochs": 2})
+    with pytest.raises(ValueError, match=r"history\.csv must have the column 'seconds', received \['epoch', 'loss'\]: delete it"):
+        run(more, folder, resume=True, export=False)
+    (folder / "history.csv").unlink()
+    run(more, folder, resume=True, export=False)
+    with open(folder / "history.csv", newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1"]
+
+
+SEARCH = {"finished": False, "budget": 60.0, "seconds": 1.0, "named": [], "not_tried": {}, "rungs": []}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        [],
+        SEARCH | {"rungs": [{"epochs": 1}]},
+        SEARCH | {"finished": True},
+        SEARCH | {"finished": True, "finalists": ["ce"]},
+        SEARCH | {"budget": "60"},
+    ],
+)
+def test_a_search_that_was_changed_is_named(tmp_path, content):
+    (tmp_path / "auto.json").write_text(json.dumps(content))
+    for use in (lambda: evaluate(tmp_path), lambda: read_search(tmp_path)):
+        with pytest.raises(ValueError, match=r"auto\.json must be what a search keeps, and was changed"):
+            use()
+
+
+def test_a_comparison_whose_failures_were_changed_is_named(tmp_path):
+    (tmp_path / "comparison.json").write_text(json.dumps({"methods": ["ce"], "seeds": None, "failed": [1]}))
+    with pytest.raises(ValueError, match=r"comparison\.json must hold the methods and seeds"):
+        evaluate(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "key, value", [("train.batch_size", 10**20), ("data.image_size", (99_999_999, 99_999_999)), ("train.epochs", 10**400)]
+)
+def test_a_number_beyond_all_sense_is_refused(key, value):
+    with pytest.raises(ValueError, match=f"{key} must be"):
+        override(base_config(), {key: value})
 
 
 def test_what_the_advice_names_is_allowed_on_resume():

@@ -24,6 +24,8 @@ from crl_tf.text import shortened
 INDIRECT = r"(^|/)\.\.?(/|$)|/{2,}|/$"
 """Matches paths with a detour: ./a, a/../b, a//b."""
 SLICE = 1 << 16
+MOST_IN_CELLS = 1000
+"""Classes that are found in cells with several, above which images must have some of them in common."""
 SHOWN = 12
 """Classes that an error names of a longer list."""
 
@@ -255,12 +257,16 @@ def _discovered(table: Table, name: str, column: Column, missing: Collection[str
     classes = in_order(set(column.values) - set(missing) - {""})
     if len(classes) < 2:
         raise table.error(f"column {name!r} must hold at least 2 classes, received {list(classes)}")
+    _warn_of_many(table, name, classes)
+    return classes
+
+
+def _warn_of_many(table: Table, name: str, classes: Sequence[str]) -> None:
     if len(classes) > 100 and len(classes) > len(table) / 2:
         warnings.warn(
             f"{table.owner}: column {name!r} has {len(classes):,} classes in {len(table):,} rows; if it is no label, ignore it",
-            stacklevel=4,
+            stacklevel=5,
         )
-    return classes
 
 
 def _no_class(table: Table, name: str, value: str, classes: Sequence[str], column: Column) -> ValueError:
@@ -302,6 +308,14 @@ def _multi_hot(
         values = [chosen[value] for value in values]
     occurring = {values[code] for code in np.unique(codes[annotated[cells]])} - {""}
     classes = label.classes or in_order(occurring)
+    if not label.classes:
+        _warn_of_many(table, name, classes)
+        # Every class is a label, with a number for each row.
+        if len(classes) > max(MOST_IN_CELLS, len(table) / 2):
+            raise table.error(
+                f"column {name!r} must hold classes that several images have, received {len(classes):,} in {len(table):,} rows:"
+                " ignore it, or give its classes in the YAML"
+            )
     if not classes:
         where = "in its lists" if label.separator is None else f"between its separators {label.separator!r}"
         raise table.error(f"column {name!r} must hold at least 1 class {where}, received none")

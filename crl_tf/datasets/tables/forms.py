@@ -13,7 +13,7 @@ import pyarrow as pa
 from crl_tf.datasets.tables.schema import Label, MultiHot, OneOf
 from crl_tf.datasets.tables.table import Table
 from crl_tf.files import read_json
-from crl_tf.text import shortened
+from crl_tf.text import repeated, shortened
 
 BETWEEN = "\ue000"
 """Separates the labels of an image: a character for private use, and no blank."""
@@ -115,9 +115,8 @@ def _by_id(owner: str, path: Path, items: Sequence[Mapping[str, Any]], key: str,
                 f" number {number}"
             )
         found[identity] = text
-    if len(set(found.values())) != len(found):
-        repeated = next(text for text in found.values() if list(found.values()).count(text) > 1)
-        raise ValueError(f"{owner}: {path}: each {name} must stand once in {key}, repeated: {repeated!r}")
+    if twice := repeated(found.values()):
+        raise ValueError(f"{owner}: {path}: each {name} must stand once in {key}, repeated: {twice[0]!r}")
     return found
 
 

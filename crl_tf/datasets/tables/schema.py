@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from crl_tf.datasets.source import SPLITS
-from crl_tf.text import shortened
+from crl_tf.text import repeated, shortened
 
 SPLIT_NAMES = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
@@ -97,10 +97,8 @@ class _TextLoader(yaml.BaseLoader):
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        repeated = sorted({str(key) for key in keys if keys.count(key) > 1})
-        if repeated:
-            raise yaml.constructor.ConstructorError(None, None, f"key {repeated[0]!r} is given twice", node.start_mark)
+        if twice := repeated(str(key.value) for key, _ in node.value):
+            raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} is given twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -222,9 +220,8 @@ def _texts(where: str, key: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ValueError(f"{where}: {key} must be a list of texts, received {_shown(value)}")
     items = tuple(item.strip() for item in value)
-    repeated = sorted({item for item in items if items.count(item) > 1})
-    if repeated:
-        raise ValueError(f"{where}: {key} must be distinct, repeated: {repeated}")
+    if twice := repeated(items):
+        raise ValueError(f"{where}: {key} must be distinct, repeated: {twice}")
     return items
 
 

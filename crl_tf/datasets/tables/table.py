@@ -16,7 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from crl_tf.datasets.tables.other_files import refuse_other_form
-from crl_tf.text import shortened
+from crl_tf.text import repeated, shortened
 
 BLOCK = 1 << 23
 """Bytes of CSV that are read at a time; a row must fit in."""
@@ -169,11 +169,11 @@ def column_names(owner: str, path: Path) -> list[str]:
         raise ValueError(
             f"{owner}: {place}: values must be separated by commas, received {names[0]!r}; save it with , for {other!r}"
         )
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated == [""]:
+    twice = repeated(names)
+    if twice == [""]:
         raise ValueError(f"{owner}: {place}: column {names.index('', names.index('') + 1) + 1} has no name, as one before it")
-    if repeated:
-        raise ValueError(f"{owner}: {place}: column names must be distinct, repeated: {repeated}")
+    if twice:
+        raise ValueError(f"{owner}: {place}: column names must be distinct, repeated: {twice}")
     return names
 
 

@@ -6,7 +6,6 @@ import csv
 import logging
 import time
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import tensorflow as tf
 
 from crl_tf.callbacks import StopAtNaN
 from crl_tf.crl_model import CRLModel
+from crl_tf.experiment.trainers.archive import damage_of
 from crl_tf.experiment.trainers.base import Task, Trained
 from crl_tf.experiment.trainers.best_epoch import BEST, LAST, EndEarly, best, is_over, scores
 from crl_tf.experiment.trainers.draws import Draws
@@ -33,9 +33,6 @@ HISTORY = "history.csv"
 
 CHECKPOINTS = "checkpoint"
 """A file per epoch, of the last two and, where it is kept, of the best, in the folder of a run."""
-
-_PARTS = {"config.json", "metadata.json", "model.weights.h5"}
-"""What a .keras file consists of."""
 
 TALLIES = "tallies.json"
 """What the loss has added up over the epochs (`Loss.tallied`)."""
@@ -176,7 +173,7 @@ def keep_best(model: keras.Model, workdir: Path, trained: int) -> int:
     if epochs in (None, trained):
         return trained
     path = _checkpoint(folder, epochs)
-    if damage := _damage(path):
+    if damage := damage_of(path):
         _log.warning("%s, of the best epoch, is damaged (%s); the last epoch is kept", path, damage)
         return trained
     model.load_weights(path)
@@ -215,9 +212,11 @@ def keep_epochs(history: Path, count: int) -> None:
     with open(history, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         names = reader.fieldnames or []
+        if absent := {"epoch", "seconds"} - set(names):
+            raise ValueError(f"{history} must have the column {min(absent)!r}, received {names}: delete it to go on without it")
         # A row that was cut has too few fields, which are None; two that ran together have too many, under the name None.
-        whole = (row for row in reader if None not in row.values() and None not in row and row.get("epoch", "").isdecimal())
-        rows = {int(row["epoch"]): row for row in whole}
+        whole = (row for row in reader if None not in row.values() and None not in row)
+        rows = {int(row["epoch"]): row for row in whole if row["epoch"].isdecimal() and _is_number(row["seconds"])}
     kept = [row for epoch, row in sorted(rows.items()) if epoch < count]
 
     def write(partial: Path) -> None:
@@ -232,6 +231,13 @@ def keep_epochs(history: Path, count: int) -> None:
         history.unlink()
 
 
+def _is_number(text: str) -> bool:
+    try:
+        return float(text) >= 0
+    except ValueError:
+        return False
+
+
 def restore(model: keras.Model, folder: Path) -> int:
     """Loads the newest readable checkpoint, weights and optimizer, and returns the number of its epoch; 0 without one.
 
@@ -241,7 +247,7 @@ def restore(model: keras.Model, folder: Path) -> int:
         ValueError: a whole checkpoint that does not fit the model.
     """
     for path in sorted(folder.glob("epoch-*.keras"), reverse=True):
-        if damage := _damage(path):
+        if damage := damage_of(path):
             path.rename(path.with_name(f"damaged-{path.name}"))
             _log.warning("%s is damaged (%s) and set aside; trying the one before", path, damage)
             continue
@@ -276,7 +282,7 @@ def _restore_within(model: keras.Model, folder: Path, epoch: int) -> Position | 
     if path is None:
         return None
     try:
-        if damage := _damage(path):
+        if damage := damage_of(path):
             raise ValueError(damage)
         position = read_position(path)
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
@@ -285,25 +291,6 @@ def _restore_within(model: keras.Model, folder: Path, epoch: int) -> Position | 
         return None
     model.load_weights(path)
     return position
-
-
-def _damage(path: Path) -> str | None:
-    """What is wrong with the file of a checkpoint, all of which is read; None for a whole one.
-
-    Raises:
-        PermissionError: the file may not be read, and so may be whole.
-    """
-    try:
-        with zipfile.ZipFile(path) as content:
-            missing, broken = _PARTS - set(content.namelist()), content.testzip()
-    except PermissionError:
-        raise
-    # A flipped bit can say that a part is encrypted (RuntimeError) or packed in an unknown way (NotImplementedError).
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        return str(error) or type(error).__name__
-    if missing:
-        return f"it lacks {', '.join(sorted(missing))}"
-    return f"its part {broken} has another checksum" if broken else None
 
 
 def _build_optimizer(model: keras.Model) -> None:

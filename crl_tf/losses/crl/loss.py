@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from crl_tf.callbacks import AlphaWarmup, CollapseWarning
+from crl_tf.checks import real, reals
 from crl_tf.imbalance import imbalance_measure
 from crl_tf.layout import Layout, checked_feature_shape, log_probabilities
 from crl_tf.losses.base import Log, Loss, Terms, counts_by_label
@@ -111,7 +112,7 @@ class CRL(Loss):
             raise ValueError(f"balance must be one of {BALANCES}, received {balance!r}")
         self._gate, self._balance = bool(gate), balance
         self._alpha = balance_weights(self._layout, class_counts=class_counts, alpha=alpha, eta=eta)
-        if not alpha_warmup_epochs >= 0:
+        if not real(alpha_warmup_epochs) >= 0:
             raise ValueError(f"alpha_warmup_epochs must be >= 0, received {alpha_warmup_epochs!r}")
         self.alpha_warmup_epochs = alpha_warmup_epochs
         self.needs_features = level == "instance"
@@ -247,7 +248,7 @@ def balance_weights(
 ) -> np.ndarray:
     """alpha_j of eq. 8, float32 [L]: as given, or eta * Omega_j clipped to [0, 1]."""
     if alpha is not None:
-        weights = np.asarray(alpha, np.float64)
+        weights = reals(alpha)
         if weights.shape not in ((), (len(layout),)) or not ((weights >= 0) & (weights <= 1)).all():
             raise ValueError(f"alpha must be a number in [0, 1], or one per label ({len(layout)}), received {alpha!r}")
         return np.broadcast_to(weights.astype(np.float32), [len(layout)])
@@ -256,7 +257,7 @@ def balance_weights(
             "CRL needs class_counts (training samples per class, one sequence per label), from which alpha = eta * Omega"
             " follows, or alpha itself (one number in [0, 1], or one per label); received neither"
         )
-    if not np.isfinite(eta) or eta < 0:
+    if not 0 <= real(eta) < np.inf:
         raise ValueError(f"eta must be a number >= 0, received {eta!r}")
     omega = np.array([imbalance_measure(counts) for counts in counts_by_label(class_counts, layout)])
     if not omega.any():
@@ -287,6 +288,8 @@ def crl_losses(
     >>> sorted(crl_losses({"season": 4, "colour": 7}, alpha=0.5))
     ['colour', 'season']
     """
+    if not isinstance(num_classes, Mapping):
+        raise ValueError(f"num_classes must name the outputs, as in {{'colour': 4, 'size': 2}}, received {num_classes!r}")
     for name, by_output in (("class_counts", class_counts), ("alpha", alpha)):
         if isinstance(by_output, Mapping) and set(by_output) != set(num_classes):
             raise ValueError(f"{name} must name the outputs {sorted(num_classes)}, received {sorted(by_output)}")

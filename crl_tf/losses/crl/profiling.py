@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from crl_tf.checks import real
 from crl_tf.layout import Layout, class_members, integer_labels, pick, rows_of_labels
 
 SCOPES = ("minority", "all")
@@ -66,7 +67,7 @@ def minority_classes(
 
 
 def check_rho(rho: float) -> None:
-    if not 0 < rho <= 1:
+    if not 0 < real(rho) <= 1:
         raise ValueError(f"rho must lie in (0, 1], received {rho!r}")
 
 

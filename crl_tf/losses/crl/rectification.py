@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from crl_tf.checks import reals
 from crl_tf.layout import Layout, check_feature_rank, integer_labels, log_probabilities, rows_of_labels
 from crl_tf.losses.crl.comparison import COMPARISONS, Scale
 from crl_tf.losses.crl.fast.class_level import mine_class_rows
@@ -86,7 +87,7 @@ class Rectifier:
         if self.margin is not None:
             if not self.has_margin:
                 raise ValueError(f"margin has no meaning for comparison={self.comparison!r}, received {self.margin!r}")
-            margin = np.asarray(self.margin, np.float64)
+            margin = reals(self.margin)
             if margin.shape not in ((), (len(self.layout),)) or not (np.isfinite(margin) & (margin >= 0)).all():
                 raise ValueError(f"margin must be a number >= 0, or one per label ({len(self.layout)}), received {self.margin!r}")
 

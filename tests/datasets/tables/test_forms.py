@@ -118,6 +118,13 @@ def test_cells_that_are_lists_in_part_or_no_lists_of_texts_are_refused(tmp_path,
 SPELLED = ["Men", "men", "men", "Women", "1", "1.0", "1.0", "TRUE", "true"]
 
 
+def test_lists_of_items_of_their_own_are_no_labels(tmp_path):
+    write(tmp_path, ["path,user,size", *(f"{i}.png,['u{i}'],{'sml'[i % 3]}" for i in range(1200))])
+    with pytest.raises(ValueError, match=r"column 'user' must hold classes that several images have, received 1,200 in"):
+        with pytest.warns(UserWarning, match="column 'user' has 1,200 classes in 1,200 rows; if it is no label, ignore it"):
+            load_attribute_csv(tmp_path, check_images=False)
+
+
 def test_spellings_of_one_class_are_said_with_their_counts_and_joined_where_asked(tmp_path):
     rows = ["path,who", *(f"{i}.png,{SPELLED[i % 9]}" for i in range(90))]
     write(tmp_path, rows)

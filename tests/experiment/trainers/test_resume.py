@@ -9,6 +9,7 @@ from resumed import assert_same, rows_of
 
 from crl_tf.crl_model import CRLModel
 from crl_tf.experiment.trainers import gradient
+from crl_tf.experiment.trainers.archive import damage_of
 from crl_tf.models import build_network
 
 SIZES = [3, 2]
@@ -90,7 +91,7 @@ def test_every_kind_of_damage_is_found_by_its_message(tmp_path):
     model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
     model.save(tmp_path / "whole.keras")
     whole, path, draw = (tmp_path / "whole.keras").read_bytes(), tmp_path / "other.keras", np.random.default_rng(0)
-    assert gradient._damage(tmp_path / "whole.keras") is None
+    assert damage_of(tmp_path / "whole.keras") is None
     directory = whole.find(b"PK\x01\x02")
     found = 0
     for number in range(1500):
@@ -98,15 +99,15 @@ def test_every_kind_of_damage_is_found_by_its_message(tmp_path):
         # Half of them in the directory at the end, which has most of the ways to be wrong.
         content[draw.integers(directory if number % 2 else 0, len(whole))] ^= 1 << draw.integers(8)
         path.write_bytes(content)
-        damage = gradient._damage(path)
+        damage = damage_of(path)
         assert damage is None or damage.strip()
         found += damage is not None
     assert found > 1000  # times and attributes of the parts may differ
     path.write_bytes(whole[: len(whole) // 2])
-    assert gradient._damage(path)
+    assert damage_of(path)
     with zipfile.ZipFile(path, "w") as content:
         content.writestr("config.json", "{}")
-    assert gradient._damage(path) == "it lacks metadata.json, model.weights.h5"
+    assert damage_of(path) == "it lacks metadata.json, model.weights.h5"
 
 
 def test_a_checkpoint_of_another_network_is_refused_before_anything_is_overwritten(start, tmp_path):
