@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +17,13 @@ from crl_tf.imbalance import imbalance_ratio
 
 ABSENT = "–"
 """Shown where there is no number: for a label that a run lacks, or a share that was not measured."""
+
+
+LONGEST_LINE = 24
+"""Characters of a name that stay in one line while numbers can give way."""
+
+SHORTEST_LINE = 8
+"""Characters of a name in a line, where a terminal has no room for more."""
 
 
 class Cell(NamedTuple):
@@ -39,9 +48,40 @@ class Grid(NamedTuple):
     copied: bool = False
 
 
+class _FittingTable(Table):
+    """A table that narrows its columns to the terminal in an order of its own: Rich would break names first, in their middle.
+
+    bounds: by stage, the least width of every column; a stage is begun where the one before does not suffice.
+    """
+
+    bounds: Sequence[Sequence[int]] = ()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for column, width in zip(self.columns, fitted(self.bounds, options.max_width - 2 * len(self.columns)), strict=True):
+            column.width = width
+        return super().__rich_console__(console, options)
+
+
+def fitted(bounds: Sequence[Sequence[int]], room: int) -> list[int]:
+    """The widths of columns in so much room: those of the first stage, the widest narrowed first, stage by stage.
+
+    >>> fitted([[20, 10, 9], [20, 6, 5], [8, 6, 5]], 34)
+    [20, 7, 7]
+    """
+    widths, *stages = [list(stage) for stage in bounds]
+    for stage in stages:
+        while sum(widths) > room and any(width > least for width, least in zip(widths, stage, strict=True)):
+            place = max((p for p in range(len(widths)) if widths[p] > stage[p]), key=lambda p: widths[p])
+            widths[place] -= 1
+    return widths
+
+
 def rich_table(grid: Grid) -> Table:
-    """For the terminal. Numbers are never broken; of a column with marks, cells without one are as wide, so that digits align."""
-    table = Table(
+    """For the terminal. Of a column with marks, cells without one are as wide, so that digits align.
+
+    In a narrow terminal headings break first, then names where they may (at +), then numbers before ±, and names anywhere last.
+    """
+    table = _FittingTable(
         title=Text(grid.title) if grid.title else None,
         title_justify="left",
         caption=Text(grid.caption) if grid.caption else None,
@@ -51,24 +91,50 @@ def rich_table(grid: Grid) -> Table:
         pad_edge=False,
     )
     marks = [max((len(row[index].mark) for row in grid.rows), default=0) for index in range(len(grid.headings))]
-    for index, heading in enumerate(grid.headings):
-        if index < grid.names:
-            table.add_column(Text(heading), overflow="fold", no_wrap=grid.copied and index == 0)
-        else:
-            # In a narrow terminal a cell breaks between words, and it is names that must give way.
-            texts = [heading, *(row[index].text + row[index].mark for row in grid.rows)]
-            words = [word for text in texts for word in text.split()]
-            table.add_column(Text(heading), justify="right", min_width=max(map(len, words)))
-    for row in grid.rows:
-        shown = [
-            cell._replace(text=broken_at_plus(cell.text)) if index < grid.names and not grid.copied else cell
+    copied = [grid.copied and index == 0 for index in range(len(grid.headings))]
+    shown = [
+        [
+            cell._replace(text=broken_at_plus(cell.text)) if index < grid.names and not copied[index] else cell
             for index, cell in enumerate(row)
         ]
-        table.add_row(*(_rich_cell(cell, width) for cell, width in zip(shown, marks, strict=True)))
+        for row in grid.rows
+    ]
+    stages = []
+    for index, heading in enumerate(grid.headings):
+        is_name = index < grid.names
+        texts = [row[index].text + (" " * marks[index] if row[index].text else "") for row in shown]
+        stages.append(_widths(heading, texts, is_name=is_name, copied=copied[index]))
+        # Numbers are never broken in their digits.
+        least = None if is_name else stages[-1][-1]
+        justify = "left" if is_name else "right"
+        table.add_column(Text(heading), overflow="fold", no_wrap=copied[index], justify=justify, min_width=least)
+    table.bounds = list(zip(*stages, strict=True))
+    for row in shown:
+        table.add_row(*(_rich_cell(cell, width) for cell, width in zip(row, marks, strict=True)))
     return table
 
 
-def broken_at_plus(name: str, most: int = 24) -> str:
+def _widths(heading: str, texts: Sequence[str], *, is_name: bool, copied: bool) -> tuple[int, int, int, int, int]:
+    """The width of a column, and how far each stage may narrow it: headings, names between their parts, numbers, names."""
+    whole, narrow = (
+        max((cell_len(part) for text in texts for part in parts(text)), default=0) for parts in (str.splitlines, _words)
+    )
+    heading_whole, heading_narrow = (max(map(cell_len, parts(heading)), default=0) for parts in (str.splitlines, _words))
+    width, least = max(whole, heading_whole), max(narrow, heading_narrow)
+    if copied:
+        return width, width, width, width, width
+    if is_name:
+        return width, width, min(width, max(least, LONGEST_LINE)), min(least, LONGEST_LINE), min(least, SHORTEST_LINE)
+    below_heading = max(whole, heading_narrow)
+    return width, below_heading, below_heading, least, least
+
+
+def _words(text: str) -> list[str]:
+    """The words of a text; blanks at its end, in the place of a mark, belong to the last."""
+    return re.findall(r"\S+\s*$|\S+", text)
+
+
+def broken_at_plus(name: str, most: int = LONGEST_LINE) -> str:
     """The name of a method in lines of at most so many characters, if its parts are no longer; each but the first begins with +.
 
     >>> print(broken_at_plus("class_rel+gated+logit_adjusted_base"))

@@ -236,6 +236,17 @@ def test_a_narrow_terminal_cuts_no_number_and_reads_no_markup():
     assert "ce[bold]" in printed.replace("\n", "") and printed.count("±") == 13  # 6 columns of 2 rows, and the caption
 
 
+def test_a_terminal_of_80_columns_breaks_names_between_their_parts_alone():
+    console = Console(file=io.StringIO(), width=80)
+    name = "class_rel+gated+logit_adjusted_base+pairs"
+    console.print(methods_table(over_seeds("logit_adjustment", [0.7, 0.72]) + over_seeds(name, [0.812, 0.8345])))
+    printed = console.file.getvalue()
+    firsts = [line.split()[0] for line in printed.splitlines() if line.split()]
+    assert max(map(len, printed.splitlines())) <= 80
+    assert {"logit_adjustment", "class_rel+gated", "+logit_adjusted_base", "+pairs"} <= set(firsts)
+    assert "81.2" not in printed and "82.3" in printed  # the mean of both seeds, in one piece
+
+
 # rules
 
 
