@@ -26,6 +26,8 @@ from crl_tf.experiment.compare import compare
 from crl_tf.experiment.config import base_config, from_json, load_recipe, override
 from crl_tf.experiment.halving import budget_seconds
 from crl_tf.experiment.run import evaluate, run
+from crl_tf.experiment.trainers.archive import load_trained
+from crl_tf.experiment.trainers.gradient import keep_epochs
 from crl_tf.experiment.workdir import read_result, started_with
 
 PAGE = Path(__file__).parents[1] / "docs" / "bad-input.md"
@@ -143,6 +145,34 @@ def _warm_up(_: Path) -> None:
     model.fit(np.zeros((4, 4)), np.zeros(4), verbose=0, callbacks=[AlphaWarmup(CRL(2, alpha=0.3), 1)])
 
 
+def _out_of_range(_: Path) -> None:
+    inputs = keras.Input((4,))
+    model = CRLModel(keras.Model(inputs, {"features": inputs, "logits": keras.layers.Dense(3)(inputs)}))
+    model.compile("sgd", loss=FocalLoss(3), jit_compile=True)
+    model.fit(tf.data.Dataset.from_tensors((np.zeros((4, 4)), np.full(4, 3))), verbose=0)
+
+
+def _linked_split(folder: Path) -> None:
+    for name in "ab":
+        (folder / "train" / name).mkdir(parents=True)
+        (folder / "train" / name / "1.jpg").touch()
+    (folder / "test").symlink_to("train")
+    load_dataset("image_folder", data_dir=str(folder))
+
+
+def _load_table(folder: Path) -> None:
+    load_dataset("attribute_csv", data_dir=str(folder), check_images=False)
+
+
+def _load_celeba_of(folder: Path, name: str) -> None:
+    """Loads a CelebA whose lists name this image, which is there."""
+    (folder / "a" / "img_align_celeba").mkdir(parents=True)
+    (folder / "1.jpg").touch()
+    (folder / "a" / "list_attr_celeba.txt").write_text(f"1\nBald Smiling\n{name} 1 -1\n")
+    (folder / "a" / "list_eval_partition.txt").write_text(f"{name} 0\n")
+    load_dataset("celeba", data_dir=str(folder / "a"))
+
+
 def _busy(folder: Path) -> None:
     from crl_tf.experiment.workdir import held
 
@@ -163,6 +193,12 @@ def json_of(content: Any) -> str:
     return json.dumps(content)
 
 
+_COCO = {
+    "images": [{"id": 1, "file_name": "a.png"}],
+    "annotations": [{"image_id": [1], "category_id": 1}],
+    "categories": [{"id": 1, "name": "cat"}],
+}
+
 TABLE, OTHERS, SETTINGS, FOLDERS, KERAS = (
     "Your table",
     "Other data",
@@ -178,7 +214,7 @@ CASES = (
     Case(TABLE, "a header alone", table(ROWS[:1])),
     Case(TABLE, "semicolons between the values", table(["path;season", "a.png;x"])),
     Case(TABLE, "a column that is there twice", table(changed(1, "path,season,season"))),
-    Case(TABLE, "a column without a name that counts nothing", table(changed(1, "path,split,"))),
+    Case(TABLE, "a column without a name that numbers nothing", table(changed(1, "path,split,"))),
     Case(TABLE, "no column of paths", table(changed(1, "file,split,season"))),
     Case(TABLE, "a column that is nearly `split`", table(changed(1, "path,Split,season"))),
     Case(TABLE, "a row with too few values", table(changed(3, "b.png,train"))),
@@ -216,12 +252,28 @@ CASES = (
     Case(TABLE, "aliases in the schema, which grow", table(schema="a: &a [x]\nb: [*a, *a]")),
     Case(TABLE, "a schema that is no YAML", table(schema="labels: [")),
     Case(TABLE, "COCO's JSON without categories", raw(b'{"images": [], "annotations": []}', "coco.json")),
+    Case(TABLE, "an annotation of COCO's JSON of a list", raw(json_of(_COCO).encode(), "coco.json")),
+    Case(TABLE, "JSON that is no UTF-8", raw(b'{"images": "\xe9"}', "coco.json")),
+    Case(TABLE, "a schema of another name", in_folder({"attributes.csv": "\n".join(ROWS), "schema.yml": ""}, _load_table)),
+    Case(TABLE, "a schema whose images are elsewhere", table(schema="root: /etc")),
+    Case(
+        TABLE,
+        "lists of items that no two images share",
+        in_folder({"attributes.csv": "\n".join(["path,user", *(f"{n}.png,['u{n}']" for n in range(1200))])}, _load_table),
+    ),
     Case(OTHERS, "folders of classes for `attribute_csv`", files("attribute_csv", a__1_dot_jpg=b"", b__2_dot_jpg=b"")),
     Case(OTHERS, "one folder of images for `image_folder`", files("image_folder", a__1_dot_jpg=b"", a__2_dot_jpg=b"")),
     Case(OTHERS, "no image for `image_folder`", files("image_folder", a__notes_dot_txt=b"")),
+    Case(
+        OTHERS,
+        "a folder of images beside those of the splits",
+        files("image_folder", train__a__1_dot_jpg=b"", val__a__1_dot_jpg=b"", more__1_dot_jpg=b""),
+    ),
+    Case(OTHERS, "a test folder that is a link to the training", _linked_split),
     Case(OTHERS, "CelebA without its lists", files("celeba", img_align_celeba__1_dot_jpg=b"")),
     Case(OTHERS, "CelebA with a value of 2", files("celeba", **CELEBA, list_attr_celeba_dot_txt="1\nBald Smiling\n1.jpg 1 2\n")),
     Case(OTHERS, "CelebA cut off", files("celeba", **CELEBA, list_attr_celeba_dot_txt="3\nBald Smiling\n1.jpg 1 -1\n")),
+    Case(OTHERS, "a list of CelebA that names a file elsewhere", lambda folder: _load_celeba_of(folder, "../../1.jpg")),
     Case(OTHERS, "a pickle that names a command", _cifar(b"cos\nsystem\n(S'true'\ntR.")),
     Case(OTHERS, "a pickle of images of 64 x 64", _cifar({"data": np.zeros((2, 12288), np.uint8), "fine_labels": [0, 1]})),
     Case(OTHERS, "a pickle that is cut off", _cifar(pickle.dumps({"data": [1]}, protocol=2)[:-1])),
@@ -230,6 +282,7 @@ CASES = (
     Case(SETTINGS, "a number out of its range", setting("crl.rho", 2.0)),
     Case(SETTINGS, "no number at all", setting("train.learning_rate", float("nan"))),
     Case(SETTINGS, "NaN for a parameter of a loss", setting("focal.gamma", float("nan"))),
+    Case(SETTINGS, "a number beyond all sense", setting("train.batch_size", 10**20)),
     Case(SETTINGS, "text for a number", setting("train.epochs", "ten")),
     Case(SETTINGS, "an unknown method", recipe(method="class_relative")),
     Case(SETTINGS, "methods that set the same part", recipe(method="focal+ldam")),
@@ -257,6 +310,13 @@ CASES = (
     ),
     Case(FOLDERS, "config.json cut off", in_folder({"config.json": '{"recipe": {'}, started_with)),
     Case(FOLDERS, "an empty result.json", in_folder({"result.json": "{}"}, read_result)),
+    Case(FOLDERS, "a changed auto.json", in_folder({"auto.json": '{"finished": true}'}, evaluate)),
+    Case(FOLDERS, "a damaged model.keras", in_folder({"model.keras": "PK"}, lambda folder: load_trained(folder / "model.keras"))),
+    Case(
+        FOLDERS,
+        "history.csv without its columns",
+        in_folder({"history.csv": "epoch,loss\n0,1\n"}, lambda folder: keep_epochs(folder / "history.csv", 1)),
+    ),
     Case(
         FOLDERS,
         "a comparison that names another folder",
@@ -267,9 +327,13 @@ CASES = (
     Case(FOLDERS, "a .keras file that unpacks to 400 MB", _bomb),
     Case(KERAS, "no counts and no alpha", lambda _: CRL(3)),
     Case(KERAS, "counts of another number of classes", lambda _: CRL(3, class_counts=[[5, 5]])),
+    Case(KERAS, "text for a number", lambda _: CRL(3, class_counts=[5, 3, 1], eta="0.1")),
+    Case(KERAS, "classes of another kind", lambda _: CRL(None, alpha=0.5)),
     Case(KERAS, "alpha above 1", lambda _: CRL(3, alpha=1.5)),
     Case(KERAS, "an unknown comparison", lambda _: CRL(3, alpha=0.5, comparison="relativ")),
     Case(KERAS, "targets of another width", lambda _: CRL([2, 3], alpha=0.5)(np.zeros((4, 3)), np.zeros((4, 5)))),
+    Case(KERAS, "targets of other samples", lambda _: CRL(3, alpha=0.5)(np.zeros(1), np.zeros((4, 3)))),
+    Case(KERAS, "a class out of range, in a pipeline under XLA", _out_of_range),
     Case(KERAS, "targets that are texts", lambda _: CRL(2, alpha=0.5)(tf.constant(["a", "b"]), np.zeros((2, 2)))),
     Case(KERAS, "a class out of range", lambda _: FocalLoss(2)(np.array([0, 2]), np.zeros((2, 2)))),
     Case(KERAS, "logits of another width", lambda _: ClassBalancedAccuracy(3)([0, 1], np.zeros((2, 2)))),

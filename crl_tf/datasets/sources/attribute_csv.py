@@ -25,7 +25,7 @@ from crl_tf.datasets.tables.columns import (
 from crl_tf.datasets.tables.forms import read_coco, wide
 from crl_tf.datasets.tables.inside import refuse_outside
 from crl_tf.datasets.tables.schema import SHARES, SPLIT_NAMES, Label, OneOf, TableSchema, read_table_schema
-from crl_tf.datasets.tables.table import Table, column_names, counts_up, find_table, is_json, read_table
+from crl_tf.datasets.tables.table import Table, column_names, find_table, is_json, numbers_rows, read_table
 from crl_tf.schema import NOT_ANNOTATED, AttributeSchema
 
 OWNER = "attribute_csv"
@@ -205,14 +205,14 @@ def _rows(owner: str, path: Path, meaning: TableSchema) -> tuple[Table, dict[str
 
 
 def _named_columns(owner: str, path: Path, meaning: TableSchema) -> list[str]:
-    """The names of the columns without that of an index, which has no name, or that of pandas, and counts the rows."""
+    """The names of the columns without that of an index, which has no name, or that of pandas, and numbers the rows."""
     names = column_names(owner, path)
     for name in set(names) & INDICES - {*meaning.ignore, *(meaning.labels or ())}:
-        if counts_up(read_table(owner, path, [name], texts=[]).categories(name)):
+        if numbers_rows(read_table(owner, path, [name], texts=[]).categories(name)):
             names.remove(name)
         elif name == "":
             raise ValueError(
-                f"{owner}: {path}: column {names.index('') + 1} has no name, and is no index that counts the rows; name it, or"
+                f"{owner}: {path}: column {names.index('') + 1} has no name, and does not number the rows; name it, or"
                 ' write ignore: [""] in the YAML'
             )
     return names

@@ -25,7 +25,7 @@ def changed(line: int, column: int, value: str) -> list[list[str]]:
         (changed(1, 0, "file"), ValueError, r"missing column\(s\) \['path'\], received \['file', 'split'"),
         (changed(1, 3, "colour"), ValueError, r"line 1: column names must be distinct, repeated: \['colour'\]"),
         (changed(1, 1, "Split"), ValueError, r"column 'Split' is no label but nearly 'split': rename it, write split: Split in"),
-        (changed(1, 3, " "), ValueError, r"column 4 has no name, and is no index that counts the rows"),
+        (changed(1, 3, " "), ValueError, r"column 4 has no name, and does not number the rows"),
         (changed(4, 1, "dev"), ValueError, r"line 4: split must be one of .*received 'dev'"),
         (changed(4, 1, ""), ValueError, r"line 4: split must be one of .*received ''"),
         (

@@ -46,20 +46,17 @@ def plain_rows(count, value):
 
 
 @pytest.mark.parametrize("name", ["", "Unnamed: 0"])
-def test_an_index_is_no_label(tmp_path, name):
-    for first in (0, 1):
-        write(
-            tmp_path,
-            [f"{name},path,size", *(f"{i + first},{row}" for i, row in enumerate(plain_rows(12, lambda i: "sml"[i % 3])))],
-        )
-        assert loaded(tmp_path)["4.png"] == {"size": "m"}
+@pytest.mark.parametrize("index", [lambda i: i, lambda i: i + 1, lambda i: 2 * i, lambda i: (7 * i) % 12])
+def test_an_index_is_no_label(tmp_path, name, index):
+    rows = enumerate(plain_rows(12, lambda i: "sml"[i % 3]))
+    write(tmp_path, [f"{name},path,size", *(f"{index(i)},{row}" for i, row in rows)])
+    assert loaded(tmp_path)["4.png"] == {"size": "m"}
 
 
-def test_a_column_without_a_name_that_is_no_index_is_refused(tmp_path):
-    write(tmp_path, [",path,size", *(f"{i * 2},{row}" for i, row in enumerate(plain_rows(12, lambda i: "sml"[i % 3])))])
-    with pytest.raises(
-        ValueError, match=r"column 1 has no name, and is no index that counts the rows; .* write ignore: \[\"\"\]"
-    ):
+@pytest.mark.parametrize("index", [lambda i: i // 2, lambda i: i / 2, lambda i: "" if i == 3 else i])
+def test_a_column_without_a_name_that_is_no_index_is_refused(tmp_path, index):
+    write(tmp_path, [",path,size", *(f"{index(i)},{row}" for i, row in enumerate(plain_rows(12, lambda i: "sml"[i % 3])))])
+    with pytest.raises(ValueError, match=r"column 1 has no name, and does not number the rows; .* write ignore: \[\"\"\]"):
         loaded(tmp_path)
     write(tmp_path, (tmp_path / "attributes.csv").read_text().splitlines(), 'ignore: [""]')
     assert loaded(tmp_path)["4.png"] == {"size": "m"}
