@@ -327,7 +327,7 @@ CASES = (
     Case(FOLDERS, "a .keras file that unpacks to 400 MB", _bomb),
     Case(KERAS, "no counts and no alpha", lambda _: CRL(3)),
     Case(KERAS, "counts of another number of classes", lambda _: CRL(3, class_counts=[[5, 5]])),
-    Case(KERAS, "text for a number", lambda _: CRL(3, class_counts=[5, 3, 1], eta="0.1")),
+    Case(KERAS, "a text for eta", lambda _: CRL(3, class_counts=[5, 3, 1], eta="0.1")),
     Case(KERAS, "classes of another kind", lambda _: CRL(None, alpha=0.5)),
     Case(KERAS, "alpha above 1", lambda _: CRL(3, alpha=1.5)),
     Case(KERAS, "an unknown comparison", lambda _: CRL(3, alpha=0.5, comparison="relativ")),
