@@ -56,6 +56,10 @@ class Layout:
     def all_binary(self) -> bool:
         return set(self.sizes) == {2}
 
+    @property
+    def has_binary(self) -> bool:
+        return 2 in self.sizes
+
     @functools.cached_property
     def offsets(self) -> np.ndarray:
         """First column of each label, int32 [L]."""
@@ -135,6 +139,23 @@ def check_same_samples(targets: int | None, outputs: int | None) -> None:
     """Raises ValueError for targets and outputs of known, different numbers of samples, which could be broadcast in silence."""
     if None not in (targets, outputs) and targets != outputs:
         raise ValueError(f"y_true and y_pred must be of the same samples, received {targets} targets and {outputs} outputs")
+
+
+def warn_of_signs(
+    layout: Layout, not_annotated: np.ndarray, negative: np.ndarray, positive: np.ndarray, stacklevel: int = 2
+) -> None:
+    """Warns of binary labels that were 1 or -1 and never 0.
+
+    Args:
+        not_annotated, negative, positive: [L], how often a label was -1, 0 and 1.
+    """
+    signs = (np.asarray(layout.sizes) == 2) & (not_annotated > 0) & (positive > 0) & (negative == 0)
+    if signs.any():
+        warnings.warn(
+            f"y_true: {signs.sum()} of {len(signs)} labels are 1 or -1 and never 0; -1 means not annotated, so nothing is"
+            " learned of them: negatives are 0",
+            stacklevel=stacklevel + 1,
+        )
 
 
 def length(tensor: tf.Tensor, axis: int) -> int | tf.Tensor:

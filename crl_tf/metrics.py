@@ -18,6 +18,7 @@ from crl_tf.layout import (
     integer_labels,
     plain_sizes,
     split_features,
+    warn_of_signs,
 )
 from crl_tf.serialization import registered
 
@@ -208,6 +209,7 @@ class ClassBalancedAccuracy(keras.metrics.Metric):
         # float64: a float32 count stands still at 2^24.
         self._occurring = self.add_variable((layout.width,), "zeros", dtype="float64", name="occurring")
         self._right = self.add_variable((layout.width,), "zeros", dtype="float64", name="right")
+        self._not_annotated = self.add_variable((len(layout),), "zeros", dtype="float64", name="not_annotated")
         shape = (len(layout), layout.largest, layout.largest)
         self._confusion = self.add_variable(shape, "zeros", dtype="float64", name="confusion") if confusion else None
 
@@ -227,9 +229,22 @@ class ClassBalancedAccuracy(keras.metrics.Metric):
         right = tf.where(labels == decided, weight, 0.0)
         self._occurring.assign_add(tf.math.unsorted_segment_sum(tf.reshape(weight, [-1]), column, layout.width))
         self._right.assign_add(tf.math.unsorted_segment_sum(tf.reshape(right, [-1]), column, layout.width))
+        self._not_annotated.assign_add(tf.reduce_sum(tf.cast(labels < 0, tf.float64), axis=0))
         if self._confusion is not None:
             truth, predicted = (tf.one_hot(classes, layout.largest, dtype=tf.float64) for classes in (labels, decided))
             self._confusion.assign_add(tf.einsum("blt,blp->ltp", truth * weight[..., tf.newaxis], predicted))
+
+    def reset_state(self) -> None:
+        """Begins anew, as Keras does before each epoch and each evaluation.
+
+        Warns:
+            UserWarning: binary labels that were 1 or -1 and never 0 since the last time.
+        """
+        if tf.executing_eagerly() and self._layout.has_binary:
+            starts, counts = self._layout.offsets, keras.ops.convert_to_numpy(self._occurring)
+            not_annotated = keras.ops.convert_to_numpy(self._not_annotated)
+            warn_of_signs(self._layout, not_annotated, counts[starts], counts[starts + 1], stacklevel=3)
+        super().reset_state()
 
     def result(self) -> tf.Tensor:
         occurring, right = tf.convert_to_tensor(self._occurring), tf.convert_to_tensor(self._right)

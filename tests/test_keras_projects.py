@@ -200,6 +200,19 @@ def test_an_output_of_nan_is_wrong_for_every_class(sizes):
     assert metric.confusion_matrices()[-1].sum() == 3
 
 
+def test_labels_of_signs_are_said_by_the_metric_of_a_plain_model():
+    model = ending_in(keras.layers.Dense(4))
+    model.compile("sgd", loss=CRL([2, 2], alpha=0.3), metrics=[ClassBalancedAccuracy([2, 2])])
+    with pytest.warns(UserWarning) as caught:
+        warnings.simplefilter("default")
+        model.fit(X, np.where(Y == 1, 1, -1), verbose=0, epochs=3)
+    assert ["2 of 2 labels are 1 or -1 and never 0" in str(one.message) for one in caught].count(True) == 1
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="y_true")
+        model.compile("sgd", loss=CRL([2, 2], alpha=0.3), metrics=[ClassBalancedAccuracy([2, 2])])
+        model.fit(X, np.where(RNG.random(Y.shape) < 0.3, -1, Y), verbose=0, epochs=3)
+
+
 def piped(labels):
     return tf.data.Dataset.from_tensor_slices((X, labels)).batch(8, drop_remainder=True)
 

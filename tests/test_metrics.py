@@ -97,6 +97,7 @@ def test_of_equal_scores_the_first_class_is_decided_as_by_argmax(sizes, jit):
     logits[0] = np.nan
     decided = tf.function(lambda z: decided_classes(z, Layout(sizes)), jit_compile=jit)(logits).numpy()
     np.testing.assert_array_equal(decided[1:], predictions(logits, sizes)[1:])
+    assert (decided[0] == -1).all()
 
 
 def test_confusion_matrices_must_be_asked_for():
@@ -110,7 +111,7 @@ def test_confusion_matrices_must_be_asked_for():
 def test_memory_is_linear_in_the_classes_of_all_labels(sizes):
     metric = ClassBalancedAccuracy(sizes)
     width = sum(np.atleast_1d(sizes))
-    assert sum(int(np.prod(variable.shape)) for variable in metric.variables) == 2 * width
+    assert sum(int(np.prod(variable.shape)) for variable in metric.variables) == 2 * width + np.size(sizes)
     step = tf.function(metric.update_state).get_concrete_function(
         tf.TensorSpec([64, np.size(sizes)], tf.int32), tf.TensorSpec([64, width], tf.float32)
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import warnings
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -24,6 +23,7 @@ from crl_tf.layout import (
     plain_sizes,
     rows_of_labels,
     split_features,
+    warn_of_signs,
 )
 
 
@@ -163,14 +163,7 @@ class Loss(keras.losses.Loss, abc.ABC):
 
     def warn_of_signs(self, seen: np.ndarray, stacklevel: int = 2) -> None:
         """Warns of binary labels that were 1 or -1 and never 0 in a whole epoch (`classes_seen`, added up, [4, L])."""
-        _, not_annotated, negative, positive = seen > 0
-        signs = (np.asarray(self._layout.sizes) == 2) & not_annotated & positive & ~negative
-        if signs.any():
-            warnings.warn(
-                f"y_true: {signs.sum()} of {len(signs)} labels are 1 or -1 and never 0; -1 means not annotated, so nothing is"
-                " learned of them: negatives are 0",
-                stacklevel=stacklevel,
-            )
+        warn_of_signs(self._layout, *seen[1:], stacklevel=stacklevel + 1)
 
     def batch_terms(self, y_true: tf.Tensor, logits: tf.Tensor, features: tf.Tensor | None = None) -> Terms:
         """`terms` of targets and outputs in any accepted form, for a training step that has logits and features apart."""
