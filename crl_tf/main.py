@@ -212,6 +212,7 @@ def _list_networks(console: Console, which: str) -> None:
 
 
 def _inspect(console: Console) -> None:
+    _refuse("inspect", _OF_TRAINING)
     config = configuration()
     workdir = _given_workdir() or _new_workdir(f"inspect-{config.dataset}")
     facts = inspect(config, workdir, check_images=_CHECK_IMAGES.value, progress=ConsoleProgress(console))
@@ -234,6 +235,7 @@ def _results(progress: Progress) -> tuple[list[dict[str, Any]], Path]:
     if workdir is None and (resume or _MODE.value == "evaluate"):
         raise ValueError("workdir must be given: the folder of the run to resume or to evaluate")
     if _MODE.value == "evaluate":
+        _refuse("evaluate, which takes the settings of the run", [*_SETTING_FLAGS, *_OF_TRAINING])
         return evaluate(workdir, **options), workdir
     options["export"] = _EXPORT.value
     one_method = _names_one_method()
@@ -298,6 +300,17 @@ def _methods() -> list[str] | None:
     if _COMPARE.present and _names_one_method():
         raise ValueError("compare names the methods; --method and --loss are for one run")
     return [method.strip() for method in _COMPARE.value] if _COMPARE.present else None
+
+
+_SETTING_FLAGS = [name for key, row in SETTINGS.items() for name in (f"config.{key}", row.flag) if name] + ["config", "loss"]
+_OF_TRAINING = ["resume", "compare", "seeds", "budget"]
+
+
+def _refuse(mode: str, names: Sequence[str]) -> None:
+    """Refuses flags that have no effect in a mode."""
+    given = [f"--{name}" for name in names if flags.FLAGS[name].present]
+    if given:
+        raise ValueError(f"{given[0]} has no effect with --mode={mode}: leave it out")
 
 
 def _names_one_method() -> bool:

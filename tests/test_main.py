@@ -196,6 +196,11 @@ def test_a_recipe_is_chosen_before_the_dataset():
         (["--config=rho.py", "--method=class_rel_rho_10"], "crl.rho is set by the method class_rel_rho_10: leave it out"),
         (["--compare=ce", "--config.method=focal"], "compare names the methods; --method and --loss are for one run"),
         (["--resume", "--workdir=somewhere", "--config=celeba"], "config must not be given with --resume"),
+        (
+            ["--mode=evaluate", "--workdir=nowhere", "--data_dir=somewhere"],
+            "--data_dir has no effect with --mode=evaluate, which takes the settings of the run: leave it out",
+        ),
+        (["--mode=inspect", "--seeds=0,1"], "--seeds has no effect with --mode=inspect: leave it out"),
         (["--mode=evaluate", "--workdir=nowhere"], "nowhere lacks config.json, model.keras, result.json"),
         (["--resume", "--workdir=nowhere"], "nowhere holds no run to resume"),
         (["--dataset=celeba", "--data_dir=nowhere"], "nowhere"),

@@ -97,6 +97,18 @@ def held(workdir: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
+def _of_a_live_run(path: Path, workdir: Path) -> bool:
+    """Whether a file below a folder is of a run in it, one of a comparison, that another process holds."""
+    inner = [folder for folder in path.parents if workdir in folder.parents and (folder / CONFIG).is_file()]
+    try:
+        with contextlib.ExitStack() as stack:
+            for folder in inner:
+                stack.enter_context(_locked(folder))
+    except ValueError:
+        return True
+    return False
+
+
 @contextlib.contextmanager
 def _locked(workdir: Path) -> Iterator[None]:
     if fcntl is None:
@@ -127,7 +139,7 @@ def clean_folder(workdir: Path, resume: bool) -> bool:
     content = list(workdir.iterdir()) if workdir.is_dir() else []
     if content and not resume:
         raise ValueError(f"workdir {workdir} is not empty: pass --resume to continue what is in it, or another --workdir")
-    for path in list(workdir.rglob(".partial-*")) if content else []:
+    for path in [path for path in workdir.rglob(".partial-*") if not _of_a_live_run(path, workdir)] if content else []:
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     return any(path.exists() for path in content)
 

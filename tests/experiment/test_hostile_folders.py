@@ -19,7 +19,7 @@ from crl_tf.experiment.data import load_source
 from crl_tf.experiment.inspect import inspect_dataset, save_co_occurrence
 from crl_tf.experiment.report.write import _csv
 from crl_tf.experiment.run import evaluate, run
-from crl_tf.experiment.workdir import FREE_ON_RESUME, read_search, started_with
+from crl_tf.experiment.workdir import FREE_ON_RESUME, clean_folder, held, read_search, started_with
 from crl_tf.schema import Attribute, AttributeSchema
 
 
@@ -127,6 +127,16 @@ def test_a_history_without_seconds_is_refused_before_it_trains(finished, tmp_pat
     run(more, folder, resume=True, export=False)
     with open(folder / "history.csv", newline="") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1"]
+
+
+def test_what_a_live_run_of_a_comparison_is_writing_is_left_alone(tmp_path):
+    for name in ("live", "dead"):
+        (tmp_path / name / "checkpoint").mkdir(parents=True)
+        (tmp_path / name / "config.json").write_text("{}")
+        (tmp_path / name / "checkpoint" / ".partial-1-epoch.keras").write_text("half")
+    with held(tmp_path / "live"):
+        assert clean_folder(tmp_path, resume=True)
+    assert [path.parent.parent.name for path in tmp_path.rglob(".partial-*")] == ["live"]
 
 
 SEARCH = {"finished": False, "budget": 60.0, "seconds": 1.0, "named": [], "not_tried": {}, "rungs": []}

@@ -32,7 +32,11 @@ def refuse_outside(
     folders = folders_of(images)
     of_folder = np.array([outside(folder or ".") for folder in folders.dictionary.to_pylist()], bool)
     wrong = of_folder[folders.indices.to_numpy()]
-    linked = [path for listing in listings.values() for path in listing.links if outside(path)]
+    # In a folder that forbids listing, each image is asked for.
+    unlisted = pa.array([folder for folder, listing in listings.items() if listing.files is None], pa.large_string())
+    hidden = images.paths.filter(pc.is_in(folders.cast(pa.large_string()), value_set=unlisted)).to_pylist() if unlisted else []
+    links = [path for listing in listings.values() for path in listing.links]
+    linked = [path for path in [*links, *hidden] if outside(path)]
     if linked:
         wrong |= pc.is_in(images.paths, value_set=pa.array(texts(linked), pa.large_string())).to_numpy(zero_copy_only=False)
     if wrong.any():

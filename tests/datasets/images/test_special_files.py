@@ -124,6 +124,26 @@ def test_images_outside_of_the_tables_folder_are_refused_and_read_on_request(tmp
     assert len(load_attribute_csv(folder).splits["test"]) == 1
 
 
+def test_a_link_in_a_folder_that_forbids_listing_leads_nowhere_else(tmp_path, monkeypatch):
+    folder = tmp_path / "mine"
+    touch(folder / "1.png", folder / "closed" / "2.png", tmp_path / "other.png")
+    (folder / "closed" / "link.png").symlink_to(tmp_path / "other.png")
+    scandir = os.scandir
+
+    def forbidden(place):  # root may list every folder
+        if os.fspath(place).rstrip("/").endswith("closed"):
+            raise PermissionError(13, "Permission denied", place)
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", forbidden)
+    table(folder, ["1.png", "closed/2.png", "closed/link.png"])
+    with pytest.raises(
+        ValueError, match=r"line 4: 1 of 3 images lie outside of the table's folder, the first: 'closed/link.png'"
+    ):
+        load_attribute_csv(folder)
+    assert len(load_attribute_csv(folder, allow_outside_root=True).splits["test"]) == 1
+
+
 def test_the_root_of_a_schema_that_is_named_is_inside(tmp_path):
     touch(*(tmp_path / "images" / f"{i}.png" for i in range(3)))
     folder = table(tmp_path / "table", ["0.png", "1.png", "2.png"], "root: ../images")
