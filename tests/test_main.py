@@ -154,7 +154,7 @@ def test_a_recipe_is_chosen_before_the_dataset():
         (["--compare=ce,smote"], "method must be one of ['ce', 'class_rel'"),
         (["--compare=ce,ce"], "compare must name each method once"),
         (["--compare=ce,class_rel+focal"], "method 'class_rel+focal' sets loss twice"),
-        (["--compare=ce", "--seeds=0,x"], "seeds must be integers >= 0, received '0,x'"),
+        (["--compare=ce", "--seeds=0,x"], "seeds must be integers >= 0 of up to 9 digits, received '0,x'"),
         (["--compare=ce", "--loss=focal"], "compare names the methods; --method and --loss are for one run"),
         (["--compare="], "compare must name a method or more"),
         (["--seeds=0,1"], "seeds are for --compare; one run takes --seed"),
