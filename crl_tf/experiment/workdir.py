@@ -69,10 +69,10 @@ def differences(previous: Mapping[str, Any], current: Mapping[str, Any], *, free
 
 
 def refuse_file(workdir: Path) -> None:
-    """Refuses a folder of a run that is a file, or lies below one."""
-    blocking = next((path for path in (workdir, *workdir.parents) if path.exists() and not path.is_dir()), None)
+    """Refuses a folder of a run that is a file or a link to nothing, or lies below one."""
+    blocking = next((path for path in (workdir, *workdir.parents) if os.path.lexists(path) and not path.is_dir()), None)
     if blocking is not None:
-        raise ValueError(f"workdir must be a folder, but {blocking} is a file")
+        raise ValueError(f"workdir must be a folder, but {blocking} is a {'file' if blocking.exists() else 'link to nothing'}")
 
 
 @contextlib.contextmanager

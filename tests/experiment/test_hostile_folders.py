@@ -139,6 +139,14 @@ def test_what_a_live_run_of_a_comparison_is_writing_is_left_alone(tmp_path):
     assert [path.parent.parent.name for path in tmp_path.rglob(".partial-*")] == ["live"]
 
 
+@pytest.mark.parametrize("target", ["gone", "run"])
+def test_a_folder_that_is_a_link_to_nothing_is_named(tmp_path, target):
+    (tmp_path / "run").symlink_to(tmp_path / target)
+    with pytest.raises(ValueError, match=r"workdir must be a folder, but .*/run is a link to nothing"):
+        with held(tmp_path / "run"):
+            pass
+
+
 SEARCH = {"finished": False, "budget": 60.0, "seconds": 1.0, "named": [], "not_tried": {}, "rungs": []}
 
 
