@@ -288,7 +288,8 @@ def _show_search(console: Console, search: dict[str, Any], workdir: Path) -> Non
         console.print()
         console.print(table)
     for sentence in report.auto_sentences(search, workdir):
-        console.print(sentence, highlight=False, markup=False)
+        # A command is copied: it must not be broken.
+        console.print(sentence, highlight=False, markup=False, soft_wrap=" -m crl_tf" in sentence)
     console.print(f"\nreport.md, auto.json, trainings: {workdir}", highlight=False, soft_wrap=True)
     model = finalist_folders(workdir)[0]
     files = "model.keras and export/, the SavedModel" if (model / "export").is_dir() else "model.keras"

@@ -13,6 +13,11 @@ import numpy as np
 from crl_tf.datasets.source import Dataset, Records, Split
 from crl_tf.schema import AttributeSchema
 
+MOVED = (
+    "A split that is drawn by the seed is drawn anew from other rows: images of the training may then be test images, which makes"
+    " the numbers too good"
+)
+
 _log = logging.getLogger(__name__)
 
 
@@ -85,8 +90,8 @@ def check_same_data(
     if changed_rows is None:
         raise ValueError(f"{text}. Scores on other rows cannot be compared: begin anew with another --workdir")
     if not changed_rows:
-        raise ValueError(f"{text}. Pass --allow_changed_rows to go on with them")
-    _log.warning("%s; going on, as --allow_changed_rows says", text)
+        raise ValueError(f"{text}. Pass --allow_changed_rows to go on with them. {MOVED}")
+    _log.warning("%s; going on, as --allow_changed_rows says. %s", text, MOVED)
 
 
 def schema_differences(before: AttributeSchema, now: AttributeSchema) -> list[str]:

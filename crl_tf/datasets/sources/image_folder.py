@@ -26,6 +26,9 @@ SPLIT_FOLDERS = {
 }
 """What the folder of a split can be called, in any case."""
 
+OTHER_FORMS = (".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".dng")
+"""Suffixes of images that are not read."""
+
 CARVED = 0.1
 """The share of the training images that stands in for a split without a folder."""
 
@@ -50,8 +53,8 @@ def load_image_folder(data_dir: str | os.PathLike[str] | None, *, seed: int = 0)
         ValueError: for fewer than two classes; for images in another folder beside those of the splits; for a folder that links
             put into two classes or splits; without data_dir.
     Warns:
-        UserWarning: for a split that is carved, folders without an image, images outside of the classes, classes that are not
-            in training, and classes of nearly the same name.
+        UserWarning: for a split that is carved, folders without an image, images outside of the classes or of another form,
+            classes that are not in training, and classes of nearly the same name.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -96,6 +99,7 @@ class _Places:
 
     def __init__(self, root: Path) -> None:
         self._place_of = {_identity(root): root}
+        self.of_other_forms: list[str] = []
 
     def images_below(self, top: Path) -> Iterator[str]:
         """The images in a folder and below it. A link that leads back to a folder on the way is passed over."""
@@ -115,6 +119,8 @@ class _Places:
                     todo.append((Path(entry.path), above | {identity}))
                 elif _is_image(entry):
                     yield entry.path
+                elif entry.name.lower().endswith(OTHER_FORMS):
+                    self.of_other_forms.append(entry.path)
 
 
 def _identity(folder: Path) -> tuple[int, int]:
@@ -145,6 +151,13 @@ def _images(root: Path, places: _Places) -> dict[str, list[str]]:
     empty = [name for name, images in found.items() if not images]
     if empty:
         warnings.warn(f"{OWNER}: {root}: no image in {listed(empty, 8)}, which is left out", stacklevel=4)
+    if places.of_other_forms:
+        warnings.warn(
+            f"{OWNER}: {root}: {len(places.of_other_forms)} images are of other forms than {', '.join(IMAGE_SUFFIXES)} and left"
+            f" out, the first: {places.of_other_forms[0]}",
+            stacklevel=4,
+        )
+        places.of_other_forms.clear()
     outside = sum(_is_image(entry) for entry in os.scandir(root))
     if outside:
         warnings.warn(f"{OWNER}: {root}: {outside} images are in no folder of a class, and left out", stacklevel=4)

@@ -116,7 +116,8 @@ def method_rows(results: Runs, baseline: str | None = None) -> list[dict[str, An
     - "balanced_accuracy_low" and "..._high": the bounds of the interval over test images, each a mean over the seeds.
     - "seconds", "seconds_std", and "seconds_ratio", the mean over the common seeds of its seconds over the baseline's;
       "clustering_seconds", the mean of those that were clustering, None for a method that has none.
-    - "balanced_accuracy_under_R" and "..._std", and "accuracy_under_R", for each decision rule R of any run.
+    - "balanced_accuracy_under_R" and "..._std", "accuracy_under_R", and "validation_under_R", class-balanced accuracy on the
+      validation images, for each decision rule R of any run.
 
     None where there is no number: a mean over seeds of which one has none, a standard deviation of one seed, a p-value of
     fewer than two common seeds or of differences that are all equal, and all that compares the baseline with itself.
@@ -151,6 +152,7 @@ def method_rows(results: Runs, baseline: str | None = None) -> list[dict[str, An
             name = f"balanced_accuracy_under_{rule}"
             row[name], row[f"{name}_std"] = aggregate.mean_and_std("rules", rule, "balanced_accuracy")
             row[f"accuracy_under_{rule}"], _ = aggregate.mean_and_std("rules", rule, "accuracy")
+            row[f"validation_under_{rule}"], _ = aggregate.mean_and_std("validation", "rules", rule, "balanced_accuracy")
         rows.append(row)
     for share in (*SHARES, *RANKINGS):
         tested = [row for row in rows if row[f"{share}_p"] is not None]

@@ -148,7 +148,8 @@ def rules_table(results: Runs) -> Table:
 
     In brackets the mean accuracy: what a gain for rare classes costs the frequent ones.
 
-    The best of the table is bold, the best rule of each method is marked ^. Runs without "rules" have no numbers.
+    The best of the table is bold. The rule of each method that is best on the validation images is marked ^: to choose it by
+    the numbers shown would be to choose on the test set. Runs without "rules" have no numbers.
 
     Raises:
         ValueError: if results are none or incomplete, or none of them was measured under rules.
@@ -209,7 +210,10 @@ def rules_grid(results: Runs) -> Grid:
     grid_rows = []
     for place, row in enumerate(rows):
         of_row = slice(place * len(names), (place + 1) * len(names))
-        best_rules = best_places([percent(mean) for mean in means[of_row]])
+        measured = [
+            row[f"validation_under_{rule}"] if row[name] is not None else None for rule, name in zip(rules, names, strict=True)
+        ]
+        best_rules = best_places([percent(mean) for mean in measured])
         marked = [cell._replace(mark="^" * (rule in best_rules)) for rule, cell in enumerate(cells[of_row])]
         named = _marked(text_cells([row["method"]]), barred[of_row][:1]) + text_cells(row[key] for key in differing)
         grid_rows.append(named + marked)
@@ -219,7 +223,8 @@ def rules_grid(results: Runs) -> Grid:
         grid_rows.append(text_cells([MAJORITY, *[""] * len(differing), vote, *[""] * (len(rules) - 1)]))
     title = "class-balanced accuracy % (accuracy %) by decision rule; strengths were chosen on validation images"
     seeds = seeds_text([row["seeds"] for row in rows])
-    caption = f"{seeds}. Bold: best of the table{' in its setting' if differing else ''}. ^: best rule of a method."
+    setting = " in its setting" if differing else ""
+    caption = f"{seeds}. Bold: best of the table{setting}. ^: the rule of a method that is best on the validation images."
     headings = [*keys, *(rule.replace("_", "\n") for rule in rules)]
     return Grid(_lines(title, _setting(results, UNSEEDED)), headings, grid_rows, caption, len(keys))
 

@@ -131,6 +131,8 @@ def fit(
     keep_epochs(workdir / HISTORY, first)
     if first >= epochs or is_over(scores(workdir / HISTORY), first, patience):
         return first
+    if first:
+        _log.info("on from epoch %d", first + 1)
     position = _restore_within(model, workdir / CHECKPOINTS, first) if rest is not None else None
     if isinstance(model, CRLModel):
         # On from the same sums: added up later, they would be rounded otherwise.

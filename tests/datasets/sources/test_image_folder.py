@@ -60,12 +60,13 @@ def test_below_a_class_everything_counts_but_hidden_files_and_other_files(tmp_pa
     (tmp_path / "b" / "linked").symlink_to(tmp_path / ".elsewhere")
     (tmp_path / "b" / "up").symlink_to("..")
     (tmp_path / "empty").mkdir()
-    touch(tmp_path, "lost.png")
+    touch(tmp_path, "lost.png", "a/scan.TIFF", "b/photo.heic")
     with pytest.warns(UserWarning) as warned:
         dataset = load_image_folder(tmp_path)
     texts = [str(warning.message) for warning in warned]
     assert any("no image in empty, which is left out" in text for text in texts)
     assert any("1 images are in no folder of a class" in text for text in texts)
+    assert any("2 images are of other forms than .jpg" in text and "a/scan.TIFF" in text for text in texts)
     found = {path for split in dataset.splits.values() for path in images(split, tmp_path)}
     assert {"a/deep/er/1.webp", "a/2.gif", "b/linked/5.png"} <= found
     assert len(found) == 10 + 2 + 10 + 1

@@ -18,7 +18,7 @@ def run(method, confusion, seed=0, **changes):
     shares = {name: numbers[name] for name in ("balanced_accuracy", "accuracy")}
     rules = {"argmax": {**shares, "strengths": {}}, "logit_adjustment": {**shares, "strengths": {}}}
     fixed = {"dataset": "digits", "model": "small", "epochs": 3, "seconds": 9.0}
-    return {**fixed, "method": method, "seed": seed, **numbers, "rules": rules, **changes}
+    return {**fixed, "method": method, "seed": seed, **numbers, "rules": rules, "validation": {"rules": rules}, **changes}
 
 
 def cells(table):

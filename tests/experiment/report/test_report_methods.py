@@ -250,18 +250,23 @@ def test_a_terminal_of_80_columns_breaks_names_between_their_parts_alone():
 # rules
 
 
-def with_rules(method, seed, argmax, threshold):
+def with_rules(method, seed, argmax, threshold, on_validation=(0.5, 0.6)):
     shares = {"argmax": argmax, "threshold_adjustment": threshold}
     rules = {rule: {"balanced_accuracy": share, "strengths": {"hat": 0.5}} for rule, share in shares.items() if share != "absent"}
-    return result(method, seed, argmax, rules=rules)
+    kept = {rule: {"balanced_accuracy": share} for rule, share in zip(shares, on_validation, strict=True)}
+    return result(method, seed, argmax, rules=rules, validation={"rules": kept})
 
 
 def test_rules_by_method_with_the_best_of_table_and_row():
     runs = [with_rules("ce", 0, 0.60, 0.70), with_rules("ce", 1, 0.62, 0.74), with_rules("crl", 0, 0.73, 0.69)]
     table = rules_table(runs)
     assert "strengths were chosen on validation images" in str(table.title)
-    assert column(table, "argmax") == ["61.0 ± 1.4", "<73.0>^"]  # 1.4: 0.01 * sqrt(2)
-    assert column(table, "threshold adjustment") == ["72.0 ± 2.8^", "69.0"]
+    assert column(table, "argmax") == ["61.0 ± 1.4", "<73.0>"]  # 1.4: 0.01 * sqrt(2)
+    # ^ goes by the validation images: for crl the test images would choose the other rule.
+    assert column(table, "threshold adjustment") == ["72.0 ± 2.8^", "69.0^"]
+    assert "^: the rule of a method that is best on the validation images" in str(table.caption)
+    unknown = rules_table([{key: value for key, value in run.items() if key != "validation"} for run in runs])
+    assert column(unknown, "threshold adjustment") == ["72.0 ± 2.8", "69.0"]
     rows = method_rows(runs)
     assert rows[0][THRESHOLD] == pytest.approx(0.72) and rows[1][f"{ARGMAX}_std"] is None
 
