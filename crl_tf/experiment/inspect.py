@@ -225,7 +225,7 @@ def findings(facts: dict[str, Any]) -> list[str]:
     say(
         sorted(rare, key=lambda c: c[2]["two_in_batch"]),
         f"have two images in fewer than half of the batches of {batch_size}; CRL cannot act on them in the others"
-        " (a larger batch_size, or the method pairs, helps)",
+        " (a larger batch_size, or +pairs at the method, as in class_rel+pairs, helps)",
     )
     signs = [label for label, of_label in facts["labels"].items() if _has_no_negative(of_label)]
     if signs:

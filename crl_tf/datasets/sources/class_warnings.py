@@ -48,8 +48,8 @@ def _warn_of_spellings(owner: str, schema: AttributeSchema, counts: Mapping[str,
     if found:
         warnings.warn(
             f"{owner}: classes that differ only in case, spaces or the spelling of a number are learned apart:"
-            f" {'; '.join(found[:SHOWN])}{'; ...' if len(found) > SHOWN else ''}. Correct them, or for a table write normalize:"
-            " true in the YAML",
+            f" {'; '.join(found[:SHOWN])}{'; ...' if len(found) > SHOWN else ''}. Correct them (for a table also by normalize:"
+            " true in the YAML)",
             stacklevel=5,
         )
 

@@ -26,6 +26,8 @@ INDIRECT = r"(^|/)\.\.?(/|$)|/{2,}|/$"
 SLICE = 1 << 16
 MOST_IN_CELLS = 1000
 """Classes that are found in cells with several, above which images must have some of them in common."""
+UNSAID = {"na", "n/a", "#n/a", "null", "none", "?", "-", "unknown", "-1"}
+"""Values, in small letters, that are probably no class but say that nothing is known."""
 SHOWN = 12
 """Classes that an error names of a longer list."""
 
@@ -258,6 +260,13 @@ def _discovered(table: Table, name: str, column: Column, missing: Collection[str
     if len(classes) < 2:
         raise table.error(f"column {name!r} must hold at least 2 classes, received {list(classes)}")
     _warn_of_many(table, name, classes)
+    unsaid = [value for value in classes if value.lower() in UNSAID and set(classes) != {"-1", "1"}]
+    if unsaid:
+        warnings.warn(
+            f"{table.owner}: column {name!r} has the class {unsaid[0]!r}; if it says that nothing is known, write missing:"
+            f" {['', *unsaid]} in the YAML",
+            stacklevel=4,
+        )
     return classes
 
 

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import os
+import re
+import warnings
 import zipfile
 
 import numpy as np
@@ -120,6 +122,24 @@ def test_lists_of_items_of_their_own_are_no_labels(tmp_path):
     with pytest.raises(ValueError, match=r"column 'user' must hold classes that several images have, received 1,200 in"):
         with pytest.warns(UserWarning, match="column 'user' has 1,200 classes in 1,200 rows; if it is no label, ignore it"):
             load_attribute_csv(tmp_path, check_images=False)
+
+
+@pytest.mark.parametrize("value", ["NA", "N/A", "None", "null", "?", "unknown", "-1"])
+def test_a_class_that_probably_says_nothing_is_named(tmp_path, value):
+    write(tmp_path, ["path,size", *plain_rows(40, lambda i: value if i % 4 == 0 else "sm"[i % 2])])
+    with pytest.warns(
+        UserWarning, match=rf"column 'size' has the class {re.escape(repr(value))}; if it says that nothing is known"
+    ):
+        load_attribute_csv(tmp_path, check_images=False)
+    write(tmp_path, (tmp_path / "attributes.csv").read_text().splitlines(), f'missing: ["", "{value}"]')
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_attribute_csv(tmp_path, check_images=False).schema.attributes[0].classes == ("m", "s")
+    write(tmp_path, ["path,worn", *plain_rows(40, lambda i: 1 if i % 4 == 0 else -1)])
+    (tmp_path / "schema.yaml").unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_attribute_csv(tmp_path, check_images=False)
 
 
 def test_spellings_of_one_class_are_said_with_their_counts_and_joined_where_asked(tmp_path):
