@@ -19,6 +19,7 @@ from crl_tf.experiment.data import load_source
 from crl_tf.experiment.inspect import inspect_dataset, save_co_occurrence
 from crl_tf.experiment.report.write import _csv
 from crl_tf.experiment.run import evaluate, run
+from crl_tf.experiment.trainers.gradient import keep_epochs
 from crl_tf.experiment.workdir import FREE_ON_RESUME, clean_folder, held, read_search, started_with
 from crl_tf.schema import Attribute, AttributeSchema
 
@@ -180,6 +181,14 @@ def test_a_comparison_whose_failures_were_changed_is_named(tmp_path):
 def test_a_number_beyond_all_sense_is_refused(key, value):
     with pytest.raises(ValueError, match=f"{key} must be"):
         override(base_config(), {key: value})
+
+
+@pytest.mark.parametrize("content", ["", "epoch,balanced_accuracy,lo", "epoch,loss,seconds\n", "epoch,loss,seconds\n0,1.0"])
+def test_a_history_of_a_training_that_was_stopped_at_once_is_begun_anew(tmp_path, content):
+    path = tmp_path / "history.csv"
+    path.write_text(content)
+    keep_epochs(path, 1)
+    assert not path.exists()
 
 
 def test_what_the_advice_names_is_allowed_on_resume():

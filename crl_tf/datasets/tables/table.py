@@ -183,7 +183,8 @@ def numbers_rows(column: Column) -> bool:
     >>> numbers_rows(Column(("4", "7"), np.array([1, 0]))), numbers_rows(Column(("1", "2"), np.array([0, 1, 1])))
     (True, False)
     """
-    return len(column.values) == len(column.codes) and all(v.isdecimal() for v in column.values) and (column.codes >= 0).all()
+    different = len(column.values) == len(column.codes) and bool((column.codes >= 0).all())
+    return different and all(value.isdecimal() for value in column.values)
 
 
 def read_table(owner: str, path: Path, names: Sequence[str], texts: Sequence[str]) -> Table:

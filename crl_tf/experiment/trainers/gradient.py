@@ -131,9 +131,9 @@ def fit(
     keep_epochs(workdir / HISTORY, first)
     if first >= epochs or is_over(scores(workdir / HISTORY), first, patience):
         return first
-    if first:
-        _log.info("on from epoch %d", first + 1)
     position = _restore_within(model, workdir / CHECKPOINTS, first) if rest is not None else None
+    if first and position is None:
+        _log.info("on from epoch %d", first + 1)
     if isinstance(model, CRLModel):
         # On from the same sums: added up later, they would be rounded otherwise.
         model.continue_tallies(_Tallies.of(workdir, first) if position is None else position.tallies)
@@ -214,12 +214,14 @@ def keep_epochs(history: Path, count: int) -> None:
     with open(history, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         names = reader.fieldnames or []
-        if absent := {"epoch", "seconds"} - set(names):
+        rows = list(reader)
+        # Of a training that was stopped at once, the file is empty, or ends in its heading.
+        if rows and (absent := {"epoch", "seconds"} - set(names)):
             raise ValueError(f"{history} must have the column {min(absent)!r}, received {names}: delete it to go on without it")
         # A row that was cut has too few fields, which are None; two that ran together have too many, under the name None.
-        whole = (row for row in reader if None not in row.values() and None not in row)
-        rows = {int(row["epoch"]): row for row in whole if row["epoch"].isdecimal() and _is_number(row["seconds"])}
-    kept = [row for epoch, row in sorted(rows.items()) if epoch < count]
+        whole = (row for row in rows if None not in row.values() and None not in row)
+        by_epoch = {int(row["epoch"]): row for row in whole if row["epoch"].isdecimal() and _is_number(row["seconds"])}
+    kept = [row for epoch, row in sorted(by_epoch.items()) if epoch < count]
 
     def write(partial: Path) -> None:
         with open(partial, "w", newline="", encoding="utf-8") as file:
