@@ -37,19 +37,20 @@ class _TargetsCheck(keras.callbacks.Callback):
 
     def __init__(self) -> None:
         super().__init__()
-        self._steps_seen = self._epochs_seen = 0
+        self._in_first_step = self._in_first_epoch = True
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         # Reading waits for the step, so later ones are left to the end of the epoch.
-        if not self._steps_seen:
+        if self._in_first_step:
             self.model.loss.check_known(self.model.classes_seen())
-        self._steps_seen += 1
+            self._in_first_step = False
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self.model.loss.check_known(self.model.classes_seen())
-        if not self._epochs_seen:
-            self.model.loss.warn_of_signs(self.model.classes_seen())
-        self._epochs_seen += 1
+        seen = self.model.classes_seen()
+        self.model.loss.check_known(seen)
+        if self._in_first_epoch:
+            self.model.loss.warn_of_signs(seen)
+            self._in_first_epoch = False
 
 
 @registered
@@ -114,10 +115,10 @@ class CRLModel(keras.Model):
         Warns:
             UserWarning: binary labels that are 1 or -1 and never 0.
         """
-        if not isinstance(self.loss, Loss):
-            return super().fit(x, y, *arguments, **keywords)
-        if isinstance(y, np.ndarray) or tf.is_tensor(y):
+        in_array = isinstance(y, np.ndarray) or tf.is_tensor(y)
+        if in_array and isinstance(self.loss, Loss):
             self.loss.check_targets(y)
+        if in_array or not isinstance(self.loss, Loss):
             return super().fit(x, y, *arguments, **keywords)
         call = inspect.signature(super().fit).bind(x, y, *arguments, **keywords)
         callbacks = call.arguments.get("callbacks") or []

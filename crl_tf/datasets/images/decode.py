@@ -99,9 +99,9 @@ def read_header(content: bytes) -> Header | None:
         return None
     image = _opened(form, content)
     orientation = _orientation(image)
-    # The tile of a PNG names how its pixels are packed; WebP has no tile.
     if form == "PNG" and not image.tile:
         raise ValueError("that has no pixels")
+    # The tile of a PNG names how its pixels are packed; WebP has no tile.
     packed = str(image.tile[0][3]) if form == "PNG" else ""
     traits = {
         "greyscale": image.mode in ("1", "L", "LA", "I", "I;16"),
