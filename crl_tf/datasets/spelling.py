@@ -1,4 +1,4 @@
-"""Names of classes that differ only in case, in spaces, or in how a number is written."""
+"""Names of classes that differ only in case, in spaces, in the form of an accent, or in how a number is written."""
 
 from __future__ import annotations
 

@@ -154,7 +154,8 @@ def read_labelled_images(
     """Reads a table by its schema; errors begin with `owner`, the dataset.
 
     Args:
-        root_is_given: the schema's root is the user's own word. Else it came with the table, and may lead nowhere else either.
+        root_is_given: whether the user named the schema, so that its root may be any folder. A schema that lay beside the table
+            may name no other folder, as the table may not.
     Raises:
         FileNotFoundError, ValueError: as `load_attribute_csv`.
     """
