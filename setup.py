@@ -17,7 +17,7 @@ class BuildWithRecipes(build_py):
             shutil.copytree("configs", Path(self.build_lib) / "crl_tf" / "configs", ignore=shutil.ignore_patterns("__pycache__"))
 
 
-VERSION = re.search(r'^__version__ = "(.+)"$', Path("crl_tf/__init__.py").read_text(encoding="utf-8"), re.M)[1]
+VERSION = re.search(r'^__version__ = "(.+)"$', Path("crl_tf/version.py").read_text(encoding="utf-8"), re.M)[1]
 DOCS = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"]
 
 setup(

@@ -34,8 +34,7 @@ from crl_tf.losses.reweighted import ClassBalancedLoss, CostSensitiveLoss
 from crl_tf.losses.triplet import TripletLoss
 from crl_tf.metrics import ClassBalancedAccuracy
 from crl_tf.schedules import RateWarmup
-
-__version__ = "0.2.0"
+from crl_tf.version import __version__
 
 __all__ = [
     "CRL",

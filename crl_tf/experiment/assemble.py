@@ -20,6 +20,7 @@ from crl_tf.experiment.trainers.optimizer import make_optimizer
 from crl_tf.losses.base import Loss
 from crl_tf.losses.table import make_loss
 from crl_tf.models import build_network, find_network
+from crl_tf.thresholds import Goal
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Parts:
     pairs: whether images of a class come in pairs.
     build_network: (image_size=, num_classes=, regions=) to the network. precision: the dtype policy of the model.
     takes_regions: whether the network looks at parts of an image. cosine_scale: the factor of its logits, if they are cosines.
+    goal: of the thresholds, None for none. calibrate: whether logits are divided by temperatures.
     make_loss: (problem=) to the loss. make_optimizer: (steps_per_epoch=, backbone=) to the optimizer.
     keep, patience, checkpoint_every, linear_svm, compile_options, embedding: as in `crl_tf.experiment.trainers.base.Task`.
     """
@@ -45,6 +47,8 @@ class Parts:
     network: Mapping[str, Any]
     trainer: Trainer
     rule: str
+    goal: Goal | None
+    calibrate: bool
     training: tuple[str, ...]
     load: Callable[..., Data]
     resample: Callable[..., Resampled] | None
@@ -109,6 +113,8 @@ def assemble(config: ConfigDict) -> Parts:
         network={"name": config.model, "pretrained": settings.pretrained, "backbone_rate": settings.backbone_rate},
         trainer=TRAINERS[method.trainer],
         rule=method.rule,
+        goal=None if config.decision.threshold is None else Goal.parse(config.decision.threshold),
+        calibrate=config.decision.calibrate,
         training=(method.loss, method.trainer, method.resampling, method.order),
         load=partial(load_data, config.dataset, config.data, seed=config.seed, batch_size=train.batch_size),
         resample=None if method.resampling == "none" else partial(resample, method.resampling, seed=config.seed),

@@ -34,10 +34,14 @@ TOP = 5
 
 
 class Measured(NamedTuple):
-    """numbers: the measured part of `result.json`. predictions: what the model decided on every test image."""
+    """numbers: the measured part of `result.json`. predictions: what the model decided on every test image. test, validation:
+    labels and logits of both splits; validation None where no validation data were given.
+    """
 
     numbers: dict[str, Any]
     predictions: Predictions
+    test: Outputs
+    validation: Outputs | None
 
 
 def evaluate_model(
@@ -78,8 +82,9 @@ def measure_model(
     check_rule(rule)
     sizes = schema.num_classes
     strengths = {"argmax": [0.0] * len(sizes)}
-    if validation is not None:
-        on_validation = evaluate_validation(model, validation, schema, train_counts, rule=rule, progress=progress)
+    of_validation = None if validation is None else collect_outputs(model, validation, sizes, progress=progress)
+    if of_validation is not None:
+        on_validation = _on_validation(of_validation, schema, train_counts, rule)
         strengths = {name: list(of_rule["strengths"].values()) for name, of_rule in on_validation["rules"].items()}
     elif rule not in strengths:
         raise ValueError(f"evaluate_model: rule {rule!r} needs validation data to choose its strength on, received none")
@@ -95,11 +100,12 @@ def measure_model(
     matrices = {name: confusions(outputs.labels, of_rule, sizes) for name, of_rule in decided.items()}
     rankings = rankings_of(outputs, sizes)
     numbers = measure(schema, matrices[rule], train_counts, top=top, rankings=rankings)
-    if validation is not None:
+    if of_validation is not None:
         rules = _by_rule(schema, matrices, train_counts, strengths)
         numbers = {"rule": rule, **numbers, "rules": rules, "validation": on_validation}
     predictions = Predictions(outputs.labels, decided, rule, sizes, tuple(np.asarray(c) for c in train_counts))
-    return Measured({**numbers, "intervals": bootstrap_intervals(outputs, predictions)}, predictions)
+    numbers = {**numbers, "intervals": bootstrap_intervals(outputs, predictions)}
+    return Measured(numbers, predictions, outputs, of_validation)
 
 
 def evaluate_validation(
@@ -125,8 +131,11 @@ def evaluate_validation(
         "rules": {rule: {each of `SHARES`, "strengths": {label: float}}}}.
     """
     check_rule(rule)
+    return _on_validation(collect_outputs(model, validation, schema.num_classes, progress=progress), schema, train_counts, rule)
+
+
+def _on_validation(outputs: Outputs, schema: AttributeSchema, train_counts: Sequence[np.ndarray], rule: str) -> dict[str, Any]:
     sizes = schema.num_classes
-    outputs = collect_outputs(model, validation, sizes, progress=progress)
     matrices = {
         key: confusions(outputs.labels, decisions(outputs.logits, sizes, _shifted(offsets)), sizes)
         for key, offsets in candidates(train_counts).items()

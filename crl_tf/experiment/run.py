@@ -17,17 +17,25 @@ from ml_collections import ConfigDict
 
 from crl_tf.crl_model import CRLModel
 from crl_tf.datasets.sources.celeba import ALIGNED_SIZE
-from crl_tf.decision import rule_offsets
 from crl_tf.experiment.assemble import Parts, assemble
+from crl_tf.experiment.card import card
 from crl_tf.experiment.data import Data
+from crl_tf.experiment.deciding import Decision, decide
 from crl_tf.experiment.health import judged
 from crl_tf.experiment.measure import Measured, measure_model
-from crl_tf.experiment.predictions import PREDICTIONS, Predictions, save_predictions
+from crl_tf.experiment.predictions import PREDICTIONS, Outputs, save_predictions
 from crl_tf.experiment.proposal import FEW_IMAGES
-from crl_tf.experiment.report import save_class_distributions, save_sensitivity_by_frequency
+from crl_tf.experiment.report import (
+    save_class_distributions,
+    save_confusions,
+    save_precision_recall,
+    save_reliability,
+    save_sensitivity_by_frequency,
+)
 from crl_tf.experiment.same_data import check_same_data, described
 from crl_tf.experiment.trainers.archive import load_trained
 from crl_tf.experiment.trainers.base import Task, Trained
+from crl_tf.experiment.trainers.features import features_function
 from crl_tf.experiment.trainers.gradient import HISTORY
 from crl_tf.experiment.workdir import (
     AUTO,
@@ -131,12 +139,13 @@ def _run(context: Context, trained: Path | None, export: bool) -> dict[str, Any]
     names = context.parts.names
     keras.utils.set_random_seed(names["seed"])
     model, seconds, facts = train(context, prepare(context), trained)
-    numbers, predictions = measure(context, model)
-    result = {**names, "seconds": round(seconds, 1), **facts, **numbers}
+    measured = measure(context, model)
+    decision = decided(context, measured)
+    result = {**names, "seconds": round(seconds, 1), **facts, **measured.numbers, "decision": decision.numbers}
     result |= judged(result["labels"], context.workdir / HISTORY)
     for complaint in result["complaints"]:
         _log.warning("%s: %s", names["method"], complaint)
-    return save(context, model, result, predictions, export=export)
+    return save(context, model, result, measured, decision, export=export)
 
 
 def prepare(context: Context) -> Task:
@@ -216,17 +225,51 @@ def measure(context: Context, model: keras.Model) -> Measured:
     )
 
 
+def decided(context: Context, measured: Measured) -> Decision:
+    """Thresholds and temperatures of a measured model, as its configuration asks, and its calibration."""
+    data, rule = context.data, context.parts.rule
+    return decide(
+        measured.validation,
+        measured.test,
+        data.dataset.schema,
+        data.counts,
+        rule=rule,
+        strengths=list(measured.numbers["rules"][rule]["strengths"].values()),
+        goal=context.parts.goal,
+        calibrate=context.parts.calibrate,
+    )
+
+
+def export_model(context: Context, model: keras.Model, result: dict[str, Any], decision: Decision) -> None:
+    """Writes export/, the SavedModel, with its scores and decisions, and what is known of the model."""
+    data = context.data
+    export_saved_model(
+        model,
+        data.dataset.schema,
+        data.image_size,
+        context.workdir / EXPORT,
+        scoring=decision.scoring,
+        features=features_function(model),
+        card=card(result, decision),
+    )
+
+
 def save(
-    context: Context, model: keras.Model, result: dict[str, Any], predictions: Predictions, *, export: bool = True
+    context: Context,
+    model: keras.Model,
+    result: dict[str, Any],
+    measured: Measured,
+    decision: Decision,
+    *,
+    export: bool = True,
 ) -> dict[str, Any]:
     """Writes export/, figures/, predictions.npz and result.json; returns the result."""
-    workdir, data, rule = context.workdir, context.data, context.parts.rule
+    workdir, data = context.workdir, context.data
     if export:
-        strengths = list(result["rules"][rule]["strengths"].values())
-        offsets = rule_offsets(rule, data.counts, strengths)
-        export_saved_model(model, data.dataset.schema, data.image_size, workdir / EXPORT, offsets=offsets)
+        export_model(context, model, result, decision)
     save_figures([result], workdir)
-    save_predictions(predictions, workdir / PREDICTIONS)
+    save_decision_figures(workdir, result, measured.test, data, decision)
+    save_predictions(measured.predictions, workdir / PREDICTIONS)
     # Last: a folder with a result holds everything else as well.
     write_json(workdir / RESULT, result)
     return result
@@ -274,6 +317,14 @@ def save_figures(results: list[dict[str, Any]], workdir: Path) -> None:
     figures = workdir / "figures"
     save_class_distributions(results, figures / "class_distributions.png")
     save_sensitivity_by_frequency(results, figures / "sensitivity_by_frequency.png")
+
+
+def save_decision_figures(workdir: Path, result: dict[str, Any], test: Outputs, data: Data, decision: Decision) -> None:
+    """Saves confusions, curves of precision and recall, and reliability, of the test images."""
+    figures = workdir / "figures"
+    save_confusions(result["labels"], figures / "confusions.png")
+    save_precision_recall(test.logits, test.labels, data.dataset.schema, data.counts, figures / "precision_recall.png")
+    save_reliability(decision.diagrams, figures / "reliability.png")
 
 
 def _regions(parts: Parts, landmarks: np.ndarray | None) -> list[Any] | None:

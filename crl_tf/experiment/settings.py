@@ -21,6 +21,7 @@ from crl_tf.losses.crl.rectification import NORMALIZATIONS
 from crl_tf.losses.table import LOSSES
 from crl_tf.models.build import PRECISIONS
 from crl_tf.models.transfer import IMAGENET
+from crl_tf.thresholds import WORDS, is_goal
 
 XLA = {"auto": "auto", "on": True, "off": False}
 """The values of `train.xla`, and what `keras.Model.compile` calls them. Keras's "auto" is off on a CPU."""
@@ -293,6 +294,16 @@ SETTINGS: dict[str, Setting] = {
         if row.section not in (None, "crl")
         for name, default in row.parameters.items()
     },
+    # Scores and decisions, after training.
+    "decision.threshold": Setting(
+        None,
+        Rule(str, is_goal, WORDS + ", or none", optional=True),
+        "thresholds of every class, chosen on validation images; none: the decision rule decides",
+        "threshold",
+    ),
+    "decision.calibrate": Setting(
+        False, SWITCH, "divide the logits of every label by a temperature that fits the validation images", "calibrate"
+    ),
     # The trainers that decide by neighbours: lmle, triplet_knn, hog_knn.
     "embedding.neighbours": Setting(20, whole(1), "clusters (lmle) or images that decide"),
     "embedding.references": Setting(20_000, whole(1), "most training images that are kept as neighbours"),

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from crl_tf.datasets.images.decode import resized
 from crl_tf.files import write_whole
-from crl_tf.layout import Layout, log_probabilities
 from crl_tf.schema import AttributeSchema
+from crl_tf.serving.decoding import decode_each
+from crl_tf.serving.scoring import VALID, Scoring, answers
+from crl_tf.serving.warmup import FILE as WARMUP
+from crl_tf.serving.warmup import write_warmup
+
+DEFAULT, BYTES, UINT8, FEATURES, FEATURES_OF_BYTES, CLASS_NAMES = (
+    *("serving_default", "image_bytes", "uint8_images", "features", "features_of_bytes", "class_names"),
+)
+CARD = "model.json"
+"""In `assets.extra/`: what the model is."""
 
 
 def export_saved_model(
@@ -22,51 +34,131 @@ def export_saved_model(
     image_size: Sequence[int],
     path: Path,
     *,
-    offsets: np.ndarray | None = None,
+    scoring: Scoring | None = None,
+    features: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    card: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes a SavedModel with two signatures.
+    """Writes a SavedModel.
 
-    serving_default: from `images` float32 [B, H, W, 3] in [0, 255], of any size, to the probabilities of each label under its
-    name, float32 [B, C]; B may be 0, and an image with NaN has NaN. Images are resized as in training.
-    class_names: from nothing to the class names of each label under its name, string [C].
-    `assets.extra/schema.json` holds the names as well.
+    Its signatures:
+
+    - serving_default: `images`, float32 [B, H, W, 3] in [0, 255], of any size, which are resized as in training; B may be 0.
+    - uint8_images: `images`, the same as uint8.
+    - image_bytes: `image_bytes`, string [B]: JPEG, PNG, GIF, BMP or WebP (`crl_tf.serving.decoding`), upright by EXIF. One that
+      cannot be decoded does not fail the others.
+    - features, features_of_bytes: from the same inputs as serving_default and image_bytes to `features`, float32 [B, D] or
+      [B, L, D]; NaN for an image that cannot be decoded.
+    - class_names: from nothing to the class names of each label under its name, string [C].
+
+    The first three return the outputs of `crl_tf.serving.scoring.answers`; image_bytes `valid`, bool [B], too. An image with NaN
+    has NaN. `assets.extra/model.json` holds the labels, the image size, the scoring and what `card` adds, and
+    `assets.extra/tf_serving_warmup_requests` a request of one image to each signature.
 
     Args:
         model: maps images [B, *image_size, 3] to concatenated logits [B, sum(num_classes)].
         image_size: (height, width) that the model was trained with.
-        offsets: what a decision rule adds to the logits (`crl_tf.decision.rule_offsets`), [sum(num_classes)]; the probabilities
-            are then the adjusted ones, whose largest is the decision. None: the model's own.
+        scoring: how scores and decisions are made of logits; None: softmax, and the largest.
+        features: from images to features; None: no such signatures.
+        card: JSON-ready: training counts, test numbers, whatever a reader of the export should know.
     """
-    layout = Layout(schema.num_classes)
     size = (int(image_size[0]), int(image_size[1]))
+    scoring = scoring or Scoring()
     module = tf.Module()
     module.model = model
+    of_size = tf.TensorSpec([None, *size, 3], tf.float32)
+    floats = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
+    small_integers = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
+    encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="images")])
+    # The model and the decoder are traced once for all signatures.
+    @tf.function(input_signature=[of_size, tf.TensorSpec([None], tf.bool)])
+    def answers_of(images: tf.Tensor, valid: tf.Tensor) -> dict[str, tf.Tensor]:
+        return answers(model(images, training=False), schema, scoring, valid)
+
+    @tf.function(input_signature=[encoded])
+    def decoded(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return decode_each(image_bytes, size)
+
+    @tf.function(input_signature=[floats])
     def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        count = tf.shape(images)[0]
-        # Kernels of convolutions refuse a batch of none: one image stands in, whose probabilities are dropped.
-        images = tf.pad(images, [[0, tf.maximum(0, 1 - count)], [0, 0], [0, 0], [0, 0]])
-        # As in training, images of the right size are not resized, and not rounded.
-        right_size = tf.reduce_all(tf.shape(images)[1:3] == size)
-        images = tf.cond(right_size, lambda: images, lambda: resized(images, size))
-        images = tf.ensure_shape(images, [None, *size, 3])
-        logits = model(images, training=False)
-        logits = logits if offsets is None else logits + tf.constant(offsets, tf.float32)
-        probabilities = tf.exp(tf.transpose(log_probabilities(logits, layout)))
-        # ReLU makes a number of NaN.
-        broken = tf.reduce_any(tf.math.is_nan(images), axis=[1, 2, 3])
-        probabilities = tf.where(broken[:, tf.newaxis], float("nan"), probabilities)[:count]
-        return {name: probabilities[:, schema.columns(name)] for name in schema.names}
+        return _for_any_count(images, size, answers_of)
+
+    @tf.function(input_signature=[small_integers])
+    def predict_uint8(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return _for_any_count(images, size, answers_of)
+
+    @tf.function(input_signature=[encoded])
+    def predict_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        images, valid = decoded(image_bytes)
+        outputs = _for_any_count(images, size, lambda whole, numbers: answers_of(whole, numbers & _padded(valid)))
+        return {**outputs, VALID: valid}
+
+    signatures: dict[str, Any] = {DEFAULT: predict, UINT8: predict_uint8, BYTES: predict_bytes}
+    if features is not None:
+
+        @tf.function(input_signature=[of_size, tf.TensorSpec([None], tf.bool)])
+        def features_of(images: tf.Tensor, valid: tf.Tensor) -> dict[str, tf.Tensor]:
+            found = tf.cast(features(images), tf.float32)
+            mask = tf.reshape(valid, [-1] + [1] * (len(found.shape) - 1))
+            return {"features": tf.where(mask, found, float("nan"))}
+
+        @tf.function(input_signature=[floats])
+        def features_of_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
+            return _for_any_count(images, size, features_of)
+
+        @tf.function(input_signature=[encoded])
+        def features_of_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+            images, valid = decoded(image_bytes)
+            return _for_any_count(images, size, lambda whole, numbers: features_of(whole, numbers & _padded(valid)))
+
+        signatures |= {FEATURES: features_of_images, FEATURES_OF_BYTES: features_of_bytes}
 
     @tf.function(input_signature=[])
     def class_names() -> dict[str, tf.Tensor]:
         return {attribute.name: tf.constant(attribute.classes) for attribute in schema.attributes}
 
+    signatures[CLASS_NAMES] = class_names
+    described = {"schema": schema.to_config(), "image_size": list(size), "scoring": scoring.to_config(), **(card or {})}
+
     def write(partial: Path) -> None:
-        tf.saved_model.save(module, str(partial), signatures={"serving_default": predict, "class_names": class_names})
+        tf.saved_model.save(module, str(partial), signatures=signatures)
         extra = partial / "assets.extra"
         extra.mkdir(exist_ok=True)
-        (extra / "schema.json").write_text(json.dumps(schema.to_config(), indent=2), encoding="utf-8")
+        (extra / CARD).write_text(json.dumps(described, indent=2, allow_nan=False), encoding="utf-8")
+        write_warmup(extra / WARMUP, _warmup_requests(size, list(signatures)))
 
     write_whole(path, write)
+
+
+def _for_any_count(
+    images: tf.Tensor, size: tuple[int, int], compute: Callable[[tf.Tensor, tf.Tensor], Mapping[str, tf.Tensor]]
+) -> dict[str, tf.Tensor]:
+    """Resizes images as training does and computes on them; also on none, and so that one with NaN has NaN."""
+    count = tf.shape(images)[0]
+    # Kernels of convolutions refuse a batch of none: one image stands in, whose outputs are dropped.
+    images = tf.pad(images, [[0, tf.maximum(0, 1 - count)], [0, 0], [0, 0], [0, 0]])
+    # As in training, images of the right size are not resized, and not rounded.
+    right_size = tf.reduce_all(tf.shape(images)[1:3] == size)
+    whole = tf.cond(right_size, lambda: tf.cast(images, tf.float32), lambda: resized(images, size))
+    whole = tf.ensure_shape(whole, [None, *size, 3])
+    # ReLU makes a number of NaN.
+    numbers = ~tf.reduce_any(tf.math.is_nan(whole), axis=[1, 2, 3])
+    return {name: value[:count] for name, value in compute(whole, numbers).items()}
+
+
+def _padded(valid: tf.Tensor) -> tf.Tensor:
+    return tf.pad(valid, [[0, tf.maximum(0, 1 - tf.size(valid))]])
+
+
+def _warmup_requests(size: tuple[int, int], signatures: Sequence[str]) -> list[tuple[str, dict[str, tf.Tensor]]]:
+    """One grey image for each signature that takes images."""
+    grey = np.full((1, *size, 3), 128, np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(grey[0]).save(file, "JPEG")
+    inputs = {
+        DEFAULT: {"images": tf.constant(grey, tf.float32)},
+        UINT8: {"images": tf.constant(grey)},
+        BYTES: {"image_bytes": tf.constant([file.getvalue()])},
+    }
+    inputs |= {FEATURES: inputs[DEFAULT], FEATURES_OF_BYTES: inputs[BYTES]}
+    return [(name, inputs[name]) for name in signatures if name in inputs]

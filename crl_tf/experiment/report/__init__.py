@@ -28,6 +28,7 @@ Tables and figures show shares as percentages with one decimal, differences in p
 """
 
 from crl_tf.experiment.report.auto import auto_sentences, auto_tables, write_auto_report
+from crl_tf.experiment.report.decision_figures import save_confusions, save_precision_recall, save_reliability
 from crl_tf.experiment.report.figures import (
     save_association,
     save_class_distributions,
@@ -64,6 +65,9 @@ __all__ = [
     "save_association",
     "save_class_distributions",
     "save_class_sizes",
+    "save_confusions",
+    "save_precision_recall",
+    "save_reliability",
     "save_sensitivity_by_frequency",
     "split_table",
     "write_auto_report",
