@@ -38,7 +38,7 @@ def test_anet_ends_in_the_svm_that_scikit_learn_fits_on_its_features(tiny_recipe
     expected = LinearSVC(dual="auto", random_state=0).fit(scaled, colours)
     logits = model(images).numpy()[:, :3]
     np.testing.assert_allclose(logits, expected.decision_function(scaled), atol=0.05)
-    served = tf.saved_model.load(tmp_path / "run" / "export").signatures["serving_default"](images=images)["colour"]
+    served = tf.saved_model.load(tmp_path / "run" / "export").signatures["serving_default"](images=images)["colour_scores"]
     np.testing.assert_array_equal(served.numpy().argmax(axis=1), logits.argmax(axis=1))
     # Killed after the last epoch, before the SVM was fitted.
     for left in ("model.keras", "result.json"):
