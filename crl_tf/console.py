@@ -12,8 +12,9 @@ from typing import Any
 
 import keras
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn, track
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from rich.text import Text
 
 from crl_tf.progress import Item, Progress
 
@@ -25,10 +26,19 @@ class ConsoleProgress(Progress):
         self._console = console
 
     def track(self, items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
-        yield from track(items, what, total=total, console=self._console, transient=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+        with Bars(*columns, console=self._console, transient=True) as bars:
+            yield from bars.track(items, total=total, description=what)
 
     def callbacks(self) -> list[keras.callbacks.Callback]:
         return [EpochLines(self._console)]
+
+
+class _Rate(ProgressColumn):
+    """Items per second."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:,.0f}/s" if task.speed >= 10 else f"{task.speed:.1f}/s")
 
 
 class EpochLines(keras.callbacks.Callback):

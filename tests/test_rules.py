@@ -28,7 +28,7 @@ WINGS = ("models", "datasets", "experiment", "serving", "main")
 def wing(module):
     """The wing of a module; the files at the top, losses/ and layers/ are the library."""
     part = module.split(".")[1] if "." in module else ""
-    if part in ("ending", "console"):  # with main.py the command
+    if part in ("ending", "console", "commands", "command_flags"):  # with main.py the command
         return "main"
     return part if part in WINGS else "library"
 

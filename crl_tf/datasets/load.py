@@ -19,15 +19,19 @@ from crl_tf.progress import SILENT, Progress
 
 
 class Row(NamedTuple):
-    """One dataset: the function that loads it, from `data_dir`, and the options of `load_dataset` that this function takes."""
+    """One dataset: the function that loads it, from `data_dir`, and the options of `load_dataset` that this function takes.
+
+    may_be_shown: whether a page may show its images to whoever opens it.
+    """
 
     load: Callable[..., Dataset]
     uses: tuple[str, ...] = ()
+    may_be_shown: bool = True
 
 
 DATASETS: dict[str, Row] = {
     "handwriting": Row(load_handwriting, ("seed",)),
-    "celeba": Row(load_celeba, ("seed", "celeba_validation", "download", "check_images", "progress")),
+    "celeba": Row(load_celeba, ("seed", "celeba_validation", "download", "check_images", "progress"), may_be_shown=False),
     "deepfashion": Row(load_deepfashion, ("check_images",)),
     "xdomain": Row(load_xdomain, ("seed", "check_images", "allow_outside_root")),
     "cifar100": Row(load_cifar100, ("seed", "download")),

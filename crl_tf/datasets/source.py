@@ -116,11 +116,15 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset: its name, its schema and the splits train, validation and test."""
+    """A dataset: its name, its schema and the splits train, validation and test.
+
+    drawn: whether the seed has drawn the splits, and not a list, a column or folders.
+    """
 
     name: str
     schema: AttributeSchema
     splits: Mapping[str, Split]
+    drawn: bool = False
 
     def __post_init__(self) -> None:
         if set(self.splits) != set(SPLITS):

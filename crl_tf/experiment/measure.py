@@ -65,6 +65,7 @@ def measure_model(
     train_counts: Sequence[np.ndarray],
     *,
     validation: tf.data.Dataset | None = None,
+    strengths: Mapping[str, Sequence[float]] | None = None,
     rule: str = "argmax",
     progress: Progress = SILENT,
 ) -> Measured:
@@ -77,16 +78,20 @@ def measure_model(
         train_counts: training samples per class of every label.
         validation: batches on which the strength of every decision rule (`crl_tf.decision`) is chosen, in one pass; adds
             "rules", the numbers under each, and "validation", `evaluate_validation`. None: the largest logit alone.
+        strengths: of every rule and label, where they were chosen before; adds "rules". Not with `validation`.
         rule: the one that decides the numbers outside "rules".
     """
     check_rule(rule)
     sizes = schema.num_classes
-    strengths = {"argmax": [0.0] * len(sizes)}
     of_validation = None if validation is None else collect_outputs(model, validation, sizes, progress=progress)
+    on_validation = {}
     if of_validation is not None:
-        on_validation = _on_validation(of_validation, schema, train_counts, rule)
-        strengths = {name: list(of_rule["strengths"].values()) for name, of_rule in on_validation["rules"].items()}
-    elif rule not in strengths:
+        on_validation = {"validation": _on_validation(of_validation, schema, train_counts, rule)}
+        rules = on_validation["validation"]["rules"]
+        strengths = {name: list(of_rule["strengths"].values()) for name, of_rule in rules.items()}
+    by_rule = strengths is not None
+    strengths = strengths or {"argmax": [0.0] * len(sizes)}
+    if rule not in strengths:
         raise ValueError(f"evaluate_model: rule {rule!r} needs validation data to choose its strength on, received none")
     outputs = collect_outputs(model, test, sizes, progress=progress)
     decided = {
@@ -98,11 +103,9 @@ def measure_model(
         by_rank = functools.partial(top_of_group, num_classes=sizes, groups=ranked, k=TOP)
         top = confusions(outputs.labels, decisions(outputs.logits, sizes, by_rank), sizes)
     matrices = {name: confusions(outputs.labels, of_rule, sizes) for name, of_rule in decided.items()}
-    rankings = rankings_of(outputs, sizes)
-    numbers = measure(schema, matrices[rule], train_counts, top=top, rankings=rankings)
-    if of_validation is not None:
-        rules = _by_rule(schema, matrices, train_counts, strengths)
-        numbers = {"rule": rule, **numbers, "rules": rules, "validation": on_validation}
+    numbers = measure(schema, matrices[rule], train_counts, top=top, rankings=rankings_of(outputs, sizes))
+    if by_rule:
+        numbers = {"rule": rule, **numbers, "rules": _by_rule(schema, matrices, train_counts, strengths), **on_validation}
     predictions = Predictions(outputs.labels, decided, rule, sizes, tuple(np.asarray(c) for c in train_counts))
     numbers = {**numbers, "intervals": bootstrap_intervals(outputs, predictions)}
     return Measured(numbers, predictions, outputs, of_validation)

@@ -131,7 +131,7 @@ def run_parts(
             data = parts.load(progress=progress)
         context = Context(_long_enough(parts, data), data, workdir, progress)
         if (workdir / CONFIG).is_file():
-            _check_data(context, f"resume {workdir}", changed_rows)
+            check_data(context, f"resume {workdir}", changed_rows)
         return _run(context, trained, export)
 
 
@@ -284,18 +284,19 @@ def evaluate(workdir: Path, *, changed_rows: bool = False, progress: Progress = 
         changed_rows: measure on other rows than those of the training too; never with other labels or classes.
     """
     results, context = [], None
-    for folder in _finished_runs(Path(workdir)):
+    for folder in finished_runs(Path(workdir)):
         parts = assemble(config_in(folder, CONFIG))
         same_data = context is not None and context.parts.data_settings == parts.data_settings
         data = context.data if same_data else parts.load(use_cache=False, progress=progress)
         context = Context(parts, data, folder, progress)
-        _check_data(context, f"evaluate {folder}", changed_rows)
+        check_data(context, f"evaluate {folder}", changed_rows)
         measured = measure(context, load_trained(folder / MODEL))
         results.append({**read_result(folder), "method": parts.names["method"], **measured.numbers})
     return results
 
 
-def _finished_runs(workdir: Path) -> list[Path]:
+def finished_runs(workdir: Path) -> list[Path]:
+    """The folders of the finished runs in a folder: of the run itself, of a comparison, or of a search's finalists."""
     if (workdir / AUTO).is_file():
         return finalist_folders(workdir)
     if (workdir / COMPARISON).is_file():
@@ -366,7 +367,8 @@ def _long_enough(parts: Parts, data: Data) -> Parts:
     return longer
 
 
-def _check_data(context: Context, where: str, changed_rows: bool) -> None:
+def check_data(context: Context, where: str, changed_rows: bool) -> None:
+    """Refuses data that are not those that the run in the folder was started with."""
     kept, data = read_description(context.workdir), context.data
     check_same_data(kept, data.dataset, data.digests, where=where, changed_rows=changed_rows)
 

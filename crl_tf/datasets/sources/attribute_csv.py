@@ -139,7 +139,7 @@ class LabelledImages:
             extras = {} if self.groups is None else {"group": self.groups[rows]}
             splits[split] = Split(self.images.take(rows), labels, extras)
         warn_of_classes(self.owner, attributes, counts)
-        return Dataset(self.owner, attributes, splits)
+        return Dataset(self.owner, attributes, splits, drawn=self.splits is None)
 
 
 def read_labelled_images(

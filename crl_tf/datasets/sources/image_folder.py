@@ -87,7 +87,7 @@ def load_image_folder(data_dir: str | os.PathLike[str] | None, *, seed: int = 0)
     splits = _with_missing(whole, seed) if by_split else _drawn(whole[""], SHARES, seed)
     schema = AttributeSchema((Attribute(LABEL, tuple(classes)),))
     warn_of_classes(OWNER, schema, {name: class_counts(split.labels, [len(classes)]) for name, split in splits.items()})
-    return Dataset(OWNER, schema, splits)
+    return Dataset(OWNER, schema, splits, drawn=not by_split)
 
 
 def _folders(root: Path) -> list[Path]:

@@ -1,0 +1,105 @@
+"""What the command does with a finished run: predict, serve, export, measure other data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from crl_tf.command_flags import conversions
+from crl_tf.console import ConsoleProgress, show_line
+from crl_tf.datasets.inputs import find_images
+from crl_tf.experiment import report
+from crl_tf.experiment.finished import export_again, export_of, run_folder
+from crl_tf.serving.predict import check_output, predict_files
+from crl_tf.serving.served import load_served
+
+MOST_REPORTED = 10
+"""Unreadable images that are named one by one."""
+
+SOME_UNREADABLE = 3
+"""Exit code: everything is written but what could not be read."""
+
+NOT_GOOD = 4
+"""Exit code: an export loses more than a point."""
+
+
+def predict(
+    console: Console, workdir: Path, inputs: Sequence[str], output: Path, *, scores: bool, features: bool, batch_size: int
+) -> int:
+    """Predicts images in files; returns the exit code."""
+    check_output(output)
+    folder = export_of(workdir)
+    paths = find_images(inputs)
+    served = load_served(folder)
+    options = {"scores": scores, "features": features, "batch_size": batch_size}
+    summary = predict_files(served, paths, output, **options, progress=ConsoleProgress(console))
+    for path, reason in summary.unreadable[:MOST_REPORTED]:
+        show_line(console, f"! unreadable: {path} ({reason})")
+    if len(summary.unreadable) > MOST_REPORTED:
+        show_line(console, f"! and {len(summary.unreadable) - MOST_REPORTED} more")
+    rate = summary.written / max(summary.seconds, 1e-9)
+    show_line(
+        console,
+        f"{output}: {summary.written:,} of {len(paths):,} images, {len(summary.unreadable):,} unreadable;"
+        f" {summary.seconds:.1f} s, {rate:,.0f} images/s",
+    )
+    return SOME_UNREADABLE if summary.unreadable else 0
+
+
+def serve(console: Console, workdir: Path, *, host: str, port: int, name: str, show_images: bool) -> None:
+    """Serves a model until it is stopped."""
+    # Not above: FastAPI is an extra.
+    from crl_tf.experiment.neighbourhood import neighbours_of
+    from crl_tf.serving.server import run_server
+
+    folder = export_of(workdir)
+    neighbours = None
+    if show_images and folder != Path(workdir):
+        neighbours = neighbours_of(run_folder(Path(workdir)), folder, progress=ConsoleProgress(console))
+
+    def started(address: str) -> None:
+        show_line(console, f"{folder}: a page at {address}/ and TensorFlow Serving's REST contract at {address}/v1/models/{name}")
+        show_line(console, "Ctrl-C stops it")
+
+    run_server(folder, name=name, host=host, port=port, neighbours=neighbours, started=started)
+
+
+def export(console: Console, workdir: Path, kinds: Sequence[str], settings: Mapping[str, Any], *, changed_rows: bool) -> int:
+    """Exports a finished run anew, and converts it; returns the exit code."""
+    wanted = conversions(kinds)
+    progress = ConsoleProgress(console)
+    if "none" in kinds:
+        raise ValueError("export must name what to export with --mode=export, received 'none'")
+    folder = run_folder(Path(workdir))
+    if "savedmodel" in kinds or settings:
+        result = export_again(folder, settings, changed_rows=changed_rows, progress=progress)
+        show_decision(console, result)
+        show_line(console, f"the SavedModel: {folder / 'export'}")
+    return convert(console, folder, wanted, changed_rows=changed_rows)
+
+
+def convert(console: Console, folder: Path, wanted: Sequence[str], *, changed_rows: bool = False) -> int:
+    """Converts a finished run; returns the exit code."""
+    if not wanted:
+        return 0
+    # Not above: what converts is in extras.
+    from crl_tf.experiment.exporting import export_finished
+
+    rows = export_finished(folder, wanted, changed_rows=changed_rows, progress=ConsoleProgress(console))
+    console.print()
+    console.print(report.exports_table(rows))
+    for row in rows:
+        if not row["good"]:
+            show_line(console, f"! {row['kind']} loses more than a point: {row['file']} is not to be used")
+    show_line(console, f"exports: {folder / 'exports'}")
+    return 0 if all(row["good"] for row in rows) else NOT_GOOD
+
+
+def show_decision(console: Console, result: Mapping[str, Any]) -> None:
+    """Shows what thresholds and temperatures reach."""
+    for table in report.decision_tables(result):
+        console.print()
+        console.print(table)

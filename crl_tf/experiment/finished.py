@@ -1,0 +1,81 @@
+"""Works with finished runs: finds the export of one, and makes it anew with other thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from crl_tf.experiment.assemble import assemble
+from crl_tf.experiment.config import override
+from crl_tf.experiment.run import (
+    Context,
+    check_data,
+    decided,
+    export_model,
+    finished_runs,
+    measure,
+    save_decision_figures,
+)
+from crl_tf.experiment.trainers.archive import load_trained
+from crl_tf.experiment.workdir import AUTO, COMPARISON, CONFIG, EXPORT, MODEL, RESULT, config_in, held, read_result
+from crl_tf.files import read_json, write_json
+from crl_tf.progress import SILENT, Progress
+from crl_tf.serving.served import is_export
+from crl_tf.text import listed
+
+
+def run_folder(workdir: Path) -> Path:
+    """The folder of one finished run: itself, or the winner of a search.
+
+    Raises:
+        ValueError: it is a comparison, which has several, or holds no finished run.
+    """
+    folders = finished_runs(Path(workdir))
+    if (workdir / COMPARISON).is_file() and not (workdir / AUTO).is_file():
+        raise ValueError(f"workdir must be the folder of one run; {workdir} holds a comparison: pass one of {listed(folders, 8)}")
+    return folders[0]
+
+
+def export_of(workdir: Path) -> Path:
+    """The SavedModel of a finished run, of the winner of a search, or the folder itself if it is one."""
+    workdir = Path(workdir)
+    if is_export(workdir):
+        return workdir
+    folder = run_folder(workdir)
+    if not is_export(folder / EXPORT):
+        raise ValueError(f"{folder} has no {EXPORT}/: make it with --mode=export --workdir={folder}")
+    return folder / EXPORT
+
+
+def export_again(
+    workdir: Path, settings: Mapping[str, Any], *, changed_rows: bool = False, progress: Progress = SILENT
+) -> dict[str, Any]:
+    """Makes the export of a finished run anew, with other thresholds and temperatures if they are asked for.
+
+    The model is the one that was trained. `config.json`, "decision" of `result.json`, `export/` and the figures of the decisions
+    are replaced; what was measured before stays.
+
+    Args:
+        settings: of the section "decision", by dotted key; others keep the run's values.
+        changed_rows: go on with other rows than those of the training too.
+    Returns:
+        the content of `result.json`.
+    """
+    folder = run_folder(Path(workdir))
+    with held(folder):
+        parts = assemble(override(config_in(folder, CONFIG), settings))
+        data = parts.load(use_cache=False, progress=progress)
+        context = Context(parts, data, folder, progress)
+        check_data(context, f"export {folder}", changed_rows)
+        model, result = load_trained(folder / MODEL), read_result(folder)
+        measured = measure(context, model)
+        decision = decided(context, measured)
+        result = {**result, "decision": decision.numbers}
+        export_model(context, model, result, decision)
+        save_decision_figures(folder, result, measured.test, data, decision)
+        description = read_json(folder / CONFIG)
+        description["recipe"] = {**description["recipe"], "decision": dict(parts.recipe["decision"])}
+        write_json(folder / CONFIG, description)
+        write_json(folder / RESULT, result)
+        return result

@@ -1,0 +1,59 @@
+"""Tables of the decisions of one run: its thresholds and its calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from crl_tf.experiment.report.grid import Grid, number_cells, rich_table, text_cells
+
+MOST_CLASSES = 40
+"""The table of thresholds shows at most so many classes, the rarest; result.json has all."""
+
+
+def decision_tables(result: Mapping[str, Any]) -> list[Table]:
+    """What "decision" of a result holds, as tables: the thresholds of the rarest classes, and the calibration; maybe none."""
+    decision = result.get("decision", {})
+    tables = [thresholds_table(result)] if "thresholds" in decision else []
+    return [*tables, calibration_table(decision)] if "calibration" in decision else tables
+
+
+def thresholds_table(result: Mapping[str, Any]) -> Table:
+    """One row per class, the rarest first: its threshold with its interval, and recall and precision on test images."""
+    decision = result["decision"]
+    rows = [
+        (result["labels"][label]["train_counts"][name], label, name, facts)
+        for label, of_label in decision["thresholds"].items()
+        for name, facts in of_label.items()
+    ]
+    rows = sorted(rows, key=lambda row: row[0])
+    cells = []
+    for count, label, name, facts in rows[:MOST_CLASSES]:
+        low, high = facts["interval"]
+        interval = "–" if low is None else f"{low:.2f}–{high:.2f}"
+        texts = [label, name if facts["reached"] else f"{name} *", f"{count:,}", f"{facts['threshold']:.3f}", interval]
+        cells.append(text_cells(texts) + number_cells([facts["test"]["recall"]]) + number_cells([facts["test"]["precision"]]))
+    captions = []
+    if len(rows) > MOST_CLASSES:
+        captions.append(f"The {MOST_CLASSES} rarest of {len(rows)} classes; result.json has all.")
+    if not all(row[3]["reached"] for row in rows):
+        captions.append("*: not reached: no validation image of the class, or no threshold has the wanted precision.")
+    captions.append("Recall and precision: on the test images. Interval: over other validation images (bootstrap).")
+    headings = ["label", "class", "training\nimages", "threshold", "95 %\ninterval"]
+    headings += ["recall\n%", "precision\n%"]
+    title = f"thresholds for {decision['goal']}, chosen on validation images"
+    return rich_table(Grid(title, headings, cells, " ".join(captions), names=2))
+
+
+def calibration_table(decision: Mapping[str, Any]) -> Table:
+    """The expected calibration error of the rarest and the most frequent third of the classes, in points."""
+    words = {"as_trained": "as trained", "calibrated": "with temperatures"}
+    rows = [
+        text_cells([words[name]]) + number_cells([errors["rarest_third"]]) + number_cells([errors["most_frequent_third"]])
+        for name, errors in decision["calibration"].items()
+    ]
+    caption = "Mean difference between score and share of images, one class against the rest, in points. 0 is best."
+    return rich_table(Grid("calibration on the test images", ["scores", "rarest\nthird", "most freq.\nthird"], rows, caption))
+
