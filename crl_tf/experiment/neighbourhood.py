@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import tensorflow as tf
 from PIL import Image
 
 from crl_tf.datasets import DATASETS, Records, Split
+from crl_tf.datasets.images.check import image_names
 from crl_tf.datasets.images.decode import decode, encoded_image
 from crl_tf.datasets.images.read import read_encoded
 from crl_tf.datasets.ordering import rarest_class
@@ -57,9 +59,10 @@ def neighbours_of(folder: Path, export: Path, *, progress: Progress = SILENT) ->
     tracked = progress.track(batches, "features of training images", int(batches.cardinality()))
     parts = [served.answer(FEATURES, images=tf.cast(images, tf.float32))["features"] for images, _ in tracked]
     features = np.concatenate(parts).reshape(len(places), -1)
-    captions = [_caption(row, data.dataset.schema) for row in train.labels[places]]
+    labels = [_annotated(row, data.dataset.schema) for row in train.labels[places]]
+    captions = [os.path.basename(name) for name in image_names(train, places)]
     thumbnail = functools.partial(_thumbnail, train, places)
-    return Neighbours(features=features, thumbnail=thumbnail, captions=captions)
+    return Neighbours(features=features, thumbnail=thumbnail, captions=captions, labels=labels)
 
 
 def drawn(labels: np.ndarray, num_classes: Sequence[int], seed: int) -> np.ndarray:
@@ -80,7 +83,7 @@ def drawn(labels: np.ndarray, num_classes: Sequence[int], seed: int) -> np.ndarr
     return np.sort(order[np.argsort(turn[order], kind="stable")[:MOST]])
 
 
-def _caption(labels: np.ndarray, schema: AttributeSchema) -> dict[str, str]:
+def _annotated(labels: np.ndarray, schema: AttributeSchema) -> dict[str, str]:
     known = zip(schema.attributes, labels.tolist(), strict=True)
     return {attribute.name: attribute.classes[value] for attribute, value in known if value >= 0}
 

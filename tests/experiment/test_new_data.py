@@ -1,0 +1,154 @@
+"""A finished run measured on other data: labels and classes by name, rules as they were chosen, nothing written."""
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+
+from crl_tf.experiment.finished import export_again, export_of, run_folder
+from crl_tf.experiment.new_data import evaluate_on
+from crl_tf.experiment.run import run
+from crl_tf.files import read_json
+from crl_tf.serving.predict import predict_files
+from crl_tf.serving.served import load_served
+
+
+@pytest.fixture(scope="module")
+def finished(shop, tmp_path_factory):
+    """A finished run on the shop, and its result."""
+    from crl_tf.experiment.config import from_json
+
+    settings = {
+        "dataset": "attribute_csv",
+        "model": "cifarnet",
+        "method": "ce+logit_adjustment",
+        "data": {"dir": str(shop), "image_size": [16, 16]},
+        "train": {"epochs": 1, "batch_size": 16, "learning_rate": 0.001},
+    }
+    workdir = tmp_path_factory.mktemp("runs") / "run"
+    return workdir, run(from_json(settings), workdir)
+
+
+def write_table(folder, rows, columns):
+    folder.mkdir(exist_ok=True)
+    with open(folder / "attributes.csv", "w", newline="") as file:
+        csv.writer(file).writerows([columns, *rows])
+
+
+def rows_of_shop(shop, split=None):
+    with open(shop / "attributes.csv", newline="") as file:
+        return [row for row in csv.DictReader(file) if split in (None, row["split"])]
+
+
+@pytest.fixture
+def test_rows(shop, tmp_path):
+    """The shop's test images as a table of their own, with other columns in another order, and no splits."""
+    folder = tmp_path / "new"
+    rows = [
+        [row["size"], shop / row["path"], row["colour"], "x" if i % 2 else "y"]
+        for i, row in enumerate(rows_of_shop(shop, "test"))
+    ]
+    write_table(folder, rows, ["size", "path", "colour", "other"])
+    return folder
+
+
+OUTSIDE = {"data.allow_outside_root": True}
+
+
+def test_the_test_images_as_new_data_have_the_numbers_of_the_test(finished, test_rows):
+    workdir, result = finished
+    before = sorted((path, path.stat().st_mtime_ns) for path in workdir.rglob("*"))
+    (measured,) = evaluate_on(workdir, {"data.dir": str(test_rows), **OUTSIDE})
+    for name, label in result["labels"].items():
+        assert measured["labels"][name]["confusion"] == label["confusion"]
+        assert measured["labels"][name]["train_counts"] == label["train_counts"]
+    for name, rule in result["rules"].items():
+        assert measured["rules"][name]["balanced_accuracy"] == pytest.approx(rule["balanced_accuracy"])
+        assert measured["rules"][name]["strengths"] == rule["strengths"]
+    assert measured["dataset"] == "attribute_csv in new"
+    assert "validation" not in measured and "decision" not in measured
+    assert sorted((path, path.stat().st_mtime_ns) for path in workdir.rglob("*")) == before
+
+
+def test_the_runs_own_data_in_another_place_are_measured_on_their_test_split(finished, shop, tmp_path):
+    workdir, result = finished
+    shutil.copytree(shop, tmp_path / "moved")
+    (measured,) = evaluate_on(workdir, {"data.dir": str(tmp_path / "moved")})
+    assert measured["balanced_accuracy"] == pytest.approx(result["balanced_accuracy"])
+
+
+def test_a_label_that_is_missing_is_not_measured_and_that_is_said(finished, shop, tmp_path, log):
+    write_table(tmp_path / "new", [[shop / row["path"], row["colour"]] for row in rows_of_shop(shop, "test")], ["path", "colour"])
+    (measured,) = evaluate_on(finished[0], {"data.dir": str(tmp_path / "new"), **OUTSIDE})
+    assert measured["labels"]["size"]["balanced_accuracy"] is None
+    assert measured["balanced_accuracy"] == measured["labels"]["colour"]["balanced_accuracy"]
+    assert any("lack the labels: size" in message for message in log.messages)
+
+
+@pytest.mark.parametrize(
+    ("columns", "value", "words"),
+    [
+        (["path", "colour"], "violet", r"'colour' has the new 'violet'; known are blue, green, red"),
+        (["path", "taste"], "sweet", r"must hold the labels colour, size of the run, received taste"),
+    ],
+)
+def test_what_the_run_does_not_know_is_refused(finished, shop, tmp_path, columns, value, words):
+    rows = [[shop / row["path"], value if i == 3 else row["colour"]] for i, row in enumerate(rows_of_shop(shop, "test"))]
+    write_table(tmp_path / "new", rows, columns)
+    with pytest.raises(ValueError, match=words):
+        evaluate_on(finished[0], {"data.dir": str(tmp_path / "new"), **OUTSIDE})
+
+
+def test_unreadable_images_are_refused_or_left_out(finished, test_rows, log):
+    with open(test_rows / "attributes.csv", "a") as file:
+        file.write("small,broken.png,red,x\n")
+    (test_rows / "broken.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"unreadable images: 1 in test: .*broken.png"):
+        evaluate_on(finished[0], {"data.dir": str(test_rows), **OUTSIDE})
+    (measured,) = evaluate_on(finished[0], {"data.dir": str(test_rows), "data.skip_unreadable": True, **OUTSIDE})
+    assert np.sum(measured["labels"]["colour"]["confusion"]) == 12
+    assert any("left out 1 unreadable" in message for message in log.messages)
+
+
+def test_predictions_of_the_test_images_are_those_that_were_measured(finished, shop, tmp_path):
+    workdir, result = finished
+    rows = rows_of_shop(shop, "test")
+    predict_files(load_served(export_of(workdir)), [str(shop / row["path"]) for row in rows], tmp_path / "out.csv")
+    with open(tmp_path / "out.csv", newline="") as file:
+        predicted = list(csv.DictReader(file))
+    for name, label in result["labels"].items():
+        classes = list(label["train_counts"])
+        matrix = np.zeros((len(classes), len(classes)), int)
+        for row, of_row in zip(rows, predicted, strict=True):
+            if row[name]:
+                matrix[classes.index(row[name]), classes.index(of_row[name])] += 1
+        assert matrix.tolist() == label["confusion"]
+
+
+def test_an_export_with_thresholds_replaces_the_other_and_the_run_keeps_its_numbers(finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    result = export_again(workdir, {"decision.threshold": "recall:0.9", "decision.calibrate": True})
+    assert {**finished[1], "decision": None} == {**result, "decision": None}
+    assert read_json(workdir / "result.json") == result
+    assert read_json(workdir / "config.json")["recipe"]["decision"] == {"threshold": "recall:0.9", "calibrate": True}
+    served = load_served(workdir / "export")
+    of_classes = [
+        of_class["threshold"] for of_label in result["decision"]["thresholds"].values() for of_class in of_label.values()
+    ]
+    np.testing.assert_allclose(served.scoring.thresholds, of_classes, rtol=1e-6)
+    np.testing.assert_allclose(served.scoring.temperatures, list(result["decision"]["temperatures"].values()), rtol=1e-6)
+    assert served.card["decision"] == result["decision"]
+    # Without a word of them the next export keeps them.
+    assert export_again(workdir, {})["decision"]["goal"] == "recall:0.9"
+
+
+def test_a_folder_without_one_finished_run_is_refused(finished, tmp_path):
+    with pytest.raises(ValueError, match=r"must hold a finished run; .* lacks config.json, model.keras, result.json"):
+        export_of(tmp_path)
+    shutil.copytree(finished[0], tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "export")
+    assert run_folder(tmp_path / "run") == tmp_path / "run"
+    with pytest.raises(ValueError, match=r"has no export/: make it with --mode=export"):
+        export_of(tmp_path / "run")
