@@ -19,6 +19,7 @@ class BuildWithRecipes(build_py):
 
 VERSION = re.search(r'^__version__ = "(.+)"$', Path("crl_tf/version.py").read_text(encoding="utf-8"), re.M)[1]
 DOCS = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"]
+SERVE = ["fastapi>=0.115", "starlette>=0.40", "uvicorn>=0.30"]
 
 setup(
     name="crl_tf",
@@ -29,7 +30,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["crl_tf", "crl_tf.*"]),
-    package_data={"crl_tf": ["py.typed"]},
+    package_data={"crl_tf": ["py.typed", "serving/page/*"]},
     # Given explicitly, so that an editable install is a plain path: a folder that holds a clone then imports the package.
     package_dir={"": "."},
     cmdclass={"build_py": BuildWithRecipes},
@@ -55,7 +56,13 @@ setup(
     ],
     extras_require={
         "docs": DOCS,
-        "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.6", "mypy>=1.11", "dill>=0.3.8", "scikit-image>=0.24", *DOCS],
+        "serve": SERVE,
+        "test": [
+            *("pytest>=8", "pytest-xdist>=3.6", "ruff>=0.6", "mypy>=1.11", "dill>=0.3.8", "scikit-image>=0.24"),
+            *("httpx>=0.27", "playwright>=1.45"),
+            *DOCS,
+            *SERVE,
+        ],
         "bench": ["torch", "pytorch-metric-learning"],  # tools/bench_loss.py compares with them
     },
 )
