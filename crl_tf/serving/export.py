@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -70,14 +71,12 @@ def export_saved_model(
     small_integers = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
     encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
 
-    # The model and the decoder are traced once for all signatures.
+    # The model is traced once for all signatures.
     @tf.function(input_signature=[of_size, tf.TensorSpec([None], tf.bool)])
     def answers_of(images: tf.Tensor, valid: tf.Tensor) -> dict[str, tf.Tensor]:
         return answers(model(images, training=False), schema, scoring, valid)
 
-    @tf.function(input_signature=[encoded])
-    def decoded(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return decode_each(image_bytes, size)
+    decoded = _decoder(size)
 
     @tf.function(input_signature=[floats])
     def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -128,6 +127,13 @@ def export_saved_model(
         write_warmup(extra / WARMUP, _warmup_requests(size, list(signatures)))
 
     write_whole(path, write)
+
+
+@functools.cache
+def _decoder(size: tuple[int, int]) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    """`decode_each` as a graph, which takes longer to trace than everything else here: once for all exports of a process."""
+    encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
+    return tf.function(lambda contents: decode_each(contents, size), input_signature=[encoded], autograph=False)
 
 
 def _for_any_count(
