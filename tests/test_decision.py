@@ -9,6 +9,7 @@ from crl_tf.decision import RULES, candidates, check_rule, chosen_strengths, rul
 from crl_tf.experiment.measure import evaluate_model
 from crl_tf.schema import Attribute, AttributeSchema
 from crl_tf.serving.export import export_saved_model
+from crl_tf.serving.scoring import Scoring
 
 COUNTS = [np.array([90, 10]), np.array([60, 30, 0, 10])]
 SCHEMA = AttributeSchema((Attribute("hat", ("no", "yes")), Attribute("hue", ("r", "g", "b", "y"))))
@@ -108,9 +109,10 @@ def test_a_rule_wants_validation_data(timid):
 def test_the_exported_model_decides_by_the_rule(timid, tmp_path):
     model, _, _, logits, _, pixels = timid
     offsets = rule_offsets("threshold_adjustment", COUNTS, [5.0, 2.0])
-    export_saved_model(model, SCHEMA, (2, 3), tmp_path / "export", offsets=offsets)
+    export_saved_model(model, SCHEMA, (2, 3), tmp_path / "export", scoring=Scoring(offsets=offsets))
     served = tf.saved_model.load(tmp_path / "export").signatures["serving_default"](images=tf.constant(pixels))
     shifted = logits + offsets
     for name, columns in (("hat", slice(0, 2)), ("hue", slice(2, 6))):
-        np.testing.assert_allclose(served[name], [softmax(row[columns]) for row in shifted], atol=1e-5)
-    assert (logits[:, :2].argmax(axis=1) != served["hat"].numpy().argmax(axis=1)).any()
+        np.testing.assert_allclose(served[f"{name}_scores"], [softmax(row[columns]) for row in shifted], atol=1e-5)
+        np.testing.assert_array_equal(served[f"{name}_index"], shifted[:, columns].argmax(axis=1))
+    assert (logits[:, :2].argmax(axis=1) != served["hat_index"].numpy()).any()

@@ -51,8 +51,8 @@ def export_saved_model(
       [B, L, D]; NaN for an image that cannot be decoded.
     - class_names: from nothing to the class names of each label under its name, string [C].
 
-    The first three return the outputs of `crl_tf.serving.scoring.answers`; image_bytes `valid`, bool [B], too. An image with NaN
-    has NaN. `assets.extra/model.json` holds the labels, the image size, the scoring and what `card` adds, and
+    The first three return the outputs of `crl_tf.serving.scoring.answers`; image_bytes `valid`, bool [B], too. An image with
+    NaN or infinity has NaN. `assets.extra/model.json` holds the labels, the image size, the scoring and what `card` adds, and
     `assets.extra/tf_serving_warmup_requests` a request of one image to each signature.
 
     Args:
@@ -139,7 +139,7 @@ def _decoder(size: tuple[int, int]) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf
 def _for_any_count(
     images: tf.Tensor, size: tuple[int, int], compute: Callable[[tf.Tensor, tf.Tensor], Mapping[str, tf.Tensor]]
 ) -> dict[str, tf.Tensor]:
-    """Resizes images as training does and computes on them; also on none, and so that one with NaN has NaN."""
+    """Resizes images as training does and computes on them; also on none, and so that one with NaN or infinity has NaN."""
     count = tf.shape(images)[0]
     # Kernels of convolutions refuse a batch of none: one image stands in, whose outputs are dropped.
     images = tf.pad(images, [[0, tf.maximum(0, 1 - count)], [0, 0], [0, 0], [0, 0]])
@@ -147,8 +147,8 @@ def _for_any_count(
     right_size = tf.reduce_all(tf.shape(images)[1:3] == size)
     whole = tf.cond(right_size, lambda: tf.cast(images, tf.float32), lambda: resized(images, size))
     whole = tf.ensure_shape(whole, [None, *size, 3])
-    # ReLU makes a number of NaN.
-    numbers = ~tf.reduce_any(tf.math.is_nan(whole), axis=[1, 2, 3])
+    # ReLU makes a number of NaN, and a bounded activation one of infinity.
+    numbers = tf.reduce_all(tf.math.is_finite(whole), axis=[1, 2, 3])
     return {name: value[:count] for name, value in compute(whole, numbers).items()}
 
 

@@ -24,7 +24,7 @@ def check_decision_model(model, dataset, folder):
     for name in dataset.schema.names:
         of_label = logits[:, dataset.schema.columns(name)]
         probability = np.exp(of_label - of_label.max(axis=1, keepdims=True))
-        np.testing.assert_allclose(served[name], probability / probability.sum(axis=1, keepdims=True), atol=1e-5)
+        np.testing.assert_allclose(served[f"{name}_scores"], probability / probability.sum(axis=1, keepdims=True), atol=1e-5)
     return logits
 
 

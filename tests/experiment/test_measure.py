@@ -232,7 +232,11 @@ def test_predictions_are_what_each_rule_decides():
     schema, labels, logits = case(4, {"fabric": 3})
     counts = [np.arange(1, c + 1) ** 2 for c in schema.num_classes]
     model, data = same_images(labels, logits)
-    numbers, predictions = measure_model(model, data, schema, counts, validation=data, rule="threshold_adjustment")
+    measured = measure_model(model, data, schema, counts, validation=data, rule="threshold_adjustment")
+    numbers, predictions = measured.numbers, measured.predictions
+    for of_split in (measured.test, measured.validation):
+        np.testing.assert_array_equal(of_split.labels, labels)
+        np.testing.assert_allclose(of_split.logits, logits, atol=1e-6)
     np.testing.assert_array_equal(predictions.labels, labels)
     assert predictions.rule == "threshold_adjustment" and list(predictions.decided) == list(RULES)
     for name, decided in predictions.decided.items():

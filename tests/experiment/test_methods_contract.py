@@ -108,10 +108,10 @@ def test_a_run_saves_exports_and_its_export_decides_as_evaluate_does(method, tin
     for images, labels in data.batches("test"):
         found = served(images=tf.cast(images, tf.float32))
         for j, name in enumerate(data.dataset.schema.names):
-            for truth, p in zip(labels.numpy()[:, j], found[name].numpy(), strict=True):
+            for truth, decided in zip(labels.numpy()[:, j], found[f"{name}_index"].numpy(), strict=True):
                 if truth >= 0:
-                    counted[name][truth, p.argmax()] += 1
-            np.testing.assert_allclose(found[name].numpy().sum(axis=1), 1.0, rtol=1e-5)
+                    counted[name][truth, decided] += 1
+            np.testing.assert_allclose(found[f"{name}_scores"].numpy().sum(axis=1), 1.0, rtol=1e-5)
     assert {name: matrix.tolist() for name, matrix in counted.items()} == {n: r["confusion"] for n, r in result["labels"].items()}
 
 

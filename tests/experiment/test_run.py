@@ -42,7 +42,10 @@ def test_a_run_leaves_everything(finished):
         for name in ("config.json", "result.json", "history.csv", "model.keras", "export/saved_model.pb"):
             assert (folder / name).stat().st_size > 0, name
         assert list((folder / "logs").rglob("events.*")) and list((folder / "checkpoint").iterdir())
-        assert {p.name for p in (folder / "figures").iterdir()} == {"class_distributions.png", "sensitivity_by_frequency.png"}
+        assert {p.name for p in (folder / "figures").iterdir()} == {
+            *("class_distributions.png", "sensitivity_by_frequency.png"),
+            *("confusions.png", "precision_recall.png", "reliability.png"),
+        }
         assert not list(folder.glob(".partial*"))
         predictions, result = load_predictions(folder / PREDICTIONS), read_json(folder / "result.json")
         for index, (name, label) in enumerate(result["labels"].items()):
@@ -107,15 +110,15 @@ import json, numpy as np, tensorflow as tf
 served = tf.saved_model.load({str(workdir / "class_rel" / "export")!r})
 out = served.signatures["serving_default"](images=tf.constant(np.load({str(tmp_path / "images.npy")!r})))
 names = served.signatures["class_names"]()
-print(json.dumps([{{k: v.numpy().tolist() for k, v in out.items()}},
+print(json.dumps([{{k: v.numpy().tolist() for k, v in out.items() if not k.endswith("_name")}},
                   {{k: [n.decode() for n in v.numpy()] for k, v in names.items()}}]))
 """
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True)
     served, names = json.loads(ran.stdout.splitlines()[-1])
     assert names == {"colour": ["blue", "green", "red"], "size": ["large", "small"]}
     logits = keras.saving.load_model(workdir / "class_rel" / "model.keras").predict(images, verbose=0)
-    np.testing.assert_allclose(served["colour"], tf.nn.softmax(logits[:, :3]), atol=1e-6)
-    np.testing.assert_allclose(served["size"], tf.nn.softmax(logits[:, 3:]), atol=1e-6)
+    np.testing.assert_allclose(served["colour_scores"], tf.nn.softmax(logits[:, :3]), atol=1e-6)
+    np.testing.assert_allclose(served["size_scores"], tf.nn.softmax(logits[:, 3:]), atol=1e-6)
 
 
 def test_resume_goes_on_from_the_checkpoint(tiny_recipe, tmp_path):

@@ -184,12 +184,12 @@ def test_serving_sees_what_training_saw(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (5, 31, 17, 3), dtype=np.uint8)
     split = Split(images, np.zeros((5, 1), np.int32))
     ((seen, _),) = make_pipeline(split, image_size=(12, 10), batch_size=5, training=False)
-    served = serve(images=tf.constant(images, tf.float32))["colour"]
-    np.testing.assert_array_equal(served, serve(images=tf.cast(seen, tf.float32))["colour"])
+    served = serve(images=tf.constant(images, tf.float32))["colour_scores"]
+    np.testing.assert_array_equal(served, serve(images=tf.cast(seen, tf.float32))["colour_scores"])
     np.testing.assert_allclose(served, tf.nn.softmax(model(seen)), atol=1e-6)
     # Not rounded where nothing was resized: these are the caller's own values.
     half = tf.cast(seen, tf.float32) + 0.4
-    np.testing.assert_allclose(serve(images=half)["colour"], tf.nn.softmax(model(half)), atol=1e-6)
+    np.testing.assert_allclose(serve(images=half)["colour_scores"], tf.nn.softmax(model(half)), atol=1e-6)
 
 
 def test_a_share_of_the_training_images_is_stratified_and_drawn_by_the_seed(tiny_recipe, log):

@@ -135,7 +135,7 @@ def test_served(images, tmp_path):
     export_saved_model(model, schema, (32, 40), tmp_path / "export")
     served = tf.saved_model.load(tmp_path / "export").signatures["serving_default"](images=images.astype(np.float32))
     blue, green = images.mean(axis=(1, 2))[:, 2] - 103.939, images.mean(axis=(1, 2))[:, 1] - 116.779
-    np.testing.assert_allclose(served["size"][:, 0], 1 / (1 + np.exp(0.1 * (green - blue))), atol=1e-5)
+    np.testing.assert_allclose(served["size_scores"][:, 0], 1 / (1 + np.exp(0.1 * (green - blue))), atol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "size"), [("MobileNet", (31, 40)), ("InceptionV3", (75, 74)), ("Xception", (70, 71))])

@@ -114,7 +114,7 @@ def test_exported_gives_the_same(trained, few):
         wanted, exact = (
             log_softmax(of[:, few.schema.columns(name)].astype(np.float64)) for of in (trained.logits, trained.exact)
         )
-        error = np.abs(np.log(np.maximum(probabilities[name], SMALLEST)) - np.maximum(wanted, np.log(SMALLEST)))
+        error = np.abs(np.log(np.maximum(probabilities[f"{name}_scores"], SMALLEST)) - np.maximum(wanted, np.log(SMALLEST)))
         rounding = np.abs(wanted - exact)
         if trained.precision == "float32":
             assert error.max() <= 1e-5 * max(1.0, np.abs(trained.logits).max())

@@ -180,9 +180,9 @@ def test_a_run_in_mixed_precision(tiny_recipe, tmp_path, shop, name):
     # Not the compute type's few values: the head itself is float32, and so are probabilities that are served.
     assert (tf.cast(tf.cast(logits, half), tf.float32).numpy() != logits.numpy()).any()
     served = tf.saved_model.load(tmp_path / "run" / "export").signatures["serving_default"](images=images.astype(np.float32))
-    assert served["colour"].dtype == tf.float32
+    assert served["colour_scores"].dtype == tf.float32
     # A graph fuses what runs one by one here, and rounds less often to the compute type's 8 to 11 bits.
-    np.testing.assert_allclose(served["colour"], tf.nn.softmax(logits[:, :3]), atol=0.01)
+    np.testing.assert_allclose(served["colour_scores"], tf.nn.softmax(logits[:, :3]), atol=0.01)
     # One more epoch goes on from the second checkpoint, and only in the same precision.
     tiny_recipe.train.epochs, tiny_recipe.train.precision = 3, "float32"
     with pytest.raises(ValueError, match=rf"train\.precision: '{name}' there, 'float32' now"):
