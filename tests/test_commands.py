@@ -1,0 +1,95 @@
+"""The modes of the command that use a finished run: what they print, write and refuse, and their exit codes."""
+
+import csv
+
+import pytest
+from commands import command
+
+from crl_tf.command_flags import conversions
+from crl_tf.files import read_json
+
+
+@pytest.fixture(scope="module")
+def finished(shop, tmp_path_factory):
+    """A folder with a run in it that has thresholds, and what the command printed."""
+    folder = tmp_path_factory.mktemp("command")
+    flags = ["--dataset=attribute_csv", f"--data_dir={shop}", "--model=cifarnet", "--epochs=1", "--batch_size=16"]
+    flags += ["--config.data.image_size=(16, 16)", "--threshold=recall:0.5", "--calibrate", "--workdir=run"]
+    return folder, command(*flags, cwd=folder)
+
+
+def test_training_with_thresholds_shows_them(finished):
+    folder, (code, out, err) = finished
+    assert code == 0, err
+    assert "thresholds for recall:0.5, chosen on validation images" in out and "calibration on the test images" in out
+    decision = read_json(folder / "run" / "result.json")["decision"]
+    assert set(decision) == {"calibration", "temperatures", "goal", "thresholds", "balanced_accuracy"}
+
+
+def test_predictions_are_written_and_unreadable_images_change_the_exit_code(finished, shop, tmp_path):
+    folder, _ = finished
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    run = f"--workdir={folder / 'run'}"
+    code, out, err = command("--mode=predict", run, f"--input={shop}/1*.png", cwd=tmp_path)
+    assert code == 0 and "predictions.csv: 11 of 11 images, 0 unreadable" in out, out + err
+    rows = list(csv.DictReader((tmp_path / "predictions.csv").open(newline="")))
+    assert len(rows) == 11 and rows[0]["colour"] in ("red", "green", "blue") and "colour_detected" in rows[0]
+    code, out, err = command(
+        "--mode=predict", run, f"--input={shop}/2.png", "--input=broken.png", "--output=b.jsonl", cwd=tmp_path
+    )
+    assert code == 3 and "1 of 2 images, 1 unreadable" in out and "! unreadable: broken.png (not an image" in out, out + err
+    code, _, err = command("--mode=predict", run, f"--input={shop}", cwd=tmp_path)
+    assert code == 1 and "output must be a new file, received 'predictions.csv', which exists" in err
+    # The export alone is enough.
+    code, out, err = command(
+        "--mode=predict", f"--workdir={folder / 'run' / 'export'}", f"--input={shop}/2.png", "--output=c.csv", cwd=tmp_path
+    )
+    assert code == 0 and (tmp_path / "c.csv").is_file(), err
+
+
+def test_a_run_is_measured_on_new_data(finished, shop, tmp_path):
+    folder, _ = finished
+    rows = list(csv.DictReader((shop / "attributes.csv").open(newline="")))[:30]
+    with open(tmp_path / "attributes.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["path", "colour"], *([shop / row["path"], row["colour"]] for row in rows)])
+    run = f"--workdir={folder / 'run'}"
+    code, out, err = command("--mode=evaluate", run, f"--data_dir={tmp_path}", "--allow_outside_root", cwd=tmp_path)
+    assert code == 0 and "30 images of" in out and "lack the labels: size" in out + err, out + err
+    code, _, err = command("--mode=evaluate", run, "--allow_outside_root", cwd=tmp_path)
+    assert code == 1 and "data_dir must be given to evaluate other data" in err
+
+
+def test_an_export_is_made_again_with_other_thresholds(finished, tmp_path):
+    folder, _ = finished
+    code, out, err = command("--mode=export", f"--workdir={folder / 'run'}", "--threshold=balanced", cwd=tmp_path)
+    assert code == 0 and "thresholds for balanced" in out and "the SavedModel: " in out, out + err
+    assert read_json(folder / "run" / "export" / "assets.extra" / "model.json")["decision"]["goal"] == "balanced"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--mode=predict", "--workdir=gone"], "input must be given with --mode=predict"),
+        (["--mode=predict", "--input=x.jpg"], "workdir must be given: the folder of the run to predict with"),
+        (["--mode=predict", "--workdir=gone", "--input=x.jpg"], "workdir must hold a finished run; gone lacks"),
+        (["--mode=predict", "--workdir=gone", "--input=x.jpg", "--epochs=3"], "--epochs has no effect with --mode=predict"),
+        (["--mode=export", "--workdir=gone", "--input=x.jpg"], "--input has no effect with --mode=export"),
+        (["--mode=export", "--workdir=gone", "--export=tflite"], "export must be none, or some of savedmodel, litert"),
+        (["--mode=serve", "--workdir=gone", "--threshold=balanced"], "--threshold has no effect with --mode=serve"),
+        (["--mode=evaluate", "--workdir=gone", "--export=onnx"], "--export has no effect with --mode=evaluate"),
+        (["--port=1", "--epochs=1"], "--port has no effect with --mode=train"),
+        (["--threshold=recall:2", "--epochs=1"], "decision.threshold must be balanced"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together_is_refused(flags, words, tmp_path):
+    code, _, err = command(*flags, cwd=tmp_path)
+    assert code == 1 and words in err and "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_exports_are_named_once_and_none_stands_alone():
+    assert conversions(["savedmodel"]) == [] and conversions(["onnx", "litert", "litert_int8"]) == [
+        "onnx", "litert", "litert_float16", "litert_int8"
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="export must be none, or some of"):
+        conversions(["none", "onnx"])
