@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from crl_tf.datasets.images.decode import FORMS, LONGEST, MAX_PIXELS, SPARE, resized
+from crl_tf.datasets.images.decode import FORMS, MAX_PIXELS, SPARE, resized
+from crl_tf.datasets.images.gif import EXTENSION, FRAME, TRAILER
 
 AT_A_TIME = 16
 """Images of a request that are decoded at a time, as far as the server has threads."""
@@ -108,8 +109,49 @@ def _png(content: tf.Tensor) -> tf.Tensor:
 
 def _gif(content: tf.Tensor) -> tf.Tensor:
     size = tf.stack([_number(content, 8, 2, little=True), _number(content, 6, 2, little=True)])
-    with tf.control_dependencies([_bounded(size)]):
-        return tf.io.decode_image(tf.identity(content), channels=3, expand_animations=False)
+    end, of_frame = _end_of_first_frame(content)
+    with tf.control_dependencies([_bounded(size), _bounded(of_frame)]):
+        cut = tf.strings.join([tf.strings.substr(content, 0, end), TRAILER])
+    return tf.io.decode_image(cut, channels=3, expand_animations=False)
+
+
+def _end_of_first_frame(content: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Where the first frame of a GIF ends, and its height and width; as `crl_tf.datasets.images.gif.first_frame`.
+
+    The decoder holds all frames of a file in memory, and a small file can have very large ones.
+    """
+    length = tf.strings.length(content)
+    at_block, in_extension, in_frame, done = range(4)
+
+    def colours(at: tf.Tensor | int) -> tf.Tensor:
+        flags = _number(content, at, 1)
+        return tf.where(flags >= 128, 3 * tf.bitwise.left_shift(1, flags % 8 + 1), 0)
+
+    def step(at: tf.Tensor, state: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        first = _number(content, at, 1)
+
+        def block() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            is_frame = (first == FRAME) & (at + 10 <= length)
+            stated = tf.stack([_number(content, at + 7, 2, little=True), _number(content, at + 5, 2, little=True)])
+            is_extension = first == EXTENSION
+            following = tf.where(is_frame, at + 10 + colours(at + 9) + 1, tf.where(is_extension, at + 2, at))
+            state = tf.where(is_frame, in_frame, tf.where(is_extension, in_extension, done))
+            return following, state, tf.where(is_frame, stated, size)
+
+        def chain() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            behind = tf.where(state == in_frame, done, at_block)
+            return at + 1 + first, tf.where(first == 0, behind, state), size
+
+        return tf.cond(state == at_block, block, chain)
+
+    begin = 13 + colours(10)
+    end, _, size = tf.while_loop(
+        lambda at, state, _: (state != done) & (at < length),
+        step,
+        [begin, tf.constant(at_block), tf.constant([0, 0])],
+        parallel_iterations=1,
+    )
+    return tf.minimum(end, length), size
 
 
 def _webp(content: tf.Tensor) -> tf.Tensor:
@@ -121,7 +163,9 @@ def _webp(content: tf.Tensor) -> tf.Tensor:
     size = tf.stack([tf.where(lossless, packed // 2**14 % 2**14 + 1, height), tf.where(lossless, packed % 2**14 + 1, width)])
     # TensorFlow's decoder damages memory by a file that says it is animated and has one frame.
     animated = extended & (_number(content, 20, 1) // 2 % 2 == 1)
-    with tf.control_dependencies([_bounded(size), _require(~animated, "the WebP is animated")]):
+    # It also reads pixels without a chunk around them, whose size would stand elsewhere.
+    known = _require(extended | lossless | (kind == b"VP8 "), "the WebP begins with an unknown chunk")
+    with tf.control_dependencies([_bounded(size), known, _require(~animated, "the WebP is animated")]):
         image = tf.io.decode_image(tf.identity(content), expand_animations=False)[:, :, :3]
     return _turned(tf.ensure_shape(image, [None, None, 3]), _orientation(content, tf.constant(12), _webp_block))
 
@@ -150,7 +194,7 @@ def _bmp_of_palette(content: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> 
 
 def _bounded(size: tf.Tensor, values: tf.Tensor | int = 1) -> tf.Operation:
     # Both sides first: a product of two of them could overflow.
-    sides = tf.reduce_all((size > 0) & (size <= LONGEST * 4))
+    sides = tf.reduce_all((size > 0) & (size <= MAX_PIXELS))
     pixels = tf.reduce_prod(tf.cast(size, tf.int64)) * tf.cast(values, tf.int64)
     return _require(sides & (pixels <= MAX_PIXELS), "the image has too many pixels, or none")
 

@@ -19,6 +19,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from crl_tf.datasets.images.gif import first_frame
 from crl_tf.datasets.images.read import MISSING, read_encoded
 
 VERSION = 3
@@ -317,6 +318,10 @@ def _decode_in_python(content: bytes, image_size: tuple[int, int]) -> np.ndarray
             # TensorFlow takes a BMP's palette for shades of grey, and damages its memory by a WebP that says it is animated.
             image = np.asarray(_opened(header.form, content).convert("RGB"))
         else:
+            if header.form == "GIF":
+                content, size = first_frame(content)
+                if math.prod(size) > MAX_PIXELS:
+                    return np.zeros((0, 0, 3), np.uint8)
             with tf.device("/cpu:0"):
                 image = _pixels(tf.constant(content), _ratio(header, image_size)).numpy()
     except (ValueError, OSError, tf.errors.OpError):
