@@ -59,7 +59,7 @@ setup(
         "serve": SERVE,
         "test": [
             *("pytest>=8", "pytest-xdist>=3.6", "ruff>=0.6", "mypy>=1.11", "dill>=0.3.8", "scikit-image>=0.24"),
-            *("httpx>=0.27", "playwright>=1.45"),
+            *("httpx>=0.27", "playwright>=1.45", "tensorflow-serving-api>=2.18"),
             *DOCS,
             *SERVE,
         ],
