@@ -1,4 +1,4 @@
-"""Images per second of every stage of the input, from JPEG files and from the decoded cache, against the training step.
+"""Images per second of every stage of the input, from files and from the cache, against the training step and predictions.
 
     python tools/bench_input.py                                on 4,096 generated JPEGs of 178 x 218
     python tools/bench_input.py --data_dir=CELEBA --rounds=9   on images of a CelebA
@@ -46,6 +46,9 @@ from crl_tf.experiment.run import Context, prepare
 from crl_tf.experiment.trainers.gradient import compiled
 from crl_tf.files import write_json
 from crl_tf.imbalance import class_counts
+from crl_tf.serving.export import DEFAULT, export_saved_model
+from crl_tf.serving.predict import BATCH_SIZE, predict_files
+from crl_tf.serving.served import load_served
 
 _IMAGES = flags.DEFINE_integer("images", 4096, "training images that are used, or generated", lower_bound=1)
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "measurements of each row", lower_bound=1)
@@ -61,6 +64,8 @@ RATIOS = {
     "training: JPEG files / memory": ("training, from JPEG files", "training, from an array in memory"),
     "training: memory / step alone": ("training, from an array in memory", "training step, one fixed batch"),
     "training: A/A": (CONTROL, "training, from an array in memory"),
+    "predict to CSV / pipeline from JPEG files": ("predict, JPEG files to CSV", "pipeline, from JPEG files"),
+    "predict to CSV / SavedModel alone": ("predict, JPEG files to CSV", "SavedModel, batches of 64 in memory"),
     "pipeline from JPEG files / training": ("pipeline, from JPEG files", "training step, one fixed batch"),
     "pipeline from the disk cache / training": ("pipeline, from the disk cache", "training step, one fixed batch"),
     "decode at the needed scale / in full": ("decode at the needed scale", "decode in full"),
@@ -135,7 +140,29 @@ def rows(config: ConfigDict, files: Dataset, cache_folder: Path, seconds: float)
         **{f"training, from {name}": _epoch(model, data, count) for name, data in pipelines.items()},
         CONTROL: _epoch(model, pipelines["an array in memory"], count),
     }
-    return {**stages, **whole, **training}
+    predicting = _predictions(model, files, plain, size, cache_folder.with_name("export"))
+    return {**stages, **whole, **training, **predicting}
+
+
+def _predictions(model: keras.Model, files: Dataset, plain: Split, size: tuple[int, int], folder: Path) -> dict[str, Row]:
+    """The exported model alone, and predictions of the files to a file."""
+    export_saved_model(model, files.schema, size, folder)
+    served, count = load_served(folder), len(plain)
+    paths = files.splits["train"].images.tolist()
+
+    def alone() -> float:
+        started = time.perf_counter()
+        for start in range(0, count, BATCH_SIZE):
+            served.answer(DEFAULT, images=tf.constant(plain.images[start : start + BATCH_SIZE], tf.float32))
+        return count / (time.perf_counter() - started)
+
+    def to_csv() -> float:
+        output = folder.with_name("predictions.csv")
+        summary = predict_files(served, paths, output)
+        output.unlink()
+        return summary.written / summary.seconds
+
+    return {f"SavedModel, batches of {BATCH_SIZE} in memory": alone, "predict, JPEG files to CSV": to_csv}
 
 
 def _stages(files: Split, plain: Split, size: tuple[int, int], batch_size: int) -> dict[str, tf.data.Dataset]:
