@@ -102,7 +102,11 @@ class CRLModel(keras.Model):
 
     def features(self, inputs: tf.Tensor) -> tf.Tensor:
         """The network's features [B, L, D] or [B, D], in inference mode."""
-        return self._features_and_logits(inputs, training=False)[0]
+        return self.features_and_logits(inputs)[0]
+
+    def features_and_logits(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The network's features [B, L, D] or [B, D], and its logits [B, sum(num_classes)], in inference mode."""
+        return self._features_and_logits(inputs, training=False)
 
     def _features_and_logits(self, inputs: tf.Tensor, training: bool | None) -> tuple[tf.Tensor, tf.Tensor]:
         return _taken_apart(self.network(inputs, training=training))

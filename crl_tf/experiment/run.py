@@ -35,7 +35,7 @@ from crl_tf.experiment.report import (
 from crl_tf.experiment.same_data import check_same_data, described
 from crl_tf.experiment.trainers.archive import load_trained
 from crl_tf.experiment.trainers.base import Task, Trained
-from crl_tf.experiment.trainers.features import features_function
+from crl_tf.experiment.trainers.features import features_and_logits
 from crl_tf.experiment.trainers.gradient import HISTORY
 from crl_tf.experiment.workdir import (
     AUTO,
@@ -249,7 +249,7 @@ def export_model(context: Context, model: keras.Model, result: dict[str, Any], d
         data.image_size,
         context.workdir / EXPORT,
         scoring=decision.scoring,
-        features=features_function(model),
+        features_and_logits=features_and_logits(model),
         card=card(result, decision),
     )
 

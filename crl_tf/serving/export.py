@@ -36,7 +36,7 @@ def export_saved_model(
     path: Path,
     *,
     scoring: Scoring | None = None,
-    features: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    features_and_logits: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]] | None = None,
     card: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes a SavedModel.
@@ -59,7 +59,7 @@ def export_saved_model(
         model: maps images [B, *image_size, 3] to concatenated logits [B, sum(num_classes)].
         image_size: (height, width) that the model was trained with.
         scoring: how scores and decisions are made of logits; None: softmax, and the largest.
-        features: from images to features; None: no such signatures.
+        features_and_logits: from images to features and the model's logits; None: no signatures of features.
         card: JSON-ready: training counts, test numbers, whatever a reader of the export should know.
     """
     size = (int(image_size[0]), int(image_size[1]))
@@ -72,9 +72,13 @@ def export_saved_model(
     encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
 
     # The model is traced once for all signatures.
+    computed = tf.function(
+        features_and_logits or (lambda images: (tf.zeros([0]), model(images, training=False))), input_signature=[of_size]
+    )
+
     @tf.function(input_signature=[of_size, tf.TensorSpec([None], tf.bool)])
     def answers_of(images: tf.Tensor, valid: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answers(model(images, training=False), schema, scoring, valid)
+        return answers(computed(images)[1], schema, scoring, valid)
 
     decoded = _decoder(size)
 
@@ -93,11 +97,11 @@ def export_saved_model(
         return {**outputs, VALID: valid}
 
     signatures: dict[str, Any] = {DEFAULT: predict, UINT8: predict_uint8, BYTES: predict_bytes}
-    if features is not None:
+    if features_and_logits is not None:
 
         @tf.function(input_signature=[of_size, tf.TensorSpec([None], tf.bool)])
         def features_of(images: tf.Tensor, valid: tf.Tensor) -> dict[str, tf.Tensor]:
-            found = tf.cast(features(images), tf.float32)
+            found = tf.cast(computed(images)[0], tf.float32)
             mask = tf.reshape(valid, [-1] + [1] * (len(found.shape) - 1))
             return {"features": tf.where(mask, found, float("nan"))}
 

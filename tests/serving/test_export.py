@@ -47,9 +47,14 @@ def trained(tmp_path_factory):
     model = keras.Model(inputs, keras.layers.Dense(SCHEMA.width)(scaled))
     features = keras.Model(inputs, pooled)
     folder = tmp_path_factory.mktemp("served")
-    export_saved_model(model, SCHEMA, SIZE, folder / "plain", features=lambda images: features(images))
-    of_labels = {"scoring": SCORING, "features": lambda images: tf.reshape(features(images), [-1, 2, 2]), "card": CARD}
-    export_saved_model(model, SCHEMA, SIZE, folder / "deciding", **of_labels)
+    export_saved_model(
+        model, SCHEMA, SIZE, folder / "plain", features_and_logits=lambda images: (features(images), model(images))
+    )
+
+    def by_label(images):
+        return tf.reshape(features(images), [-1, 2, 2]), model(images)
+
+    export_saved_model(model, SCHEMA, SIZE, folder / "deciding", scoring=SCORING, features_and_logits=by_label, card=CARD)
     plain, deciding = load_served(folder / "plain"), load_served(folder / "deciding")
     return SimpleNamespace(model=model, features=features, folder=folder, plain=plain, deciding=deciding)
 

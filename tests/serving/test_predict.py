@@ -28,7 +28,9 @@ def exported(folder, scoring=None):
     features = keras.layers.GlobalAveragePooling2D()(inputs)
     model = keras.Model(inputs, keras.layers.Dense(5, kernel_initializer="normal")(features))
     pooled = keras.Model(inputs, features)
-    export_saved_model(model, SCHEMA, SIZE, folder, scoring=scoring, features=lambda images: pooled(images))
+    export_saved_model(
+        model, SCHEMA, SIZE, folder, scoring=scoring, features_and_logits=lambda images: (pooled(images), model(images))
+    )
     return load_served(folder)
 
 

@@ -23,12 +23,15 @@ def feature_model(model: CRLModel, label: int | None = None, name: str | None = 
     return keras.Model(network.input, UnitFeatures(label, name="unit_features")(network.output["features"]), name=name)
 
 
-def features_function(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor] | None:
-    """From images to the features of a trained model: its own, or what its last layer receives; None where these are several."""
-    if (own := getattr(model, "features", None)) is not None:
+def features_and_logits(model: keras.Model) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]] | None:
+    """From images to the features and logits of a trained model: its own, or what its last layer receives and gives.
+
+    None where the last layer joins several features.
+    """
+    if (own := getattr(model, "features_and_logits", None)) is not None:
         return own
     inputs = model.layers[-1].input
-    return None if isinstance(inputs, (list, tuple)) else inference(keras.Model(model.input, inputs))
+    return None if isinstance(inputs, (list, tuple)) else inference(keras.Model(model.input, (inputs, model.output)))
 
 
 def freeze_beside(model: CRLModel, features: keras.Model) -> None:
