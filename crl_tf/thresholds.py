@@ -150,6 +150,8 @@ def choose_threshold(scores: np.ndarray, positive: np.ndarray, goal: Goal, *, se
     places = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
     lower = np.append(scores[places[1:]], scores[-1])
     between = np.where(places == len(scores) - 1, scores[places], (scores[places] + lower) / 2)
+    # A server compares in float32, in which the middle of two neighbours may be the lower one.
+    between = np.where(between.astype(np.float32) > lower, between, scores[places])
     best, hits, alarms = _best(np.ones((1, len(scores))), positive, places, goal)
     drawn = between[_best_of_draws(positive, places, goal, seed)]
     low, high = np.quantile(drawn if len(drawn) else between[best], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
