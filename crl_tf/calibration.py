@@ -41,13 +41,15 @@ def reliability(scores: np.ndarray, positive: np.ndarray, bins: int = BINS) -> R
     """The reliability diagram of scores of one class, or of several whose samples are joined.
 
     Args:
-        scores: float [n] in [0, 1]. positive: whether a sample is of the class, bool [n].
+        scores: float [n] in [0, 1]; NaN takes no part. positive: whether a sample is of the class, bool [n].
 
     >>> diagram = reliability(np.array([0.1, 0.1, 0.9, 0.9]), np.array([False, False, True, False]))
     >>> round(diagram.error, 3)  # (2 |0 - 0.1| + 2 |0.5 - 0.9|) / 4
     0.25
     """
-    place = np.minimum((np.asarray(scores) * bins).astype(np.int64), bins - 1)
+    known = ~np.isnan(scores)
+    scores, positive = np.asarray(scores)[known], np.asarray(positive)[known]
+    place = np.minimum((scores * bins).astype(np.int64), bins - 1)
     count = np.bincount(place, minlength=bins)
     with np.errstate(invalid="ignore"):
         mean = np.bincount(place, scores, minlength=bins) / count
@@ -80,11 +82,11 @@ def temperature(logits: np.ndarray, truth: np.ndarray) -> float:
     It minimises the mean cross-entropy of validation samples, which does not change which class is the largest.
 
     Args:
-        logits: float [n, C]. truth: int [n], -1 = not annotated.
+        logits: float [n, C]; a sample with NaN or infinity takes no part. truth: int [n], -1 = not annotated.
     Returns:
         a number in `TEMPERATURES`; 1 without an annotated sample.
     """
-    known = truth >= 0
+    known = (truth >= 0) & np.isfinite(logits).all(axis=1)
     if not known.any():
         return 1.0
     logits, truth = np.asarray(logits[known], np.float64), truth[known]

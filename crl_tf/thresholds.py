@@ -198,7 +198,7 @@ def choose_thresholds(
     occurs; its `reached` is False and its interval NaN.
 
     Args:
-        scores: probabilities, float [n, sum(num_classes)].
+        scores: probabilities, float [n, sum(num_classes)]; a sample with NaN takes no part in this label.
         labels: int [n, L], -1 = not annotated, which take no part.
         priors: share of each class in training, one array [C] per label.
     Returns:
@@ -207,9 +207,10 @@ def choose_thresholds(
     chosen = []
     layout = Layout.of(num_classes)
     for label, size in enumerate(layout.sizes):
-        known = labels[:, label] >= 0
-        truth, first = labels[known, label], int(layout.offsets[label])
-        columns = np.asarray(scores[known, first : first + size], np.float64)
+        first = int(layout.offsets[label])
+        columns = np.asarray(scores[:, first : first + size], np.float64)
+        known = (labels[:, label] >= 0) & ~np.isnan(columns).any(axis=1)
+        columns, truth = columns[known], labels[known, label]
         rarer = int(np.argmin(priors[label]))
         wanted = [rarer] if size == 2 else range(size)
         of_class = {k: _of_class(columns[:, k], truth == k, float(priors[label][k]), goal, seed) for k in wanted}

@@ -116,3 +116,15 @@ def test_each_label_has_its_temperature_of_its_annotated_samples():
     labels[:, 0] = -1
     assert temperatures(logits, labels, (2, 3))[0] == 1
     np.testing.assert_array_equal(temperatures(np.zeros((0, 5)), np.zeros((0, 2), int), (2, 3)), [1, 1])
+
+
+def test_a_sample_of_no_number_takes_no_part():
+    logits, truth = drawn(60, 3, 4)
+    broken = np.arange(60) % 4 == 0
+    expected = temperature(logits[~broken], truth[~broken])
+    error = reliability(softmax(logits)[~broken, 0], truth[~broken] == 0).error
+    for value in (np.nan, np.inf):
+        logits[broken, 1] = value
+        assert temperature(logits, truth) == expected
+        with np.errstate(invalid="ignore"):
+            assert reliability(softmax(logits)[:, 0], truth == 0).error == pytest.approx(error)

@@ -189,6 +189,16 @@ def test_nothing_annotated_leaves_priors():
     assert [of_class.threshold for of_class in three] == [1 / 3] * 3
 
 
+def test_a_sample_of_no_number_takes_no_part():
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 3, (30, 1))
+    scores, broken = scores_of(rng, labels, (3,)), np.arange(30) % 5 == 0
+    priors = [np.full(3, 1 / 3)]
+    expected = choose_thresholds(scores[~broken], labels[~broken], (3,), priors, GOALS[2])
+    scores[broken, 1] = np.nan
+    assert choose_thresholds(scores, labels, (3,), priors, GOALS[2]) == expected
+
+
 def test_by_the_offsets_the_largest_multiple_of_its_threshold_decides():
     rng = np.random.default_rng(2)
     values = [np.array([0.3, 0.7]), np.array([0.1, 0.5, 0.9])]

@@ -111,6 +111,8 @@ def _described(
 ) -> dict[str, Any]:
     """The thresholds of every class, with what they reach on the validation images and on the test images."""
     scores = scores_of(test.logits, scaled, schema.num_classes)
+    # As the exports compare.
+    values = [np.asarray(of_label, np.float32) for of_label in values]
     described: dict[str, Any] = {}
     for place, (attribute, of_label) in enumerate(zip(schema.attributes, chosen, strict=True)):
         truth, columns = test.labels[:, place], scores[:, schema.columns(attribute.name)]
