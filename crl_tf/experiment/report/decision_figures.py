@@ -94,7 +94,8 @@ def save_confusions(labels: Mapping[str, Mapping[str, Any]], path: str | os.Path
     counts = [np.array(list(facts["train_counts"].values())) for facts in labels.values()]
     shown = _rarest_labels(counts)
     names = list(labels)
-    figure, axes = panel_grid(len(shown), min(len(shown), 6), (2.5, 2.5) if len(shown) > 1 else (5.0, 4.6), 0.8, share=False)
+    size = (2.5, 2.5) if len(shown) > 1 else (5.0, 4.6)
+    figure, axes = panel_grid(len(shown), min(len(shown), 6), size, 0.8, share=False)
     for panel, label in zip(axes, shown, strict=True):
         facts = labels[names[label]]
         # The rarest class first, in rows and in columns.
@@ -103,7 +104,8 @@ def save_confusions(labels: Mapping[str, Mapping[str, Any]], path: str | os.Path
         total = matrix.sum(axis=1, keepdims=True)
         shares = np.divide(matrix, total, out=np.full_like(matrix, np.nan), where=total > 0)
         panel.imshow(shares, vmin=0, vmax=1, cmap="Blues", interpolation="nearest")
-        panel.set_title(fitted(names[label], 2.5, 9), fontsize=9, parse_math=False)
+        # The title stands over the squares alone, beside which are the names of the classes.
+        panel.set_title(fitted(names[label], size[0] - 0.9, 9), fontsize=9, parse_math=False)
         classes = np.array(list(facts["train_counts"]))[order]
         if len(classes) <= NAMED_CLASSES:
             shortened = [fitted(str(name), 0.9, 6) for name in classes]
