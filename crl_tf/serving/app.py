@@ -9,6 +9,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -123,7 +124,7 @@ class _Handlers:
         self._served, self._name, self._limits, self._neighbours = served, name, limits, neighbours
         self._inputs = inputs_of(served.signatures)
         self._bodies = Bodies(limits)
-        self._facts = to_json({"name": name, **facts_of(served, self._shown())})
+        self._facts = to_json({"name": name, "limits": asdict(limits), **facts_of(served, self._shown())})
         self._metadata = to_json(metadata_of_model(name, served.folder))
         self._batcher: Batcher | None = None
         self._readers: ThreadPoolExecutor | None = None
@@ -202,7 +203,7 @@ class _Handlers:
             raise RestError("there is no such training image", 404)
         try:
             content = await self._aside(SMALL, neighbours.thumbnail, int(index))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, tf.errors.OpError) as error:
             _log.warning("training image %s cannot be shown: %s", index, error)
             raise RestError("this training image cannot be read", 404) from error
         return Response(content, media_type=f"image/{(form_of(content) or 'octet-stream').lower()}")
