@@ -50,6 +50,7 @@ def facts_of(served: Served, neighbours: Neighbours | None) -> dict[str, Any]:
         "test": {key: _number(test.get(key)) for key in SHARES if key in test},
         "calibration": decision.get("calibration"),
         "goal": decision.get("goal"),
+        "decided": _number(decision.get("balanced_accuracy")),
         "detects": served.scoring.thresholds is not None,
         "calibrated": served.scoring.temperatures is not None,
         "labels": labels,

@@ -7,9 +7,11 @@ const TRIES = 6; // while the server is full
 
 const byId = (id) => document.getElementById(id);
 const whole = new Intl.NumberFormat("en-US");
-const percent = (value) => `${(100 * value).toFixed(value >= 0.0995 || value === 0 ? 0 : 1)} %`;
-const decimal = (value) => (value === null || value === undefined ? "–" : value.toFixed(value < 0.0995 && value > 0 ? 3 : 2));
 const known = (value) => value !== null && value !== undefined;
+// One decimal near 0 and near 1, where rounding would say "none" or "all".
+const percent = (value) => `${(100 * value).toFixed(value === 0 || value === 1 || (value >= 0.0995 && value < 0.995) ? 0 : 1)}\u00a0%`;
+const decimal = (value) => (known(value) ? value.toFixed(2) : "–");
+const scoreText = (value) => (!known(value) ? "–" : value > 0 && value < 0.0005 ? "<0.001" : value.toFixed(3));
 
 let model = null;
 let waiting = [];
@@ -51,16 +53,17 @@ function showModel() {
 
   const legend = [];
   if (model.detects) {
-    legend.push("The dark mark on a bar is the class's threshold: a class is detected where its score reaches it.");
+    legend.push("Beside each class: its score / its threshold, which is the mark on the bar. Where the score reaches it, the class is detected.");
     legend.push("The decision is the class whose score is the largest multiple of its threshold.");
   }
-  legend.push("Recall and average precision are the model's own on test images of that class.");
+  legend.push("Under it: how many training images the class has, and what the model reaches on test images (AP: average precision).");
   byId("legend").textContent = legend.join(" ");
 }
 
 /** What is said under the numbers: on what they were measured, how far scores are to be trusted, what thresholds are for. */
 function sentences(calibration) {
-  const said = [Object.keys(model.test).length ? "Measured on test images." : "The export holds no test numbers."];
+  const rule = known(model.about.rule) ? `, deciding by ${model.about.rule}` : "";
+  const said = [Object.keys(model.test).length ? `Measured on test images${rule}.` : "The export holds no test numbers."];
   const latest = calibration && (calibration.calibrated || calibration.as_trained);
   if (latest && known(latest.rarest_third)) {
     const kind = calibration.calibrated ? "calibrated scores" : "scores";
@@ -68,6 +71,7 @@ function sentences(calibration) {
     said.push(`and by ${percent(latest.most_frequent_third)} for the most frequent.`);
   }
   if (model.goal) said.push(`Thresholds were chosen on validation images for ${model.goal}.`);
+  if (model.goal && known(model.decided)) said.push(`Deciding by them, the balanced accuracy on test images is ${percent(model.decided)}.`);
   return said;
 }
 
@@ -78,10 +82,12 @@ function showRare() {
   const table = byId("rare");
   table.hidden = false;
   table.querySelector("summary").textContent = `The ${rare.length} rare classes, one by one`;
+  for (const heading of table.querySelectorAll(".of-detection")) heading.hidden = !model.detects;
   const count = (value) => (known(value) ? whole.format(value) : "–");
+  const share = (value) => (known(value) ? percent(value) : "–");
   for (const [label, row] of rare) {
-    const recall = known(row.recall) ? percent(row.recall) : "–";
-    const numbers = [count(row.train_count), count(row.test_images), recall, decimal(row.average_precision)];
+    const numbers = [count(row.train_count), count(row.test_images), share(row.recall), decimal(row.average_precision)];
+    if (model.detects) numbers.push(share(row.detection_recall), share(row.detection_precision));
     const cells = [element("td", "", label), element("td", "", row.name), ...numbers.map((text) => element("td", "number", text))];
     table.querySelector("tbody").append(element("tr", "", null, cells));
   }
@@ -216,7 +222,7 @@ function classOf(row, place, of, end) {
   if (row.rare) chips.push(element("span", "chip rare", "rare"));
   const line = element("div", "class-line", null, [
     element("span", "class-name", null, [element("span", "", row.name), ...chips]),
-    element("span", "score", decimal(score)),
+    element("span", "score", scoreText(score), known(row.threshold) ? [element("span", "facts", ` / ${scoreText(row.threshold)}`)] : []),
   ]);
   const fill = element("div", "fill");
   fill.style.width = `${100 * Math.min(1, (score ?? 0) / end)}%`;
@@ -227,17 +233,20 @@ function classOf(row, place, of, end) {
     mark.style.left = `${100 * Math.min(1, row.threshold / end)}%`;
     track.append(mark);
   }
-  return element("li", place === of.decided ? "decided" : "", null, [line, track, element("div", "facts", factsOf(row))]);
+  return element("li", place === of.decided ? "decided" : "", null, [line, track, ...factsOf(row)]);
 }
 
+/** How often the class was trained, and what the model reaches on it: by detection where there are thresholds. */
 function factsOf(row) {
-  const facts = [];
-  if (known(row.threshold)) facts.push(`threshold ${decimal(row.threshold)}`);
-  if (known(row.train_count)) facts.push(`${whole.format(row.train_count)} training images (${percent(row.train_share ?? 0)})`);
-  if (known(row.recall)) facts.push(`recall ${percent(row.recall)}`);
-  if (known(row.average_precision)) facts.push(`average precision ${decimal(row.average_precision)}`);
-  if (known(row.test_images)) facts.push(`${whole.format(row.test_images)} test images`);
-  return facts.join(" · ");
+  const trained = known(row.train_count) ? `${whole.format(row.train_count)} training images (${percent(row.train_share ?? 0)})` : "";
+  const reached = [];
+  if (known(row.detection_recall)) {
+    reached.push(`recall ${percent(row.detection_recall)}`);
+    if (known(row.detection_precision)) reached.push(`precision ${percent(row.detection_precision)}`);
+  } else if (known(row.recall)) reached.push(`recall ${percent(row.recall)}`);
+  if (known(row.average_precision)) reached.push(`AP ${decimal(row.average_precision)}`);
+  if (known(row.test_images)) reached.push(`${whole.format(row.test_images)} test images`);
+  return [trained, reached.join(" · ")].filter(Boolean).map((text) => element("div", "facts", text));
 }
 
 function nearestOf(neighbours) {
