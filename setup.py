@@ -19,6 +19,8 @@ class BuildWithRecipes(build_py):
 
 VERSION = re.search(r'^__version__ = "(.+)"$', Path("crl_tf/version.py").read_text(encoding="utf-8"), re.M)[1]
 DOCS = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"]
+LITERT = ["ai-edge-litert>=1.2"]
+ONNX = ["onnx>=1.16", "onnxruntime>=1.18", "tf2onnx>=1.16"]
 SERVE = ["fastapi>=0.115", "starlette>=0.40", "uvicorn>=0.30"]
 
 setup(
@@ -56,11 +58,15 @@ setup(
     ],
     extras_require={
         "docs": DOCS,
+        "litert": LITERT,
+        "onnx": ONNX,
         "serve": SERVE,
         "test": [
             *("pytest>=8", "pytest-xdist>=3.6", "ruff>=0.6", "mypy>=1.11", "dill>=0.3.8", "scikit-image>=0.24"),
             *("httpx>=0.27", "playwright>=1.45", "tensorflow-serving-api>=2.18"),
             *DOCS,
+            *LITERT,
+            *ONNX,
             *SERVE,
         ],
         "bench": ["torch", "pytorch-metric-learning"],  # tools/bench_loss.py compares with them

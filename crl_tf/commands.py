@@ -81,6 +81,14 @@ def export(console: Console, workdir: Path, kinds: Sequence[str], settings: Mapp
     return convert(console, folder, wanted, changed_rows=changed_rows)
 
 
+def check_convertible(wanted: Sequence[str]) -> None:
+    """Refuses conversions whose libraries are missing."""
+    # Not above: TensorFlow's converter takes a while to load.
+    from crl_tf.serving.convert import check_installed
+
+    check_installed(wanted)
+
+
 def convert(console: Console, folder: Path, wanted: Sequence[str], *, changed_rows: bool = False) -> int:
     """Converts a finished run; returns the exit code."""
     if not wanted:
@@ -89,8 +97,9 @@ def convert(console: Console, folder: Path, wanted: Sequence[str], *, changed_ro
     from crl_tf.experiment.exporting import export_finished
 
     rows = export_finished(folder, wanted, changed_rows=changed_rows, progress=ConsoleProgress(console))
-    console.print()
-    console.print(report.exports_table(rows))
+    for table in report.exports_tables(rows):
+        console.print()
+        console.print(table)
     for row in rows:
         if not row["good"]:
             show_line(console, f"! {row['kind']} loses more than a point: {row['file']} is not to be used")

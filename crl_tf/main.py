@@ -157,7 +157,12 @@ def _results(progress: Progress) -> tuple[list[dict[str, Any]], Path]:
             return evaluate_on(workdir, settings, progress=progress), workdir
         return evaluate(workdir, **options), workdir
     given.refuse("train", [*given.OF_PREDICT, *given.OF_SERVE])
-    options["export"] = given.exports_of_flags() != ["none"]
+    kinds = given.exports_of_flags()
+    options["export"] = kinds != ["none"]
+    if wanted := conversions(kinds):
+        if given.COMPARE.present:
+            raise ValueError("export must be savedmodel or none for a comparison: convert one of its runs, --mode=export")
+        commands.check_convertible(wanted)
     one_method = given.names_one_method()
     given.refuse_config_on_resume(workdir)
     methods, seeds = given.methods_of_flags(), given.seeds_of_flags()

@@ -66,6 +66,31 @@ def rarest_class(labels: np.ndarray, num_classes: Sequence[int]) -> np.ndarray:
     return np.where((labels >= 0).any(axis=1), rarest, -1)
 
 
+def by_rarest_class(labels: np.ndarray, num_classes: Sequence[int], seed: int) -> np.ndarray:
+    """All samples in an order whose beginning has as many classes as can be: round after round one sample of each rarest class.
+
+    Args:
+        labels: integers [n, L], -1 = not annotated.
+        num_classes: of each label.
+        seed: of the order within a class.
+    Returns:
+        int64 [n], a permutation.
+
+    >>> by_rarest_class(np.array([[0], [0], [0], [1], [2], [2]]), [3], seed=0)[:3].tolist()  # one of class 1, 2 and 0
+    [3, 4, 1]
+    """
+    group = rarest_class(labels, num_classes)
+    order = np.random.default_rng([seed, 2]).permutation(len(labels))
+    sizes = {value: int((group == value).sum()) for value in np.unique(group).tolist()}
+    turn = np.empty(len(labels), np.int64)
+    for value in sizes:
+        of_group = order[group[order] == value]
+        turn[of_group] = np.arange(len(of_group))
+    # In a round the smallest class first.
+    size = np.array([sizes[value] for value in group.tolist()])
+    return order[np.lexsort((size[order], turn[order]))]
+
+
 def shuffled_by_shard(indices: np.ndarray, records: Records, open_shards: int, key: int) -> np.ndarray:
     """Shuffles the shards, and the samples within each group of `open_shards` shards.
 

@@ -17,7 +17,7 @@ from crl_tf.datasets import DATASETS, Records, Split
 from crl_tf.datasets.images.check import image_names
 from crl_tf.datasets.images.decode import decode, encoded_image
 from crl_tf.datasets.images.read import read_encoded
-from crl_tf.datasets.ordering import rarest_class
+from crl_tf.datasets.ordering import by_rarest_class
 from crl_tf.experiment.assemble import assemble
 from crl_tf.experiment.workdir import CONFIG, config_in
 from crl_tf.progress import SILENT, Progress
@@ -73,14 +73,7 @@ def drawn(labels: np.ndarray, num_classes: Sequence[int], seed: int) -> np.ndarr
     """
     if len(labels) <= MOST:
         return np.arange(len(labels))
-    group = rarest_class(labels, num_classes)
-    order = np.random.default_rng([seed, 2]).permutation(len(labels))
-    # Round after round one image of every class, so that frequent classes do not crowd out the rare ones.
-    turn = np.empty(len(labels), np.int64)
-    for value in np.unique(group):
-        of_group = order[group[order] == value]
-        turn[of_group] = np.arange(len(of_group))
-    return np.sort(order[np.argsort(turn[order], kind="stable")[:MOST]])
+    return np.sort(by_rarest_class(labels, num_classes, seed)[:MOST])
 
 
 def _annotated(labels: np.ndarray, schema: AttributeSchema) -> dict[str, str]:

@@ -30,6 +30,7 @@ Tables and figures show shares as percentages with one decimal, differences in p
 from crl_tf.experiment.report.auto import auto_sentences, auto_tables, write_auto_report
 from crl_tf.experiment.report.decision_figures import save_confusions, save_precision_recall, save_reliability
 from crl_tf.experiment.report.decisions import decision_tables
+from crl_tf.experiment.report.exports import exports_tables
 from crl_tf.experiment.report.figures import (
     save_association,
     save_class_distributions,
@@ -55,6 +56,7 @@ __all__ = [
     "auto_tables",
     "comparison_table",
     "decision_tables",
+    "exports_tables",
     "group_table",
     "imbalance_table",
     "label_table",

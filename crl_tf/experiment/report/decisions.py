@@ -56,4 +56,3 @@ def calibration_table(decision: Mapping[str, Any]) -> Table:
     ]
     caption = "Mean difference between score and share of images, one class against the rest, in points. 0 is best."
     return rich_table(Grid("calibration on the test images", ["scores", "rarest\nthird", "most freq.\nthird"], rows, caption))
-

@@ -1,0 +1,74 @@
+"""Exports of a finished run: measured on the test images, and not called good where they lose."""
+
+import numpy as np
+import pytest
+
+from crl_tf.datasets.ordering import by_rarest_class, rarest_class
+from crl_tf.experiment import exporting
+from crl_tf.experiment.config import from_json
+from crl_tf.experiment.exporting import export_finished
+from crl_tf.experiment.report import exports_tables
+from crl_tf.experiment.run import run
+from crl_tf.files import read_json
+from crl_tf.serving.converted import load_converted
+
+
+@pytest.fixture(scope="module")
+def finished(shop, tmp_path_factory):
+    settings = {
+        "dataset": "attribute_csv",
+        "model": "cifarnet",
+        "method": "ce+logit_adjustment",
+        "data": {"dir": str(shop), "image_size": [16, 16]},
+        "train": {"epochs": 1, "batch_size": 16, "learning_rate": 0.001},
+    }
+    workdir = tmp_path_factory.mktemp("runs") / "run"
+    return workdir, run(from_json(settings), workdir, export=False)
+
+
+def test_exact_exports_have_the_numbers_of_the_run(finished):
+    workdir, result = finished
+    rows = export_finished(workdir, ["litert", "onnx"])
+    for row in rows:
+        assert row["good"] and row["same_decisions"] == 1.0
+        assert row["before"] == row["after"]
+        assert row["before"]["balanced_accuracy"] == pytest.approx(result["balanced_accuracy"])
+        assert row["before"]["rarest_third"] == pytest.approx(result["rarest_third"])
+        for name, label in result["labels"].items():
+            assert row["after"]["labels"][name]["balanced_accuracy"] == pytest.approx(label["balanced_accuracy"])
+        assert (workdir / "exports" / row["file"]).stat().st_size == row["bytes"]
+    assert read_json(workdir / "exports" / "exports.json") == rows
+    assert len(exports_tables(rows)) == 2
+
+
+def test_an_export_that_loses_is_not_called_good(finished, monkeypatch):
+    workdir, result = finished
+
+    def ruined(path):
+        run = load_converted(path)
+        worst = {name: int(np.argmin(list(label["sensitivity"].values()))) for name, label in result["labels"].items()}
+        return lambda images: {
+            name: np.full_like(value, worst[name.removesuffix("_index")]) if name.endswith("_index") else value
+            for name, value in run(images).items()
+        }
+
+    monkeypatch.setattr(exporting, "load_converted", ruined)
+    (row,) = export_finished(workdir, ["onnx"])
+    assert not row["good"] and row["file"] == "not_good-model.onnx"
+    assert (workdir / "exports" / "not_good-model.onnx").is_file() and not (workdir / "exports" / "model.onnx").exists()
+    monkeypatch.undo()
+    (row,) = export_finished(workdir, ["onnx"])
+    assert row["good"] and not (workdir / "exports" / "not_good-model.onnx").exists()
+
+
+def test_calibration_images_begin_with_one_of_every_class():
+    rng = np.random.default_rng(0)
+    labels = np.stack([rng.choice(5, 2000, p=[0.9, 0.05, 0.03, 0.015, 0.005]), rng.choice([-1, 0, 1], 2000)], axis=1)
+    order = by_rarest_class(labels, [5, 2], seed=3)
+    assert sorted(order.tolist()) == list(range(2000))
+    group = rarest_class(labels, [5, 2])
+    kinds = len(np.unique(group))
+    assert len(np.unique(group[order[:kinds]])) == kinds
+    # The four rare classes of the first label are all in the first rounds, though the first has 90 % of the images.
+    assert {1, 2, 3, 4} <= set(labels[order[: 2 * kinds], 0].tolist())
+    assert (by_rarest_class(labels, [5, 2], seed=3) == order).all() and (by_rarest_class(labels, [5, 2], seed=4) != order).any()
