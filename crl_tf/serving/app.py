@@ -187,9 +187,8 @@ class _Handlers:
             outputs = await self._answer(BYTES, inputs, cost)
             if not outputs[VALID][0]:
                 reason = await self._aside(SMALL, fault, body, self._served.image_size)
-                raise RestError(
-                    f"it cannot be read: {reason or 'a form that the server does not read, such as an animation'}", 422
-                )
+                reason = reason or "a form that the server does not read, such as an animation"
+                raise RestError(f"The picture cannot be read: {reason}", 422)
             said: dict[str, Any] = {"labels": look_of(self._served, outputs), "neighbours": []}
             if (neighbours := self._shown()) is not None:
                 features = (await self._answer(FEATURES_OF_BYTES, inputs, cost))["features"][0]

@@ -40,7 +40,7 @@ class Server(uvicorn.Server):
         seconds: for accepted requests to be answered once it is told to stop.
         started: is called with the address once requests are taken.
     Raises:
-        OSError: the port cannot be had.
+        OSError: the port cannot be had. ValueError: it is none.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ def run_server(
         neighbours: training images that the page may show; None: it shows none.
         started: is called with the address once requests are taken.
     Raises:
-        ValueError: the folder is no export, or the name is none. OSError: the port cannot be had.
+        ValueError: the folder is no export, or the name or the port is none. OSError: the port cannot be had.
     """
     limits = limits or Limits()
     hosts = LOOPBACK if _is_loopback(host) else None
@@ -130,6 +130,8 @@ def _is_loopback(host: str) -> bool:
 
 
 def _bound(host: str, port: int) -> socket.socket:
+    if not 0 <= port < 2**16:
+        raise ValueError(f"port must be between 0 and 65535, received {port}")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         bound = socket.socket(family, kind, protocol)
@@ -139,7 +141,7 @@ def _bound(host: str, port: int) -> socket.socket:
         except BaseException:
             bound.close()
             raise
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         reason = getattr(error, "strerror", None) or error
         raise OSError(f"port {port} of {host} cannot be had ({reason}); choose another") from error
     return bound

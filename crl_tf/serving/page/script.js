@@ -263,7 +263,10 @@ function nearestOf(neighbours) {
     }
     return element("li", "", null, parts);
   });
-  return element("section", "nearest", null, [element("h4", "", "Nearest training images, by the model's features"), element("ul", "", null, items)]);
+  const heading = element("h4", "", "Nearest training images, by the model's features");
+  const section = element("section", "nearest", null, [heading, element("ul", "", null, items)]);
+  section.setAttribute("aria-label", "nearest training images");
+  return section;
 }
 
 function clear() {
