@@ -14,4 +14,5 @@ def squared_distances(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     array([[25.,  1.]], dtype=float32)
     """
     square_a, square_b = (tf.reduce_sum(tf.square(x), axis=-1) for x in (a, b))
-    return square_a[..., :, tf.newaxis] + square_b[..., tf.newaxis, :] - 2.0 * tf.matmul(a, b, transpose_b=True)
+    # expand_dims and not an index: conversions to ONNX know the one without the shape.
+    return tf.expand_dims(square_a, -1) + tf.expand_dims(square_b, -2) - 2.0 * tf.matmul(a, b, transpose_b=True)

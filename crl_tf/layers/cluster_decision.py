@@ -66,8 +66,8 @@ class ClusterDecision(keras.layers.Layer):
         centres, classes = tf.convert_to_tensor(self.centres), tf.convert_to_tensor(self.classes)
         distance = tf.clip_by_value(squared_distances(features, centres), 0.0, FARTHEST)
         nearest = tf.math.top_k(-distance, min(self.neighbours, self.clusters))
-        near = -nearest.values[:, :, tf.newaxis]
-        own = tf.gather(classes, nearest.indices)[:, :, tf.newaxis] == tf.range(self.num_classes)  # [B, k, C]
+        near = -tf.expand_dims(nearest.values, -1)
+        own = tf.expand_dims(tf.gather(classes, nearest.indices), -1) == tf.range(self.num_classes)  # [B, k, C]
         nearest_other = tf.reduce_min(tf.where(own, FARTHEST, near), axis=1)
         farthest_own = tf.reduce_max(tf.where(own, near, 0.0), axis=1)
         # The distance to the nearest cluster of each class; the largest float for a class without one.

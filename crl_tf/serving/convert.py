@@ -164,8 +164,8 @@ def _onnx(frozen: Any, batches: Iterable[np.ndarray]) -> bytes:
     import onnx
     import tf2onnx
 
-    # It logs what it does at the level of warnings.
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    # It logs what it does as warnings, and what fails as errors; what fails is raised here.
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL + 1)
     try:
         proto, _ = tf2onnx.convert.from_function(frozen, input_signature=frozen.input_signature, opset=OPSET)
         # It calls a graph converted whose operations it does not know, and leaves them in.
