@@ -1,7 +1,13 @@
 """The modes of the command that use a finished run: what they print, write and refuse, and their exit codes."""
 
+import base64
 import csv
+import re
+import signal
+import subprocess
+import sys
 
+import httpx
 import pytest
 from commands import command
 
@@ -85,6 +91,41 @@ def test_what_does_not_go_together_is_refused(flags, words, tmp_path):
     code, _, err = command(*flags, cwd=tmp_path)
     assert code == 1 and words in err and "Traceback" not in err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_served_run_answers_and_shows_training_images_until_it_is_told_to_stop(finished, shop, tmp_path):
+    folder, _ = finished
+    flags = ["--mode=serve", f"--workdir={folder / 'run'}", "--port=0", "--name=shop"]
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "crl_tf.main", *flags],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        lines = iter(process.stdout.readline, "")
+        address = next(found[1] for line in lines if (found := re.search(r"a page at (http://127\.0\.0\.1:\d+)/", line)))
+        with httpx.Client(base_url=address, timeout=60) as client:
+            content = {"b64": base64.b64encode((shop / "2.png").read_bytes()).decode()}
+            body = {"signature_name": "image_bytes", "instances": [content]}
+            (answer,) = client.post("/v1/models/shop:predict", json=body).raise_for_status().json()["predictions"]
+            assert answer["colour_name"] in ("red", "green", "blue") and answer["valid"] is True
+            assert "<html" in client.get("/").raise_for_status().text
+            assert client.get("/api/neighbours/0").raise_for_status().content.startswith(b"\x89PNG")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+
+
+def test_a_run_is_converted_and_a_loss_changes_the_exit_code(finished, tmp_path):
+    folder, _ = finished
+    code, out, err = command("--mode=export", f"--workdir={folder / 'run'}", "--export=onnx", cwd=tmp_path)
+    assert code == 0 and "exports on the test images" in out and "model.onnx" in out, out + err
+    assert (folder / "run" / "exports" / "model.onnx").is_file()
+    code, _, err = command("--compare=ce,class_rel", "--export=onnx", cwd=tmp_path)
+    assert code == 1 and "export must be savedmodel or none for a comparison" in err
 
 
 def test_exports_are_named_once_and_none_stands_alone():
