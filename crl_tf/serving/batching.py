@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -182,6 +183,6 @@ def _split(outputs: Mapping[str, np.ndarray], counts: Sequence[int]) -> list[dic
     for name, value in outputs.items():
         if value.ndim == 0 or len(value) != total:
             raise ValueError(f"{name} must have {total} rows, received the shape {list(value.shape)}")
-    ends = np.cumsum(counts)
-    parts = {name: np.split(value, ends[:-1]) for name, value in outputs.items()}
-    return [{name: part[place] for name, part in parts.items()} for place in range(len(counts))]
+    ends = list(accumulate(counts))
+    places = [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
+    return [{name: value[place] for name, value in outputs.items()} for place in places]
