@@ -195,9 +195,9 @@ def test_every_imported_distribution_is_declared():
 
 
 def _requirements():
-    """What is always installed, and what the server needs besides."""
+    """What is always installed, and what the extras need that a user of the command chooses."""
     tree = ast.parse((ROOT / "setup.py").read_text())
     (call,) = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "setup"]
     always = ast.literal_eval(next(keyword.value for keyword in call.keywords if keyword.arg == "install_requires"))
-    (serve,) = [n for n in tree.body if isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == "SERVE"]
-    return [*always, *ast.literal_eval(serve.value)]
+    extras = [n.value for n in tree.body if isinstance(n, ast.Assign) and n.targets[0].id in ("LITERT", "ONNX", "SERVE")]
+    return [*always, *(line for extra in extras for line in ast.literal_eval(extra))]

@@ -1,11 +1,14 @@
 """A tiny export, and a server of it on a port of this machine, for the tests of serving."""
 
+import base64
 import contextlib
 import io
 import threading
+import time
 
 import keras
 import numpy as np
+import pytest
 from PIL import Image
 
 from crl_tf.schema import Attribute, AttributeSchema
@@ -92,3 +95,26 @@ def running(app, seconds=10.0):
         server.stop()
         thread.join(30)
         assert not thread.is_alive()
+
+
+RED, GREEN = picture((200, 0, 0)), picture((0, 200, 0), form="JPEG")
+
+
+def ready(client):
+    """Waits until the server is."""
+    for _ in range(300):
+        if client.get("/readyz").status_code == 200:
+            return
+        time.sleep(0.1)
+    pytest.fail("the server is not ready")
+
+
+def predict(client, request, path="/v1/models/tiny:predict"):
+    """Asks for a prediction."""
+    return client.post(path, json=request)
+
+
+def of_bytes(*contents):
+    """A request of encoded images."""
+    instances = [{"b64": base64.b64encode(content).decode()} for content in contents]
+    return {"signature_name": "image_bytes", "instances": instances}

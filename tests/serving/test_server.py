@@ -1,14 +1,7 @@
-"""The server over loopback: the REST contract, the page's own questions, limits, and how it begins and ends."""
+"""The server over loopback: the REST contract, the page's own questions, and limits."""
 
-import base64
-import json
-import os
-import signal
 import socket
 import struct
-import subprocess
-import sys
-import threading
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -17,13 +10,13 @@ import httpx
 import numpy as np
 import pytest
 import served_model as case
+from served_model import GREEN, RED, of_bytes, predict, ready
 
 from crl_tf.serving.limits import Limits
 from crl_tf.serving.served import load_served
-from crl_tf.serving.server import Server, make_app
+from crl_tf.serving.server import make_app
 
 LIMITS = Limits(body_bytes=200_000, held_bytes=300_000, images=16, pixels=20_000, queue=64, seconds=1.5)
-RED, GREEN = case.picture((200, 0, 0)), case.picture((0, 200, 0), form="JPEG")
 
 
 @pytest.fixture(scope="module")
@@ -49,23 +42,6 @@ def client(address):
     with httpx.Client(base_url=address, timeout=30) as client:
         ready(client)
         yield client
-
-
-def ready(client):
-    for _ in range(300):
-        if client.get("/readyz").status_code == 200:
-            return
-        time.sleep(0.1)
-    pytest.fail("the server is not ready")
-
-
-def predict(client, request, path="/v1/models/tiny:predict"):
-    return client.post(path, json=request)
-
-
-def of_bytes(*contents):
-    instances = [{"b64": base64.b64encode(content).decode()} for content in contents]
-    return {"signature_name": "image_bytes", "instances": instances}
 
 
 def images(count, side=4):
@@ -339,106 +315,3 @@ def test_many_clients_have_their_own_answers(client, served):
     for number, scores in enumerate(answers):
         direct = served.answer("serving_default", images=images(number % 3 + 1, 4 + number % 2))
         np.testing.assert_allclose(scores, direct["hue_scores"], atol=1e-6)
-
-
-class Slow:
-    """A loaded export whose model waits for a gate after the warm-up."""
-
-    def __init__(self, served):
-        self.served, self.gate, self.entered = served, threading.Event(), threading.Event()
-
-    def __getattr__(self, name):
-        return getattr(self.served, name)
-
-    def answer(self, signature, **inputs):
-        if len(next(iter(inputs.values()))) > 1:
-            self.entered.set()
-            assert self.gate.wait(30)
-        return self.served.answer(signature, **inputs)
-
-
-def test_a_full_queue_is_said_and_what_was_accepted_is_answered(served):
-    slow = Slow(served)
-    limits = Limits(queue=4, images=4)
-    with case.running(make_app(slow, name="tiny", limits=limits)) as server, httpx.Client(base_url=server.address) as client:
-        ready(client)
-        with ThreadPoolExecutor(8) as pool:
-            first = pool.submit(predict, client, of_bytes(RED, RED))
-            assert slow.entered.wait(30)
-            others = [pool.submit(predict, client, of_bytes(RED, GREEN)) for _ in range(6)]
-            while sum(other.done() for other in others) < 4:  # two wait, and four were refused
-                time.sleep(0.05)
-            slow.gate.set()
-            statuses = sorted(other.result().status_code for other in others)
-        assert first.result().status_code == 200 and statuses == [200] * 2 + [503] * 4
-
-
-def test_a_server_that_stops_answers_what_it_has_accepted(served):
-    slow = Slow(served)
-    with case.running(make_app(slow, name="tiny")) as server, httpx.Client(base_url=server.address, timeout=30) as client:
-        ready(client)
-        with ThreadPoolExecutor(4) as pool:
-            accepted = [pool.submit(predict, client, of_bytes(RED, RED)) for _ in range(3)]
-            assert slow.entered.wait(30)
-            time.sleep(0.3)
-            server.stop()
-            time.sleep(0.5)
-            with pytest.raises(httpx.ConnectError):
-                httpx.get(f"{server.address}/healthz")
-            slow.gate.set()
-            assert [future.result().status_code for future in accepted] == [200] * 3
-
-
-def test_a_server_that_stops_does_not_wait_for_ever(served):
-    slow, limits = Slow(served), Limits(seconds=1)
-    began = time.monotonic()
-    with case.running(make_app(slow, name="tiny", limits=limits), seconds=1) as server:
-        with httpx.Client(base_url=server.address, timeout=30) as client, ThreadPoolExecutor(1) as pool:
-            ready(client)
-            asked = pool.submit(predict, client, of_bytes(RED, RED))
-            assert slow.entered.wait(30)
-            server.stop()
-            error = asked.exception(20)
-            assert isinstance(error, httpx.TransportError) or asked.result().status_code >= 500
-    assert time.monotonic() - began < 20
-    slow.gate.set()
-
-
-def test_a_port_that_is_taken_is_named(served):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(OSError, match=rf"port {port} of 127.0.0.1 cannot be had \(.*\); choose another"):
-            Server(make_app(served), port=port)
-    with pytest.raises(ValueError, match="port must be between 0 and 65535, received 70000"):
-        Server(make_app(served), port=70_000)
-    with pytest.raises(ValueError, match="name must be of letters"):
-        make_app(served, name="a/b")
-    with pytest.raises(ValueError, match="queue must be > 0, received 0"):
-        Limits(queue=0)
-
-
-PROGRAM = """
-import sys
-from crl_tf.serving.server import run_server
-run_server(sys.argv[1], port=0, started=lambda address: print(address, flush=True))
-print("ended", flush=True)
-"""
-
-
-def test_a_signal_ends_it_cleanly(folder):
-    command, environment = [sys.executable, "-c", PROGRAM, str(folder)], {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in numbers]
-    for process, number in zip(processes, numbers, strict=True):
-        with process:
-            with httpx.Client(base_url=process.stdout.readline().strip(), timeout=30) as client:
-                ready(client)
-                assert json.loads(client.get("/v1/models/model").text)
-            process.send_signal(number)
-            assert process.stdout.read().strip() == "ended" and process.wait(30) == 0
-
-
-def test_a_missing_extra_is_named():
-    program = "import sys; sys.modules['fastapi'] = None; import crl_tf.serving.server"
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert "a server needs fastapi: pip install 'crl_tf[serve]'" in ran.stderr

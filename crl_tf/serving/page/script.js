@@ -56,7 +56,9 @@ function showModel() {
     legend.push("Beside each class: its score / its threshold, which is the mark on the bar. Where the score reaches it, the class is detected.");
     legend.push("The decision is the class whose score is the largest multiple of its threshold.");
   }
-  legend.push("Under it: how many training images the class has, and what the model reaches on test images (AP: average precision).");
+  if (Object.keys(model.test).length) {
+    legend.push("Under each class: how many images it has, and what the model reaches on those for test (AP: average precision).");
+  }
   byId("legend").textContent = legend.join(" ");
 }
 
@@ -175,7 +177,7 @@ function report() {
     if (failed) text += `, ${failed} not`;
   }
   byId("progress").textContent = text;
-  byId("legend").hidden = done - failed === 0;
+  byId("legend").hidden = done - failed === 0 || !byId("legend").textContent;
 }
 
 function bodyOf(said) {
@@ -238,15 +240,16 @@ function classOf(row, place, of, end) {
 
 /** How often the class was trained, and what the model reaches on it: by detection where there are thresholds. */
 function factsOf(row) {
-  const trained = known(row.train_count) ? `${whole.format(row.train_count)} training images (${percent(row.train_share ?? 0)})` : "";
+  const images = [];
+  if (known(row.train_count)) images.push(`${whole.format(row.train_count)} training images (${percent(row.train_share ?? 0)})`);
+  if (known(row.test_images)) images.push(`${whole.format(row.test_images)} test images`);
   const reached = [];
   if (known(row.detection_recall)) {
     reached.push(`recall ${percent(row.detection_recall)}`);
     if (known(row.detection_precision)) reached.push(`precision ${percent(row.detection_precision)}`);
   } else if (known(row.recall)) reached.push(`recall ${percent(row.recall)}`);
   if (known(row.average_precision)) reached.push(`AP ${decimal(row.average_precision)}`);
-  if (known(row.test_images)) reached.push(`${whole.format(row.test_images)} test images`);
-  return [trained, reached.join(" · ")].filter(Boolean).map((text) => element("div", "facts", text));
+  return [images.join(" · "), reached.join(" · ")].filter(Boolean).map((text) => element("div", "facts", text));
 }
 
 function nearestOf(neighbours) {
