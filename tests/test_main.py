@@ -197,9 +197,11 @@ def test_a_recipe_is_chosen_before_the_dataset():
         (["--compare=ce", "--config.method=focal"], "compare names the methods; --method and --loss are for one run"),
         (["--resume", "--workdir=somewhere", "--config=celeba"], "config must not be given with --resume"),
         (
-            ["--mode=evaluate", "--workdir=nowhere", "--data_dir=somewhere"],
-            "--data_dir has no effect with --mode=evaluate, which takes the settings of the run: leave it out",
+            ["--mode=evaluate", "--workdir=nowhere", "--threshold=balanced"],
+            "--threshold has no effect with --mode=evaluate, which takes the settings of the run: leave it out",
         ),
+        (["--mode=evaluate", "--workdir=nowhere", "--data_dir=somewhere"], "nowhere lacks config.json, model.keras, result.json"),
+        (["--threshold=best"], "decision.threshold must be balanced (the largest mean of sensitivity and specificity), recall:R"),
         (["--mode=inspect", "--seeds=0,1"], "--seeds has no effect with --mode=inspect: leave it out"),
         (["--mode=evaluate", "--workdir=nowhere"], "nowhere lacks config.json, model.keras, result.json"),
         (["--resume", "--workdir=nowhere"], "nowhere holds no run to resume"),

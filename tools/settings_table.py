@@ -18,6 +18,7 @@ SECTIONS = {
     "network": "Network",
     "train": "Training",
     "crl": "Class rectification",
+    "decision": "Scores and decisions",
     "embedding": "Methods that decide by neighbours: lmle, triplet_knn, hog_knn",
 }
 
