@@ -77,7 +77,7 @@ def by_rarest_class(labels: np.ndarray, num_classes: Sequence[int], seed: int) -
         int64 [n], a permutation.
 
     >>> by_rarest_class(np.array([[0], [0], [0], [1], [2], [2]]), [3], seed=0)[:3].tolist()  # one of class 1, 2 and 0
-    [3, 4, 1]
+    [3, 5, 2]
     """
     group = rarest_class(labels, num_classes)
     order = np.random.default_rng([seed, 2]).permutation(len(labels))
