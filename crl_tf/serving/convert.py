@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import io
+import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +17,13 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.lite.python.convert import mlir_quantize
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from crl_tf.files import write_whole
+from crl_tf.quiet import without_native_messages
 from crl_tf.schema import AttributeSchema
+from crl_tf.serving.export import CARD
 from crl_tf.serving.scoring import DETECTED, INDEX, SCORES, Scoring
 from crl_tf.text import shortened
 
@@ -25,7 +31,13 @@ SIGNATURE = "serving_default"
 OPSET = 17
 """The version of ONNX's operators; onnxruntime 1.13 and later have it."""
 
+ANSWER = "answer"
+"""The scope of what is computed of the logits, by which the int8 conversion knows it."""
+
 Frozen = Callable[[tf.Tensor], dict[str, tf.Tensor]]
+
+
+Convert = Callable[[Frozen, Iterable[np.ndarray], str], bytes]
 
 
 @dataclass(frozen=True)
@@ -33,13 +45,14 @@ class Conversion:
     """A row of `CONVERSIONS`.
 
     file: the name of what is written. extra: what has to be installed. modules: that must be importable. convert: from the frozen
-    graph and calibration batches, each float32 [1, H, W, 3], to the content of the file. calibrated: whether it needs them.
+    graph, calibration batches, each float32 [1, H, W, 3], and the text of the card, to the content of the file. calibrated:
+    whether it needs these batches.
     """
 
     file: str
     extra: str
     modules: tuple[str, ...]
-    convert: Callable[[Any, Iterable[np.ndarray]], bytes]
+    convert: Convert
     calibrated: bool = False
 
 
@@ -67,11 +80,13 @@ def convert(
     *,
     scoring: Scoring | None = None,
     calibration: np.ndarray | None = None,
+    card: Mapping[str, Any] | None = None,
 ) -> None:
     """Converts a model and writes the file.
 
     Its input: `images`, float32 [B, H, W, 3] in [0, 255], of the size that the model was trained with. Its outputs, by label:
-    LABEL_scores float32 [B, C], LABEL_index int32 [B]; with thresholds LABEL_detected bool [B, C].
+    LABEL_scores float32 [B, C], LABEL_index int32 [B]; with thresholds LABEL_detected bool [B, C]. Unlike a SavedModel it does
+    not look for NaN among the pixels. The names of the classes are in the file: `crl_tf.serving.converted.card_of`.
 
     Args:
         model: maps images to concatenated logits.
@@ -79,6 +94,7 @@ def convert(
         kind: a row of `CONVERSIONS`.
         scoring: how scores and decisions are made of logits; None: softmax, and the largest.
         calibration: images, uint8 or float [n, H, W, 3], for a kind that is calibrated.
+        card: JSON-ready, added to the labels, the image size and the scoring, as in `export_saved_model`.
     Raises:
         ImportError: the libraries are missing. ValueError: the model has an operation that the format lacks.
     """
@@ -88,9 +104,12 @@ def convert(
     if row.calibrated and (calibration is None or not len(calibration)):
         raise ValueError(f"calibration must hold images for {kind}, received none")
     check_installed([kind])
-    frozen = frozen_graph(model, schema, (int(image_size[0]), int(image_size[1])), scoring or Scoring())
-    images = np.zeros((0, *image_size, 3)) if calibration is None else calibration
-    content = row.convert(frozen, (np.asarray(images[i : i + 1], np.float32) for i in range(len(images))))
+    size, scoring = (int(image_size[0]), int(image_size[1])), scoring or Scoring()
+    described = {"schema": schema.to_config(), "image_size": list(size), "scoring": scoring.to_config(), **(card or {})}
+    text = json.dumps(described, allow_nan=False)
+    frozen = frozen_graph(model, schema, size, scoring)
+    images = np.zeros((0, *size, 3)) if calibration is None else calibration
+    content = row.convert(frozen, (np.asarray(images[i : i + 1], np.float32) for i in range(len(images))), text)
     write_whole(path, lambda partial: partial.write_bytes(content))
 
 
@@ -99,7 +118,9 @@ def frozen_graph(model: keras.Model, schema: AttributeSchema, size: tuple[int, i
 
     @tf.function(input_signature=[tf.TensorSpec([None, *size, 3], tf.float32, name="images")], autograph=False)
     def outputs(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return _plain_answers(tf.cast(model(images, training=False), tf.float32), schema, scoring)
+        logits = tf.cast(model(images, training=False), tf.float32)
+        with tf.name_scope(ANSWER):
+            return _plain_answers(logits, schema, scoring)
 
     concrete = outputs.get_concrete_function()
     # Nothing else makes constants of Keras's variables, which the converters do not find.
@@ -134,33 +155,59 @@ def _plain_answers(logits: tf.Tensor, schema: AttributeSchema, scoring: Scoring)
     return found
 
 
-def _litert(optimizations: bool, float16: bool, int8: bool) -> Callable[[Any, Iterable[np.ndarray]], bytes]:
-    def convert_to(frozen: Any, batches: Iterable[np.ndarray]) -> bytes:
+def _litert(*, float16: bool = False, int8: bool = False) -> Convert:
+    def convert_to(frozen: Frozen, batches: Iterable[np.ndarray], card: str) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
             # A SavedModel keeps the names of inputs and outputs, which a function alone loses.
             tf.saved_model.save(tf.Module(), folder, signatures={SIGNATURE: frozen})
             converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
-            converter.optimizations = [tf.lite.Optimize.DEFAULT] if optimizations else []
+            converter.optimizations = [tf.lite.Optimize.DEFAULT] if float16 or int8 else []
             if float16:
                 converter.target_spec.supported_types = [tf.float16]
             if int8:
                 converter.representative_dataset = lambda: ({"images": batch} for batch in batches)
-                # The softmax and the decision stay in float32 where they have no form in int8.
+                # What has no form in int8 stays in float32.
                 builtins = (tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS)
                 converter.target_spec.supported_ops = list(builtins)
+                converter._experimental_calibrate_only = True
             try:
-                with warnings.catch_warnings():
-                    # It calibrates by TensorFlow's own interpreter, which announces that it will go.
+                # It calibrates by TensorFlow's own interpreter, which announces that it will go.
+                with warnings.catch_warnings(), without_native_messages():
                     warnings.simplefilter("ignore")
-                    return converter.convert()
+                    content = converter.convert()
+                    content = _in_int8(content) if int8 else content
             # The converter has a type of its own; all say which operations are missing.
             except Exception as error:
                 raise ValueError(f"LiteRT cannot hold this model: {shortened(str(error), 400)}") from error
+        return content + _attached(card)
 
     return convert_to
 
 
-def _onnx(frozen: Any, batches: Iterable[np.ndarray]) -> bytes:
+def _in_int8(calibrated: bytes) -> bytes:
+    """Quantizes a calibrated model up to its logits.
+
+    In int8 scores have steps of 1/256, and thresholds too: a rare class whose threshold is below that is detected everywhere.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=calibrated)
+    details = interpreter.get_tensor_details()
+    outputs = {output["index"] for output in interpreter.get_output_details()}
+    of_answer = [t["name"] for t in details if t["index"] in outputs or t["name"].startswith(f"{ANSWER}/")]
+    return mlir_quantize(calibrated, denylisted_nodes=of_answer)
+
+
+def _attached(card: str) -> bytes:
+    """A ZIP with the card, which follows a LiteRT model as files that belong to one do; an interpreter does not see it."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        # With a date of its own, so that the same model gives the same file.
+        archive.writestr(zipfile.ZipInfo(CARD), card, zipfile.ZIP_DEFLATED)
+    return content.getvalue()
+
+
+def _onnx(frozen: Frozen, batches: Iterable[np.ndarray], card: str) -> bytes:
     import onnx
     import tf2onnx
 
@@ -172,6 +219,10 @@ def _onnx(frozen: Any, batches: Iterable[np.ndarray]) -> bytes:
         foreign = sorted({node.op_type for node in proto.graph.node if node.domain not in ("", "ai.onnx")})
         if foreign:
             raise ValueError(f"operations without a form in ONNX: {', '.join(foreign)}")
+        for value in (*proto.graph.input, *proto.graph.output):
+            # Else each has an unknown size of its own.
+            value.type.tensor_type.shape.dim[0].dim_param = "batch"
+        onnx.helper.set_model_props(proto, {CARD: card})
         onnx.checker.check_model(proto, full_check=True)
     except Exception as error:
         raise ValueError(f"ONNX cannot hold this model: {shortened(str(error), 400)}") from error
@@ -180,9 +231,9 @@ def _onnx(frozen: Any, batches: Iterable[np.ndarray]) -> bytes:
 
 _LITERT = ("ai_edge_litert.interpreter",)
 CONVERSIONS: dict[str, Conversion] = {
-    "litert": Conversion("model.tflite", "litert", _LITERT, _litert(False, False, False)),
-    "litert_float16": Conversion("model_float16.tflite", "litert", _LITERT, _litert(True, True, False)),
-    "litert_int8": Conversion("model_int8.tflite", "litert", _LITERT, _litert(True, False, True), calibrated=True),
+    "litert": Conversion("model.tflite", "litert", _LITERT, _litert()),
+    "litert_float16": Conversion("model_float16.tflite", "litert", _LITERT, _litert(float16=True)),
+    "litert_int8": Conversion("model_int8.tflite", "litert", _LITERT, _litert(int8=True), calibrated=True),
     "onnx": Conversion("model.onnx", "onnx", ("tf2onnx", "onnx", "onnxruntime"), _onnx),
 }
 """The formats. A new one is a row here."""

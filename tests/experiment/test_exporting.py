@@ -1,5 +1,7 @@
 """Exports of a finished run: measured on the test images, and not called good where they lose."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -7,10 +9,11 @@ from crl_tf.datasets.ordering import by_rarest_class, rarest_class
 from crl_tf.experiment import exporting
 from crl_tf.experiment.config import from_json
 from crl_tf.experiment.exporting import export_finished
+from crl_tf.experiment.finished import export_again
 from crl_tf.experiment.report import exports_tables
 from crl_tf.experiment.run import run
 from crl_tf.files import read_json
-from crl_tf.serving.converted import load_converted
+from crl_tf.serving.converted import card_of, load_converted
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +59,60 @@ def test_an_export_that_loses_is_not_called_good(finished, monkeypatch):
     (row,) = export_finished(workdir, ["onnx"])
     assert not row["good"] and row["file"] == "not_good-model.onnx"
     assert (workdir / "exports" / "not_good-model.onnx").is_file() and not (workdir / "exports" / "model.onnx").exists()
+    assert any(not row["good"] for row in read_json(workdir / "exports" / "exports.json"))
     monkeypatch.undo()
     (row,) = export_finished(workdir, ["onnx"])
     assert row["good"] and not (workdir / "exports" / "not_good-model.onnx").exists()
+
+
+def test_what_was_exported_before_stays_described_while_its_file_is_there(finished):
+    workdir, _ = finished
+    folder = workdir / "exports"
+    rows = export_finished(workdir, ["onnx"]) + export_finished(workdir, ["litert"])
+    assert read_json(folder / "exports.json") == rows[::-1]
+    (folder / "model.onnx").unlink()
+    rows = export_finished(workdir, ["litert"])
+    assert read_json(folder / "exports.json") == rows
+
+
+def test_a_file_that_was_not_measured_has_no_name_that_calls_it_good(finished, monkeypatch):
+    workdir, _ = finished
+    folder = workdir / "exports"
+    export_finished(workdir, ["onnx"])
+    before = (folder / "model.onnx").stat().st_mtime_ns
+
+    def stopped(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exporting, "load_converted", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        export_finished(workdir, ["onnx"])
+    assert (folder / "model.onnx").stat().st_mtime_ns == before and (folder / "unmeasured-model.onnx").is_file()
+    monkeypatch.undo()
+    export_finished(workdir, ["onnx"])
+    assert not (folder / "unmeasured-model.onnx").exists()
+
+
+def test_with_thresholds_detections_are_measured_and_a_file_that_ruins_them_is_not_good(finished, tmp_path, monkeypatch):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    export_again(workdir, {"decision.threshold": "recall:0.8"})
+    rows = export_finished(workdir, ["litert_int8", "onnx"])
+    exact = rows[1]
+    assert exact["good"] and exact["same_detections"] == 1.0 and exact["before"] == exact["after"]
+    assert all(0 <= exact["before"][share] <= 1 for share in exporting.DETECTIONS)
+    assert len(exports_tables(rows)) == 3
+    card = card_of(workdir / "exports" / "model.onnx")
+    assert card["decision"]["goal"] == "recall:0.8" and card["method"] == "ce+logit_adjustment"
+
+    def ruined(path):
+        run = load_converted(path)
+        return lambda images: {name: ~value if name.endswith("_detected") else value for name, value in run(images).items()}
+
+    monkeypatch.setattr(exporting, "load_converted", ruined)
+    (row,) = export_finished(workdir, ["onnx"])
+    assert row["same_decisions"] == 1.0 and row["same_detections"] == 0.0
+    assert not row["good"] and row["file"] == "not_good-model.onnx"
 
 
 def test_calibration_images_begin_with_one_of_every_class():

@@ -1,7 +1,12 @@
 """LiteRT and ONNX: the same numbers as the model, names, the decision inside, and what is refused."""
 
+import json
+import sys
+import zipfile
+
 import keras
 import numpy as np
+import onnxruntime
 import pytest
 import tensorflow as tf
 
@@ -10,7 +15,7 @@ from crl_tf.models import build_network
 from crl_tf.schema import Attribute, AttributeSchema
 from crl_tf.serving import convert as converting
 from crl_tf.serving.convert import CONVERSIONS, check_installed, convert
-from crl_tf.serving.converted import load_converted
+from crl_tf.serving.converted import card_of, load_converted
 from crl_tf.serving.scoring import Scoring, answers
 
 SCHEMA = AttributeSchema((Attribute("5 o'clock/shadow", ("no", "yes")), Attribute("hue", ("red", "green", "blue"))))
@@ -60,6 +65,71 @@ def test_a_file_answers_as_the_savedmodel_does(model, kind, scoring, tmp_path):
 
 
 @pytest.mark.parametrize("kind", CONVERSIONS)
+@pytest.mark.parametrize("name", ["cifarnet", "keras:MobileNetV3Small"])
+def test_networks_convert(name, kind, tmp_path):
+    keras.utils.set_random_seed(0)
+    network = CRLModel(build_network(name, image_size=SIZE, num_classes=SCHEMA.num_classes))
+    path = tmp_path / CONVERSIONS[kind].file
+    convert(network, SCHEMA, SIZE, path, kind, calibration=IMAGES)
+    found, wanted = load_converted(path)(IMAGES), expected(network, Scoring())
+    for name in ("hue_scores", "5 o'clock/shadow_scores"):
+        np.testing.assert_allclose(found[name], wanted[name], atol=ALLOWED[kind])
+
+
+def linear(bias):
+    """Logits of which those of the images are small, so that the bias decides how rare a class is."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((*SIZE, 3))
+    features = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(8, 3, activation="relu")(inputs / 255))
+    logits = keras.layers.Dense(5, bias_initializer=lambda shape, dtype: tf.constant(bias, dtype))(features)
+    return keras.Model(inputs, logits)
+
+
+@pytest.mark.parametrize("kind", CONVERSIONS)
+def test_scores_and_thresholds_of_rare_classes_are_fine_in_every_format(kind, tmp_path):
+    model = linear([4.0, -4.0, 0.0, 4.0, -5.0])  # the rare classes score about 3e-4 and 1e-4
+    scores = expected(model, Scoring())
+    rare = np.concatenate([scores["5 o'clock/shadow_scores"], scores["hue_scores"]], axis=1)
+    # Far from every score, by a factor, not by a difference.
+    thresholds = np.array([0.5, rare[:, 1].min() / 4, rare[:, 2].max() * 4, 0.5, rare[:, 4].max() * 4], np.float32)
+    assert thresholds[1] < 1 / 1024 and thresholds[4] < 1 / 256
+    scoring = Scoring(thresholds=thresholds)
+    path = tmp_path / CONVERSIONS[kind].file
+    convert(model, SCHEMA, SIZE, path, kind, scoring=scoring, calibration=IMAGES)
+    found, wanted = load_converted(path)(IMAGES), expected(model, scoring)
+    for name, value in wanted.items():
+        if name.endswith("_scores"):
+            np.testing.assert_allclose(found[name], value, rtol={"litert_int8": 0.3, "litert_float16": 0.02}.get(kind, 1e-4))
+        else:
+            np.testing.assert_array_equal(found[name], value)
+
+
+@pytest.mark.parametrize("kind", CONVERSIONS)
+def test_a_file_holds_the_names_of_its_classes(model, kind, tmp_path):
+    path = tmp_path / CONVERSIONS[kind].file
+    convert(model, SCHEMA, SIZE, path, kind, scoring=SCORINGS["rule"], calibration=IMAGES, card={"seed": 3})
+    card = card_of(path)
+    assert AttributeSchema.from_config(card["schema"]) == SCHEMA
+    assert card["image_size"] == list(SIZE) and card["seed"] == 3
+    np.testing.assert_allclose(Scoring.from_config(card["scoring"]).offsets, OFFSETS)
+    # As docs say for programs without this package.
+    if path.suffix == ".tflite":
+        assert json.loads(zipfile.ZipFile(path).read("model.json")) == card
+    else:
+        assert json.loads(onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map["model.json"]) == card
+
+
+def test_a_model_of_another_program_has_no_card(model, tmp_path):
+    path = tmp_path / "model.tflite"
+    convert(model, SCHEMA, SIZE, path, "litert")
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rindex(b"PK\x03\x04")])
+    assert load_converted(path)(IMAGES)["hue_scores"].shape == (12, 3)
+    with pytest.raises(ValueError, match=r"holds no model\.json"):
+        card_of(path)
+
+
+@pytest.mark.parametrize("kind", CONVERSIONS)
 def test_an_operation_that_the_format_lacks_is_refused_and_nothing_is_written(kind, tmp_path):
     inputs = keras.Input((*SIZE, 3))
     resized = keras.layers.Lambda(lambda images: tf.image.resize(images, (8, 8), antialias=True))(inputs)
@@ -79,6 +149,18 @@ def test_what_is_missing_is_named(model, tmp_path, monkeypatch):
     monkeypatch.setitem(converting.CONVERSIONS, "onnx", gone)
     with pytest.raises(ImportError, match=r"export=onnx needs no_such_module: pip install 'crl_tf\[onnx\]'"):
         check_installed(["litert", "onnx"])
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "extra"), [("m.tflite", "ai_edge_litert", "litert"), ("m.onnx", "onnxruntime", "onnx")]
+)
+def test_a_file_whose_library_is_missing_names_the_extra(name, module, extra, tmp_path, monkeypatch):
+    (tmp_path / name).write_bytes(b"")
+    for known in [known for known in sys.modules if known.split(".")[0] == module]:
+        monkeypatch.delitem(sys.modules, known)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=rf"pip install 'crl_tf\[{extra}\]'"):
+        load_converted(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["model.tflite", "model.onnx", "model.txt"])
