@@ -17,22 +17,19 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.lite.python.convert import mlir_quantize
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from crl_tf.files import write_whole
 from crl_tf.quiet import without_native_messages
 from crl_tf.schema import AttributeSchema
 from crl_tf.serving.export import CARD
+from crl_tf.serving.quantize import quantized
 from crl_tf.serving.scoring import DETECTED, INDEX, SCORES, Scoring
 from crl_tf.text import shortened
 
 SIGNATURE = "serving_default"
 OPSET = 17
 """The version of ONNX's operators; onnxruntime 1.13 and later have it."""
-
-ANSWER = "answer"
-"""The scope of what is computed of the logits, by which the int8 conversion knows it."""
 
 Frozen = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
@@ -118,9 +115,7 @@ def frozen_graph(model: keras.Model, schema: AttributeSchema, size: tuple[int, i
 
     @tf.function(input_signature=[tf.TensorSpec([None, *size, 3], tf.float32, name="images")], autograph=False)
     def outputs(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = tf.cast(model(images, training=False), tf.float32)
-        with tf.name_scope(ANSWER):
-            return _plain_answers(logits, schema, scoring)
+        return _plain_answers(tf.cast(model(images, training=False), tf.float32), schema, scoring)
 
     concrete = outputs.get_concrete_function()
     # Nothing else makes constants of Keras's variables, which the converters do not find.
@@ -175,27 +170,13 @@ def _litert(*, float16: bool = False, int8: bool = False) -> Convert:
                 with warnings.catch_warnings(), without_native_messages():
                     warnings.simplefilter("ignore")
                     content = converter.convert()
-                    content = _in_int8(content) if int8 else content
+                    content = quantized(content) if int8 else content
             # The converter has a type of its own; all say which operations are missing.
             except Exception as error:
                 raise ValueError(f"LiteRT cannot hold this model: {shortened(str(error), 400)}") from error
         return content + _attached(card)
 
     return convert_to
-
-
-def _in_int8(calibrated: bytes) -> bytes:
-    """Quantizes a calibrated model up to its logits.
-
-    In int8 scores have steps of 1/256, and thresholds too: a rare class whose threshold is below that is detected everywhere.
-    """
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_content=calibrated)
-    details = interpreter.get_tensor_details()
-    outputs = {output["index"] for output in interpreter.get_output_details()}
-    of_answer = [t["name"] for t in details if t["index"] in outputs or t["name"].startswith(f"{ANSWER}/")]
-    return mlir_quantize(calibrated, denylisted_nodes=of_answer)
 
 
 def _attached(card: str) -> bytes:
