@@ -154,7 +154,9 @@ def _litert(*, float16: bool = False, int8: bool = False) -> Convert:
     def convert_to(frozen: Frozen, batches: Iterable[np.ndarray], card: str) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
             # A SavedModel keeps the names of inputs and outputs, which a function alone loses.
-            tf.saved_model.save(tf.Module(), folder, signatures={SIGNATURE: frozen})
+            # Gradients, which nobody asks for here, cannot be saved of a frozen graph: silu has one of its own.
+            plain = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+            tf.saved_model.save(tf.Module(), folder, signatures={SIGNATURE: frozen}, options=plain)
             converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
             converter.optimizations = [tf.lite.Optimize.DEFAULT] if float16 or int8 else []
             if float16:

@@ -11,6 +11,9 @@ from tensorflow.lite.tools.flatbuffer_utils import convert_bytearray_to_object
 MOST_KEPT = 0.1
 """The layers that give the logits stay in float32 where their weights are at most this share of the model."""
 
+SLOW = ("RSQRT", "SQRT")
+"""Operations that stay in float32: with them in int8, a network with local response normalisation is slower than in float32."""
+
 _WEIGHTED = frozenset(
     getattr(schema.BuiltinOperator, name)
     for name in ("FULLY_CONNECTED", "BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
@@ -27,7 +30,7 @@ def quantized(calibrated: bytes) -> bytes:
     Args:
         calibrated: a LiteRT model with the ranges of its tensors.
     """
-    return mlir_quantize(calibrated, denylisted_nodes=_names_of_end(calibrated))
+    return mlir_quantize(calibrated, denylisted_nodes=_names_of_end(calibrated), denylisted_ops=list(SLOW))
 
 
 def _names_of_end(content: bytes) -> list[str]:

@@ -76,6 +76,18 @@ def test_networks_convert(name, kind, tmp_path):
         np.testing.assert_allclose(found[name], wanted[name], atol=ALLOWED[kind])
 
 
+@pytest.mark.parametrize("kind", CONVERSIONS)
+def test_an_activation_with_a_gradient_of_its_own_converts(kind, tmp_path):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((*SIZE, 3))
+    features = keras.layers.Activation("silu")(keras.layers.Conv2D(4, 3, strides=4)(inputs / 255))
+    model = keras.Model(inputs, keras.layers.Dense(5)(keras.layers.Flatten()(features)))
+    path = tmp_path / CONVERSIONS[kind].file
+    convert(model, SCHEMA, SIZE, path, kind, calibration=IMAGES)
+    found = load_converted(path)(IMAGES)
+    np.testing.assert_allclose(found["hue_scores"], expected(model, Scoring())["hue_scores"], atol=ALLOWED[kind])
+
+
 def linear(bias):
     """Logits of which those of the images are small, so that the bias decides how rare a class is."""
     keras.utils.set_random_seed(0)

@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
+from tensorflow.lite.python import schema_py_generated as schema
+from tensorflow.lite.tools.flatbuffer_utils import convert_bytearray_to_object
 
+from crl_tf.layers.local_response_normalization import LocalResponseNormalization
 from crl_tf.schema import Attribute, AttributeSchema
 from crl_tf.serving import quantize
 from crl_tf.serving.convert import convert
@@ -58,6 +61,22 @@ def test_a_last_layer_that_is_most_of_the_model_is_in_int8_too_but_not_what_foll
         # In steps of 1/256 the score of a class that is never decided on would be 0.
         assert (found["loud_scores"] > 0).all()
     assert sizes[0.0] < sizes[1.0]
+
+
+def test_roots_stay_in_float32(tmp_path):
+    def normalised(wide):
+        normalise = LocalResponseNormalization()
+        return keras.layers.Dense(4)(keras.layers.Dense(64, activation="relu")(normalise(wide)))
+
+    path = tmp_path / "model.tflite"
+    convert(model_with(normalised), SCHEMA, SIZE, path, "litert_int8", calibration=IMAGES)
+    model = convert_bytearray_to_object(path.read_bytes())
+    (graph,) = model.subgraphs
+    roots = (schema.BuiltinOperator.RSQRT, schema.BuiltinOperator.SQRT)
+    of_roots = [step for step in graph.operators if model.operatorCodes[step.opcodeIndex].builtinCode in roots]
+    assert len(of_roots) == 2
+    assert {graph.tensors[place].type for step in of_roots for place in step.outputs} == {schema.TensorType.FLOAT32}
+    assert "int8" in kinds_of(path)
 
 
 def test_a_model_without_weights_stays_as_it_is(tmp_path):
