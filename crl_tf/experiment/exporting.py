@@ -81,8 +81,12 @@ def export_finished(
             # Under its own name only once it is measured: this can be stopped at any time.
             path = folder / FOLDER / (UNMEASURED + CONVERSIONS[kind].file)
             calibration = _calibration_images(data) if CONVERSIONS[kind].calibrated else None
-            options = {"scoring": decision.scoring, "calibration": calibration, "card": card(result, decision)}
-            convert(model, data.dataset.schema, data.image_size, path, kind, **options)
+            convert(
+                *(model, data.dataset.schema, data.image_size, path, kind),
+                scoring=decision.scoring,
+                calibration=calibration,
+                card=card(result, decision),
+            )
             rows.append({"kind": kind, **compared(path, data, measured.test, decision, progress=progress)})
             _save(rows[-1], folder / FOLDER / FACTS)
         return rows

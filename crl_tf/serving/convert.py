@@ -31,8 +31,8 @@ SIGNATURE = "serving_default"
 OPSET = 17
 """The version of ONNX's operators; onnxruntime 1.13 and later have it."""
 
-Frozen = Callable[[tf.Tensor], dict[str, tf.Tensor]]
-
+Frozen = Any
+"""A tf.function from images to outputs by name."""
 
 Convert = Callable[[Frozen, Iterable[np.ndarray], str], bytes]
 
@@ -110,7 +110,7 @@ def convert(
     write_whole(path, lambda partial: partial.write_bytes(content))
 
 
-def frozen_graph(model: keras.Model, schema: AttributeSchema, size: tuple[int, int], scoring: Scoring) -> Any:
+def frozen_graph(model: keras.Model, schema: AttributeSchema, size: tuple[int, int], scoring: Scoring) -> Frozen:
     """A tf.function from images [B, *size, 3] to the outputs by name, whose weights are constants."""
 
     @tf.function(input_signature=[tf.TensorSpec([None, *size, 3], tf.float32, name="images")], autograph=False)
@@ -118,8 +118,9 @@ def frozen_graph(model: keras.Model, schema: AttributeSchema, size: tuple[int, i
         return _plain_answers(tf.cast(model(images, training=False), tf.float32), schema, scoring)
 
     concrete = outputs.get_concrete_function()
-    # Nothing else makes constants of Keras's variables, which the converters do not find.
-    constant = convert_variables_to_constants_v2(concrete)
+    # Nothing else makes constants of Keras's variables, which the converters do not find. Functions are inlined: within the body
+    # of a loop ONNX has none.
+    constant = convert_variables_to_constants_v2(concrete, lower_control_flow=False, aggressive_inlining=True)
     names = sorted(concrete.structured_outputs)
 
     @tf.function(input_signature=outputs.input_signature, autograph=False)

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from crl_tf.crl_model import CRLModel
+from crl_tf.layers.nearest_neighbours import NearestNeighbours
 from crl_tf.models import build_network
 from crl_tf.schema import Attribute, AttributeSchema
 from crl_tf.serving import convert as converting
@@ -86,6 +87,21 @@ def test_an_activation_with_a_gradient_of_its_own_converts(kind, tmp_path):
     convert(model, SCHEMA, SIZE, path, kind, calibration=IMAGES)
     found = load_converted(path)(IMAGES)
     np.testing.assert_allclose(found["hue_scores"], expected(model, Scoring())["hue_scores"], atol=ALLOWED[kind])
+
+
+@pytest.mark.parametrize("annotated", [0, -1])
+def test_nearest_neighbours_convert_to_onnx_even_where_labels_are_incomplete(annotated, tmp_path):
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(1)
+    inputs = keras.Input((*SIZE, 3))
+    features = keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(inputs / 255))
+    labels = rng.integers(annotated, 2, (30, 2))  # -1 is not annotated
+    layer = NearestNeighbours.of(rng.normal(size=(30, 4)), labels, num_classes=SCHEMA.num_classes, neighbours=5)
+    model = keras.Model(inputs, layer(features))
+    path = tmp_path / "model.onnx"
+    convert(model, SCHEMA, SIZE, path, "onnx")
+    found, wanted = load_converted(path)(IMAGES), expected(model, Scoring())
+    np.testing.assert_allclose(found["hue_scores"], wanted["hue_scores"], atol=1e-5)
 
 
 def linear(bias):
