@@ -9,7 +9,7 @@ import logging
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -200,7 +200,9 @@ def _onnx(frozen: Frozen, batches: Iterable[np.ndarray], card: str) -> bytes:
     try:
         proto, _ = tf2onnx.convert.from_function(frozen, input_signature=frozen.input_signature, opset=OPSET)
         # It calls a graph converted whose operations it does not know, and leaves them in.
-        foreign = sorted({node.op_type for node in proto.graph.node if node.domain not in ("", "ai.onnx")})
+        known = {"", "ai.onnx"}
+        nodes = _nodes(proto.graph)
+        foreign = sorted({n.op_type for n in nodes if n.domain not in known or not onnx.defs.has(n.op_type, n.domain)})
         if foreign:
             raise ValueError(f"operations without a form in ONNX: {', '.join(foreign)}")
         for value in (*proto.graph.input, *proto.graph.output):
@@ -211,6 +213,15 @@ def _onnx(frozen: Frozen, batches: Iterable[np.ndarray], card: str) -> bytes:
     except Exception as error:
         raise ValueError(f"ONNX cannot hold this model: {shortened(str(error), 400)}") from error
     return proto.SerializeToString()
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    """The operations of an ONNX graph and of the graphs in it, the bodies of loops."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)
 
 
 _LITERT = ("ai_edge_litert.interpreter",)

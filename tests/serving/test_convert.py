@@ -167,6 +167,18 @@ def test_an_operation_that_the_format_lacks_is_refused_and_nothing_is_written(ki
     assert not list(tmp_path.iterdir())
 
 
+def test_every_operation_that_onnx_lacks_is_named_those_in_loops_too(tmp_path):
+    def resized(images):
+        return tf.map_fn(lambda image: tf.image.resize(image, (4, 4), antialias=True), images)
+
+    inputs = keras.Input((*SIZE, 3))
+    exact = keras.layers.Lambda(lambda x: tf.math.erfc(resized(x)), output_shape=(4, 4, 3))(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(5)(keras.layers.Flatten()(exact)))
+    with pytest.raises(ValueError, match="operations without a form in ONNX: Erfc, ScaleAndTranslate"):
+        convert(model, SCHEMA, SIZE, tmp_path / "model.onnx", "onnx")
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_is_missing_is_named(model, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="calibration must hold images for litert_int8, received none"):
         convert(model, SCHEMA, SIZE, tmp_path / "x.tflite", "litert_int8")
