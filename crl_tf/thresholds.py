@@ -16,6 +16,9 @@ DRAWS = 200
 LEVEL = 0.95
 """Of the intervals."""
 
+NEVER = 1.0
+"""The threshold of a class that is not detected."""
+
 IN_MEMORY = 2**22
 """Weights of samples that are held at a time."""
 
@@ -194,8 +197,8 @@ def choose_thresholds(
     """Chooses the thresholds of all classes of all labels.
 
     Of a binary label the threshold of the rarer class t is chosen; the other class has 1 - t, so that the two agree. A class
-    without a validation image, or whose label has no other, has its prior as threshold, which divides its score by how often it
-    occurs; its `reached` is False and its interval NaN.
+    without a validation image, or whose label has no other, or that reaches the wanted precision nowhere, is not detected: its
+    threshold is 1 and `reached` False.
 
     Args:
         scores: probabilities, float [n, sum(num_classes)]; a sample with NaN takes no part in this label.
@@ -213,18 +216,21 @@ def choose_thresholds(
         columns, truth = columns[known], labels[known, label]
         rarer = int(np.argmin(priors[label]))
         wanted = [rarer] if size == 2 else range(size)
-        of_class = {k: _of_class(columns[:, k], truth == k, float(priors[label][k]), goal, seed) for k in wanted}
+        of_class = {k: _of_class(columns[:, k], truth == k, goal, seed) for k in wanted}
         if size == 2:
             of_class[1 - rarer] = _other(of_class[rarer], truth == 1 - rarer, columns[:, 1 - rarer])
         chosen.append([of_class[k] for k in range(size)])
     return chosen
 
 
-def _of_class(scores: np.ndarray, positive: np.ndarray, prior: float, goal: Goal, seed: int) -> Chosen:
-    if positive.any() and not positive.all():
-        return choose_threshold(scores, positive, goal, seed=seed)
+def _of_class(scores: np.ndarray, positive: np.ndarray, goal: Goal, seed: int) -> Chosen:
     nan = float("nan")
-    return Chosen(min(max(prior, 1e-6), 1.0), nan, nan, nan, nan, int(positive.sum()), False)
+    none = Chosen(NEVER, nan, nan, nan, nan, int(positive.sum()), False)
+    if not positive.any() or positive.all():
+        return none
+    chosen = choose_threshold(scores, positive, goal, seed=seed)
+    # The best there is would detect most images, in the name of precision.
+    return chosen if chosen.reached else none
 
 
 def _other(rarer: Chosen, positive: np.ndarray, scores: np.ndarray) -> Chosen:

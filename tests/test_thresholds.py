@@ -169,24 +169,24 @@ def test_every_class_of_every_label_has_its_own_threshold(goal):
             assert of_class.positives == truth.sum() and of_class.reached == other.reached
 
 
-def test_a_class_without_a_validation_image_has_its_prior():
+def test_a_class_without_a_validation_image_is_not_detected():
     labels = np.array([[0, 0, 1], [1, 0, -1], [1, 0, 1]])
     priors = [np.array([0.5, 0.3, 0.2]), np.array([0.9, 0.1]), np.array([0.0, 1.0])]
     scores = scores_of(np.random.default_rng(0), labels, (3, 2, 2))
     three, alone, never = choose_thresholds(scores, labels, (3, 2, 2), priors, GOALS[1])
     assert three[0].reached and three[1].reached
-    for of_class, prior, images in ((three[2], 0.2, 0), (alone[1], 0.1, 0), (never[0], 1e-6, 0)):
-        assert of_class.threshold == prior and not of_class.reached and of_class.positives == images
+    for of_class in (three[2], alone[1], never[0]):
+        assert of_class.threshold == 1.0 and not of_class.reached and of_class.positives == 0
         assert np.isnan([of_class.low, of_class.high, of_class.recall, of_class.precision]).all()
     # A binary label stays in agreement with itself.
-    assert alone[0].threshold == 0.9 and not alone[0].reached and alone[0].positives == 3
+    assert alone[0].threshold == 0.0 and not alone[0].reached and alone[0].positives == 3
 
 
-def test_nothing_annotated_leaves_priors():
+def test_nothing_annotated_detects_no_rare_class():
     scores = np.full((4, 5), 0.5)
     (binary, three) = choose_thresholds(scores, np.full((4, 2), -1), (2, 3), [np.array([0.3, 0.7]), np.full(3, 1 / 3)], GOALS[0])
-    assert [of_class.threshold for of_class in binary] == [0.3, 0.7]
-    assert [of_class.threshold for of_class in three] == [1 / 3] * 3
+    assert [of_class.threshold for of_class in binary] == [1.0, 0.0]
+    assert [of_class.threshold for of_class in three] == [1.0] * 3
 
 
 def test_a_sample_of_no_number_takes_no_part():

@@ -67,15 +67,18 @@ def decide(
         diagrams["calibrated"] = _diagrams(scores_of(test.logits, scaled, sizes), test.labels, sizes, train_counts)
         numbers["calibration"]["calibrated"] = _errors(diagrams["calibrated"])
         numbers["temperatures"] = dict(zip(schema.names, map(float, scale), strict=True))
+    layout = Layout(sizes)
+    # Logits are divided by the temperature, and so is what the rule adds to them: the decisions stay.
+    of_rule = of_rule if scale is None else of_rule / scale[layout.column_label]
     if goal is None:
-        # Logits are divided by the temperature, and so is what the rule adds to them: the decisions stay.
-        columns = Layout(sizes).column_label
-        scoring = Scoring(temperatures=scale, decision_offsets=of_rule / scale[columns])
+        scoring = Scoring(temperatures=scale, decision_offsets=of_rule)
     else:
         priors = [class_priors(counts) for counts in train_counts]
         chosen = choose_thresholds(scores_of(validation.logits, scaled, sizes), validation.labels, sizes, priors, goal)
         values = [np.array([of_class.threshold for of_class in of_label]) for of_label in chosen]
-        offsets = decision_offsets(values)
+        # Of more than two classes the rule decides: a class that hardly occurs has a threshold near 0, which any score reaches.
+        binary = np.asarray(sizes)[layout.column_label] == 2
+        offsets = np.where(binary, decision_offsets(values), of_rule).astype(np.float32)
         scoring = Scoring(temperatures=scale, decision_offsets=offsets, thresholds=np.concatenate(values))
         numbers |= {"goal": str(goal), "thresholds": _described(schema, chosen, test, scaled, values)}
     decided = decisions(test.logits, sizes, lambda logits: scoring.deciding(scoring.log_scores(logits, Layout(sizes))))

@@ -39,7 +39,7 @@ def thresholds_table(result: Mapping[str, Any]) -> Table:
     if len(rows) > MOST_CLASSES:
         captions.append(f"The {MOST_CLASSES} rarest of {len(rows)} classes; result.json has all.")
     if not all(row[3]["reached"] for row in rows):
-        captions.append("*: not reached: no validation image of the class, or no threshold has the wanted precision.")
+        captions.append("*: not detected: no validation image of the class, or no threshold has the wanted precision.")
     captions.append("Recall and precision: on the test images. Interval: over other validation images (bootstrap).")
     headings = ["label", "class", "training\nimages", "threshold", "95 %\ninterval"]
     headings += ["recall\n%", "precision\n%"]
