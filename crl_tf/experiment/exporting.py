@@ -18,7 +18,7 @@ from crl_tf.experiment.predictions import Outputs, confusions, decisions
 from crl_tf.experiment.run import Context, check_data, decided
 from crl_tf.experiment.run import measure as measure_run
 from crl_tf.experiment.trainers.archive import load_trained
-from crl_tf.experiment.workdir import CONFIG, MODEL, config_in, held, read_result
+from crl_tf.experiment.workdir import CONFIG, CONVERTED, MODEL, config_in, held, read_result
 from crl_tf.files import read_json, write_json
 from crl_tf.layout import Layout
 from crl_tf.metrics import rarest_of
@@ -26,9 +26,6 @@ from crl_tf.progress import SILENT, Progress
 from crl_tf.serving.convert import CONVERSIONS, check_installed, convert
 from crl_tf.serving.converted import load_converted
 from crl_tf.serving.scoring import DETECTED, INDEX
-
-FOLDER = "exports"
-"""Its name in the folder of a run."""
 
 FACTS = "exports.json"
 
@@ -79,7 +76,7 @@ def export_finished(
         rows = []
         for kind in kinds:
             # Under its own name only once it is measured: this can be stopped at any time.
-            path = folder / FOLDER / (UNMEASURED + CONVERSIONS[kind].file)
+            path = folder / CONVERTED / (UNMEASURED + CONVERSIONS[kind].file)
             calibration = _calibration_images(data) if CONVERSIONS[kind].calibrated else None
             convert(
                 *(model, data.dataset.schema, data.image_size, path, kind),
@@ -88,7 +85,7 @@ def export_finished(
                 card=card(result, decision),
             )
             rows.append({"kind": kind, **compared(path, data, measured.test, decision, progress=progress)})
-            _save(rows[-1], folder / FOLDER / FACTS)
+            _save(rows[-1], folder / CONVERTED / FACTS)
         return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from crl_tf.experiment.run import (
     save_decision_figures,
 )
 from crl_tf.experiment.trainers.archive import load_trained
-from crl_tf.experiment.workdir import AUTO, COMPARISON, CONFIG, EXPORT, MODEL, RESULT, config_in, held, read_result
+from crl_tf.experiment.workdir import AUTO, COMPARISON, CONFIG, CONVERTED, EXPORT, MODEL, RESULT, config_in, held, read_result
 from crl_tf.files import read_json, write_json
 from crl_tf.progress import SILENT, Progress
 from crl_tf.serving.served import is_export
@@ -73,6 +74,8 @@ def export_again(
         decision = decided(context, measured)
         result = {**result, "decision": decision.numbers}
         export_model(context, model, result, decision)
+        # Converted files hold the decision of before.
+        shutil.rmtree(folder / CONVERTED, ignore_errors=True)
         save_decision_figures(folder, result, measured.test, data, decision)
         description = read_json(folder / CONFIG)
         description["recipe"] = {**description["recipe"], "decision": dict(parts.recipe["decision"])}

@@ -41,6 +41,7 @@ from crl_tf.experiment.workdir import (
     AUTO,
     COMPARISON,
     CONFIG,
+    CONVERTED,
     EXPORT,
     MODEL,
     RESULT,
@@ -173,7 +174,8 @@ def prepare(context: Context) -> Task:
         # An export, or predictions, of fewer epochs must not stay beside a newer model.
         for name in (RESULT, PREDICTIONS):
             (context.workdir / name).unlink(missing_ok=True)
-        shutil.rmtree(context.workdir / EXPORT, ignore_errors=True)
+        for name in (EXPORT, CONVERTED):
+            shutil.rmtree(context.workdir / name, ignore_errors=True)
         write_json(context.workdir / CONFIG, _description(context))
 
     return Task(

@@ -24,6 +24,8 @@ except ImportError:  # Windows
 _log = logging.getLogger(__name__)
 
 CONFIG, RESULT, COMPARISON, MODEL, EXPORT = "config.json", "result.json", "comparison.json", "model.keras", "export"
+CONVERTED = "exports"
+"""The folder of LiteRT and ONNX files."""
 AUTO, VALIDATION, FINAL = "auto.json", "validation.json", "final"
 """A search of `--compare=auto`, one of its trainings, which is scored on validation images only, and the folder of the runs that
 are measured on the test images."""
