@@ -16,6 +16,16 @@ def real(value: Any) -> float:
     return float(value) if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool) else np.nan
 
 
+def number_or_none(value: Any) -> float | None:
+    """A finite number as a float; None for NaN, infinity and anything else, as JSON can hold it.
+
+    >>> number_or_none(np.float32(0.5)), number_or_none(float("nan")), number_or_none("2")
+    (0.5, None, None)
+    """
+    number = real(value)
+    return number if np.isfinite(number) else None
+
+
 def reals(values: Any) -> np.ndarray:
     """Numbers as float64 of any shape; one NaN for what is none, such as texts or rows of different lengths.
 

@@ -173,33 +173,22 @@ def exports_of_flags() -> list[str]:
 
 
 OF_PREDICT = ["input", "output", "scores", "features"]
-
-
 OF_SERVE = ["host", "port", "name", "show_images"]
-
-
 OF_DECISIONS = ["threshold", "calibrate", "config.decision.threshold", "config.decision.calibrate"]
-
-
 OF_NEW_DATA = [
     name
     for key in ("data.dir", "data.schema", "data.skip_unreadable", "data.allow_outside_root")
     for name in (f"config.{key}", SETTINGS[key].flag)
 ]
-"""Flags that say which other data a run is measured on."""
-
-
 OF_SETTINGS = [name for key, row in SETTINGS.items() for name in (f"config.{key}", row.flag) if name] + ["config", "loss"]
-
-
 OF_TRAINING = ["resume", "compare", "seeds", "budget"]
+"""Flags that go together: of predictions, of a server, of thresholds, of other data to measure on, of a recipe, of training."""
 
 
 def refuse_others(mode: str, why: str, own: Sequence[str]) -> None:
     """Refuses every flag that has no effect in a mode, all but its own."""
     every = [*OF_SETTINGS, *OF_TRAINING, *OF_PREDICT, *OF_SERVE, "export", "noexport", "check_images", "allow_changed_rows"]
-    changed = ["allow_changed_rows"] if mode == "evaluate" else []
-    refuse(f"{mode}, {why}" if why else mode, [name for name in every if name not in (*own, *changed)])
+    refuse(f"{mode}, {why}" if why else mode, [name for name in every if name not in own])
 
 
 def refuse(mode: str, names: Sequence[str]) -> None:
@@ -210,21 +199,25 @@ def refuse(mode: str, names: Sequence[str]) -> None:
 
 
 def names_one_method() -> bool:
+    """Whether a method or a loss is named, which a comparison has no place for."""
     return flags.FLAGS["method"].present or flags.FLAGS["config.method"].present or LOSS.present
 
 
 def refuse_config_on_resume(workdir: Path | None) -> None:
+    """Refuses a recipe beside --resume."""
     if RESUME.value and CONFIG.present:
         raise ValueError(f"config must not be given with --resume, which takes that of {workdir}, received {CONFIG.value!r}")
 
 
 def given_workdir() -> Path | None:
+    """The folder of --workdir."""
     if WORKDIR.value and "\0" in WORKDIR.value:
         raise ValueError(f"workdir must be a path, received {WORKDIR.value!r}")
     return Path(WORKDIR.value).expanduser() if WORKDIR.value else None
 
 
 def seeds_of_flags() -> list[int] | None:
+    """The seeds of --seeds."""
     if SEEDS.value is None:
         return None
     if not all(seed.strip().isdecimal() and len(seed.strip()) <= 9 for seed in SEEDS.value):
@@ -233,6 +226,7 @@ def seeds_of_flags() -> list[int] | None:
 
 
 def needed_workdir(what: str) -> Path:
+    """The folder of --workdir, which must be given; `what` says what for."""
     workdir = given_workdir()
     if workdir is None:
         raise ValueError(f"workdir must be given: the folder of the run to {what}, or an export of it")

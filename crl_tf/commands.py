@@ -12,7 +12,8 @@ from crl_tf.command_flags import conversions
 from crl_tf.console import ConsoleProgress, show_line
 from crl_tf.datasets.inputs import find_images
 from crl_tf.experiment import report
-from crl_tf.experiment.finished import export_again, export_of, run_folder
+from crl_tf.experiment.finished import Finished, export_again, export_of, opened, run_folder
+from crl_tf.experiment.workdir import CONVERTED, EXPORT
 from crl_tf.serving.predict import check_output, predict_files
 from crl_tf.serving.served import load_served
 
@@ -69,41 +70,46 @@ def serve(console: Console, workdir: Path, *, host: str, port: int, name: str, s
 
 def export(console: Console, workdir: Path, kinds: Sequence[str], settings: Mapping[str, Any], *, changed_rows: bool) -> int:
     """Exports a finished run anew, and converts it; returns the exit code."""
-    wanted = conversions(kinds)
-    progress = ConsoleProgress(console)
     if "none" in kinds:
         raise ValueError("export must name what to export with --mode=export, received 'none'")
-    folder = run_folder(Path(workdir))
-    if "savedmodel" in kinds or settings:
-        result = export_again(folder, settings, changed_rows=changed_rows, progress=progress)
-        show_decision(console, result)
-        show_line(console, f"the SavedModel: {folder / 'export'}")
-    return convert(console, folder, wanted, changed_rows=changed_rows)
+    wanted = conversions(kinds)
+    check_convertible(wanted)
+    with opened(workdir, settings, changed_rows=changed_rows, progress=ConsoleProgress(console)) as finished:
+        if "savedmodel" in kinds or settings:
+            show_decision(console, export_again(finished))
+            show_line(console, f"the SavedModel: {finished.context.workdir / EXPORT}")
+        return _convert(console, finished, wanted) if wanted else 0
 
 
 def check_convertible(wanted: Sequence[str]) -> None:
     """Refuses conversions whose libraries are missing."""
-    # Not above: TensorFlow's converter takes a while to load.
-    from crl_tf.serving.convert import check_installed
+    if wanted:
+        # Not above: TensorFlow's converter takes a while to load.
+        from crl_tf.serving.convert import check_installed
 
-    check_installed(wanted)
+        check_installed(wanted)
 
 
-def convert(console: Console, folder: Path, wanted: Sequence[str], *, changed_rows: bool = False) -> int:
+def convert(console: Console, workdir: Path, wanted: Sequence[str]) -> int:
     """Converts a finished run; returns the exit code."""
     if not wanted:
         return 0
+    with opened(workdir, progress=ConsoleProgress(console)) as finished:
+        return _convert(console, finished, wanted)
+
+
+def _convert(console: Console, finished: Finished, wanted: Sequence[str]) -> int:
     # Not above: what converts is in extras.
     from crl_tf.experiment.exporting import export_finished
 
-    rows = export_finished(folder, wanted, changed_rows=changed_rows, progress=ConsoleProgress(console))
+    rows = export_finished(finished, wanted, progress=ConsoleProgress(console))
     for table in report.exports_tables(rows):
         console.print()
         console.print(table)
     for row in rows:
         if not row["good"]:
             show_line(console, f"! {row['kind']} loses more than a point: {row['file']} is not to be used")
-    show_line(console, f"exports: {folder / 'exports'}")
+    show_line(console, f"exports: {finished.context.workdir / CONVERTED}")
     return 0 if all(row["good"] for row in rows) else NOT_GOOD
 
 

@@ -93,7 +93,7 @@ def main(argv: Sequence[str]) -> None:
             _show(console, results)
             if given.MODE.value == "train":
                 console.print(f"models, SavedModels, figures, logs: {workdir}", highlight=False, soft_wrap=True)
-                if len(results) == 1 and ("goal" in results[0].get("decision", {}) or "temperatures" in results[0]["decision"]):
+                if len(results) == 1 and results[0].get("decision", {}).keys() - {"calibration"}:
                     commands.show_decision(console, results[0])
                 code = commands.convert(console, workdir, conversions(given.exports_of_flags()))
         if given.MODE.value == "train" and code:
@@ -142,15 +142,12 @@ def _inspect(console: Console) -> None:
 
 def _results(progress: Progress) -> tuple[list[dict[str, Any]], Path]:
     """Runs, compares or evaluates as the flags say; the results and their folder."""
-    workdir, resume, options = (
-        given.given_workdir(),
-        given.RESUME.value,
-        {"progress": progress, "changed_rows": given.CHANGED_ROWS.value},
-    )
+    workdir, resume = given.given_workdir(), given.RESUME.value
+    options: dict[str, Any] = {"progress": progress, "changed_rows": given.CHANGED_ROWS.value}
     if workdir is None and (resume or given.MODE.value == "evaluate"):
         raise ValueError("workdir must be given: the folder of the run to resume or to evaluate")
     if given.MODE.value == "evaluate":
-        given.refuse_others("evaluate", "which takes the settings of the run", given.OF_NEW_DATA)
+        given.refuse_others("evaluate", "which takes the settings of the run", [*given.OF_NEW_DATA, "allow_changed_rows"])
         if settings := given.settings_of_flags():
             if "data.dir" not in settings:
                 raise ValueError("data_dir must be given to evaluate other data than those of the run")

@@ -36,7 +36,7 @@ from crl_tf import main
 from crl_tf.datasets import Dataset, Split
 from crl_tf.datasets.cache import MEMORY, cached
 from crl_tf.datasets.images.decode import decode, read_images, resized
-from crl_tf.datasets.pipeline import AUGMENTATIONS, make_pipeline, usable_cores
+from crl_tf.datasets.pipeline import AUGMENTATIONS, make_pipeline
 from crl_tf.datasets.sources.celeba_files import ATTRIBUTES, IMAGES, PARTITION
 from crl_tf.ending import ended_in_one_line
 from crl_tf.experiment.assemble import assemble
@@ -46,6 +46,7 @@ from crl_tf.experiment.run import Context, prepare
 from crl_tf.experiment.trainers.gradient import compiled
 from crl_tf.files import write_json
 from crl_tf.imbalance import class_counts
+from crl_tf.machine import usable_cores
 from crl_tf.serving.export import DEFAULT, export_saved_model
 from crl_tf.serving.predict import BATCH_SIZE, predict_files
 from crl_tf.serving.served import load_served

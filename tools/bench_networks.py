@@ -31,7 +31,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 from counting import flops, three_digits
-from measuring import Item
+from measuring import Item, repeated
 from rich.console import Console
 from rich.table import Table
 
@@ -91,15 +91,6 @@ def programs(name: str, batch_size: int) -> tuple[Callable[[int], Any], Callable
     images, targets = tf.constant(pixels), tf.constant(labels[:batch_size])
     forward = tf.function(lambda: model(images, training=False))
     step = tf.function(lambda: model.train_step((images, targets)))
-
-    def repeated(program: Callable[[], Any]) -> Callable[[int], Any]:
-        def run(n: int) -> None:
-            for _ in range(n):
-                outputs = program()
-            # An accelerator computes nothing before it is asked for.
-            tf.nest.map_structure(lambda value: value.numpy(), outputs)
-
-        return run
 
     return repeated(forward), repeated(step), {**counted, "batch_size": batch_size}
 

@@ -38,7 +38,7 @@ import measuring
 import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
-from measuring import Item
+from measuring import Item, repeated
 from rich.console import Console
 from rich.table import Table
 
@@ -125,14 +125,6 @@ def calls(export: Export, batch: int) -> list[Item]:
         f"SavedModel, {UINT8}": lambda: signatures[UINT8](images=integers),
         f"SavedModel, {BYTES}": lambda: signatures[BYTES](image_bytes=encoded),
     }
-
-    def repeated(program: Callable[[], Any]) -> Callable[[int], Any]:
-        def run(n: int) -> None:
-            for _ in range(n):
-                outputs = program()
-            tf.nest.map_structure(lambda value: value.numpy(), outputs)
-
-        return run
 
     return [Item(name, repeated(program)) for name, program in programs.items()]
 

@@ -67,6 +67,19 @@ def calibrate(item: Item, seconds: float) -> None:
     item.iterations = max(1, round(item.iterations * seconds / elapsed))
 
 
+def repeated(program: Callable[[], Any]) -> Callable[[int], None]:
+    """`Item.run` of a TensorFlow program: it calls it n times and waits for what the last call gives."""
+    import tensorflow as tf
+
+    def run(n: int) -> None:
+        for _ in range(n):
+            outputs = program()
+        # An accelerator computes nothing before it is asked for.
+        tf.nest.map_structure(lambda value: value.numpy(), outputs)
+
+    return run
+
+
 def timed(run: Callable[[int], Any], iterations: int) -> float:
     """Seconds of one call."""
     started = time.perf_counter()

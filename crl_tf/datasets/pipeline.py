@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -11,6 +10,7 @@ import tensorflow as tf
 from crl_tf.datasets.images.decode import decode_images, encoded_image, read_images, resized
 from crl_tf.datasets.ordering import paired, share_of_worker, shuffled, shuffled_by_shard
 from crl_tf.datasets.source import Records, Split
+from crl_tf.machine import usable_cores
 
 
 def flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -147,11 +147,6 @@ def make_pipeline(
     # Not AUTOTUNE: the end of an epoch waits for its tuner to wake, which sleeps twice as long each time.
     options.autotune.enabled = False
     return batches.prefetch(PREFETCHED).with_options(options)
-
-
-def usable_cores() -> int:
-    """Processor cores that this process may use; in a container they can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check_arguments(

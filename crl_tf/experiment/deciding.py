@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from crl_tf.calibration import Reliability, reliability_of_classes, temperatures
+from crl_tf.checks import number_or_none
 from crl_tf.decision import rule_offsets
 from crl_tf.experiment.predictions import Outputs, confusions, decisions
 from crl_tf.imbalance import class_priors
@@ -106,7 +107,7 @@ def _diagrams(
 
 
 def _errors(diagrams: dict[str, Reliability]) -> dict[str, float | None]:
-    return {name: _number(diagram.error) for name, diagram in diagrams.items()}
+    return {name: number_or_none(diagram.error) for name, diagram in diagrams.items()}
 
 
 def _described(
@@ -122,10 +123,12 @@ def _described(
         described[attribute.name] = {
             name: {
                 "threshold": of_class.threshold,
-                "interval": [_number(of_class.low), _number(of_class.high)],
+                "interval": [number_or_none(of_class.low), number_or_none(of_class.high)],
                 "reached": of_class.reached,
                 "validation": {
-                    "recall": _number(of_class.recall), "precision": _number(of_class.precision), "images": of_class.positives
+                    "recall": number_or_none(of_class.recall),
+                    "precision": number_or_none(of_class.precision),
+                    "images": of_class.positives,
                 },
                 "test": _reached_by(columns[:, k] >= values[place][k], truth, k),
             }
@@ -139,7 +142,3 @@ def _reached_by(detected: np.ndarray, truth: np.ndarray, k: int) -> dict[str, An
     hits = int((detected & positive).sum())
     found, images = int((detected & known).sum()), int(positive.sum())
     return {"recall": hits / images if images else None, "precision": hits / found if found else None, "images": images}
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -8,17 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from crl_tf.checks import number_or_none
 from crl_tf.datasets.ordering import by_rarest_class
-from crl_tf.experiment.assemble import assemble
 from crl_tf.experiment.card import card
 from crl_tf.experiment.data import Data
 from crl_tf.experiment.deciding import Decision, scores_of
+from crl_tf.experiment.finished import Finished
 from crl_tf.experiment.measure import class_balanced_accuracy, measure
 from crl_tf.experiment.predictions import Outputs, confusions, decisions
-from crl_tf.experiment.run import Context, check_data, decided
-from crl_tf.experiment.run import measure as measure_run
-from crl_tf.experiment.trainers.archive import load_trained
-from crl_tf.experiment.workdir import CONFIG, CONVERTED, MODEL, config_in, held, read_result
+from crl_tf.experiment.workdir import CONVERTED
 from crl_tf.files import read_json, write_json
 from crl_tf.layout import Layout
 from crl_tf.metrics import rarest_of
@@ -44,49 +42,36 @@ DETECTIONS = ("detection", "rarest_third_detection")
 """Of all classes and of their rarest third, the mean of a class's sensitivity and specificity by its threshold."""
 
 
-def export_finished(
-    folder: Path, kinds: Sequence[str], *, changed_rows: bool = False, progress: Progress = SILENT
-) -> list[dict[str, Any]]:
+def export_finished(finished: Finished, kinds: Sequence[str], *, progress: Progress = SILENT) -> list[dict[str, Any]]:
     """Converts the model of a finished run, and measures each file on the test images.
 
     Writes `exports/` with the files and `exports.json`, which keeps the rows of earlier calls as long as their files are there. A
     file that is not good is called `not_good-NAME`.
 
     Args:
-        folder: of the run. kinds: rows of `crl_tf.serving.convert.CONVERSIONS`.
-        changed_rows: go on with other rows than those of the training too.
+        kinds: rows of `crl_tf.serving.convert.CONVERSIONS`.
     Returns:
         for each kind {"kind", "file", "bytes", "good", "same_decisions" (share), "before" and "after": each of `SHARES` and
         "labels": {label: each of `SHARES`}}; the numbers are under the decisions that are inside the file. With thresholds,
         "same_detections" (share) and each of `DETECTIONS` too.
     Raises:
-        ImportError: a library is missing. ValueError: the format cannot hold the model, or the data are others.
+        ImportError: a library is missing. ValueError: the format cannot hold the model.
     """
     check_installed(kinds)
-    folder = Path(folder)
-    with held(folder):
-        result = read_result(folder)
-        parts = assemble(config_in(folder, CONFIG))
-        data = parts.load(use_cache=False, progress=progress)
-        context = Context(parts, data, folder, progress)
-        check_data(context, f"export {folder}", changed_rows)
-        model = load_trained(folder / MODEL)
-        measured = measure_run(context, model)
-        decision = decided(context, measured)
-        rows = []
-        for kind in kinds:
-            # Under its own name only once it is measured: this can be stopped at any time.
-            path = folder / CONVERTED / (UNMEASURED + CONVERSIONS[kind].file)
-            calibration = _calibration_images(data) if CONVERSIONS[kind].calibrated else None
-            convert(
-                *(model, data.dataset.schema, data.image_size, path, kind),
-                scoring=decision.scoring,
-                calibration=calibration,
-                card=card(result, decision),
-            )
-            rows.append({"kind": kind, **compared(path, data, measured.test, decision, progress=progress)})
-            _save(rows[-1], folder / CONVERTED / FACTS)
-        return rows
+    folder, data, decision = finished.context.workdir, finished.context.data, finished.decision
+    rows = []
+    for kind in kinds:
+        # Under its own name only once it is measured: this can be stopped at any time.
+        path = folder / CONVERTED / (UNMEASURED + CONVERSIONS[kind].file)
+        convert(
+            *(finished.model, data.dataset.schema, data.image_size, path, kind),
+            scoring=decision.scoring,
+            calibration=_calibration_images(data) if CONVERSIONS[kind].calibrated else None,
+            card=card(finished.result, decision),
+        )
+        rows.append({"kind": kind, **compared(path, data, finished.measured.test, decision, progress=progress)})
+        _save(rows[-1], folder / CONVERTED / FACTS)
+    return rows
 
 
 def compared(path: Path, data: Data, test: Outputs, decision: Decision, *, progress: Progress = SILENT) -> dict[str, Any]:
@@ -169,9 +154,8 @@ def _numbers(labels: np.ndarray, decided_on: np.ndarray, data: Data) -> dict[str
         present = [k for k in order if matrix[k].sum()]
         rarest = present[: -(-len(present) // 3)]
         recalls = [matrix[k, k] / matrix[k].sum() for k in rarest]
-        accuracy = class_balanced_accuracy(matrix)
         of_labels[attribute.name] = {
-            "balanced_accuracy": float(accuracy) if np.isfinite(accuracy) else None,
+            "balanced_accuracy": number_or_none(class_balanced_accuracy(matrix)),
             "rarest_third": float(np.mean(recalls)) if recalls else None,
         }
     return {**{share: numbers[share] for share in SHARES}, "labels": of_labels}

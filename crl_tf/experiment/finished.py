@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import keras
 
 from crl_tf.experiment.assemble import assemble
 from crl_tf.experiment.config import override
+from crl_tf.experiment.deciding import Decision
+from crl_tf.experiment.measure import Measured
 from crl_tf.experiment.run import (
     Context,
     check_data,
@@ -49,36 +55,58 @@ def export_of(workdir: Path) -> Path:
     return folder / EXPORT
 
 
-def export_again(
-    workdir: Path, settings: Mapping[str, Any], *, changed_rows: bool = False, progress: Progress = SILENT
-) -> dict[str, Any]:
-    """Makes the export of a finished run anew, with other thresholds and temperatures if they are asked for.
+class Finished(NamedTuple):
+    """A finished run, loaded and measured again: its parts, data and folder; its model; what it kept; what is measured now."""
+
+    context: Context
+    model: keras.Model
+    result: dict[str, Any]
+    measured: Measured
+    decision: Decision
+
+
+@contextlib.contextmanager
+def opened(
+    workdir: Path,
+    settings: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    changed_rows: bool = False,
+    progress: Progress = SILENT,
+) -> Iterator[Finished]:
+    """Loads a finished run with its data, measures its model, and holds its folder as long as it is worked on.
+
+    Args:
+        settings: that differ from those of the run, by dotted key.
+        changed_rows: go on with other rows than those of the training too.
+    """
+    folder = run_folder(Path(workdir))
+    with held(folder):
+        result = read_result(folder)
+        parts = assemble(override(config_in(folder, CONFIG), settings))
+        context = Context(parts, parts.load(use_cache=False, progress=progress), folder, progress)
+        check_data(context, f"export {folder}", changed_rows)
+        model = load_trained(folder / MODEL)
+        measured = measure(context, model)
+        yield Finished(context, model, result, measured, decided(context, measured))
+
+
+def export_again(finished: Finished) -> dict[str, Any]:
+    """Makes the export of a finished run anew, with the thresholds and temperatures of its settings.
 
     The model is the one that was trained. `config.json`, "decision" of `result.json`, `export/` and the figures of the decisions
     are replaced; what was measured before stays.
 
-    Args:
-        settings: of the section "decision", by dotted key; others keep the run's values.
-        changed_rows: go on with other rows than those of the training too.
     Returns:
         the content of `result.json`.
     """
-    folder = run_folder(Path(workdir))
-    with held(folder):
-        parts = assemble(override(config_in(folder, CONFIG), settings))
-        data = parts.load(use_cache=False, progress=progress)
-        context = Context(parts, data, folder, progress)
-        check_data(context, f"export {folder}", changed_rows)
-        model, result = load_trained(folder / MODEL), read_result(folder)
-        measured = measure(context, model)
-        decision = decided(context, measured)
-        result = {**result, "decision": decision.numbers}
-        export_model(context, model, result, decision)
-        # Converted files hold the decision of before.
-        shutil.rmtree(folder / CONVERTED, ignore_errors=True)
-        save_decision_figures(folder, result, measured.test, data, decision)
-        description = read_json(folder / CONFIG)
-        description["recipe"] = {**description["recipe"], "decision": dict(parts.recipe["decision"])}
-        write_json(folder / CONFIG, description)
-        write_json(folder / RESULT, result)
-        return result
+    context, folder = finished.context, finished.context.workdir
+    result = {**finished.result, "decision": finished.decision.numbers}
+    export_model(context, finished.model, result, finished.decision)
+    # Converted files hold the decision of before.
+    shutil.rmtree(folder / CONVERTED, ignore_errors=True)
+    save_decision_figures(folder, result, finished.measured.test, context.data, finished.decision)
+    description = read_json(folder / CONFIG)
+    description["recipe"] = {**description["recipe"], "decision": dict(context.parts.recipe["decision"])}
+    write_json(folder / CONFIG, description)
+    write_json(folder / RESULT, result)
+    return result

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from crl_tf.checks import number_or_none
 from crl_tf.metrics import class_balanced_accuracy, macro_f1, most_frequent_third, rarest_third, sensitivities
 
 EXPLODED = 100.0
@@ -45,12 +46,15 @@ def majority_vote(labels: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         shares["accuracy"].append(np.trace(decided) / total if total else math.nan)
         shares["macro_f1"].append(macro_f1(decided))
         voted[name] = {
-            "balanced_accuracy": _number(shares["balanced_accuracy"][-1]),
-            "sensitivity": {key: _number(value) for key, value in of_class.items()},
+            "balanced_accuracy": number_or_none(shares["balanced_accuracy"][-1]),
+            "sensitivity": {key: number_or_none(value) for key, value in of_class.items()},
             "train_counts": label["train_counts"],
         }
     means = {name: _mean(values) for name, values in shares.items()}
-    thirds = {"rarest_third": _number(rarest_third(voted)), "most_frequent_third": _number(most_frequent_third(voted))}
+    thirds = {
+        "rarest_third": number_or_none(rarest_third(voted)),
+        "most_frequent_third": number_or_none(most_frequent_third(voted)),
+    }
     return {**means, **thirds, "labels": {name: label["balanced_accuracy"] for name, label in voted.items()}}
 
 
@@ -122,10 +126,6 @@ def named(names: Sequence[str], most: int = 5) -> str:
     """
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
-
-
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from crl_tf.checks import number_or_none
 from crl_tf.decision import candidates, check_rule, chosen_strengths, rule_offsets
 from crl_tf.experiment.intervals import RANKINGS, Averages, bootstrap_intervals
 from crl_tf.experiment.predictions import Decide, Outputs, Predictions, collect_outputs, confusions, decisions
@@ -221,10 +222,10 @@ def measure(
     for attribute, confusion, counts in zip(schema.attributes, confusions, train_counts, strict=True):
         total = confusion.sum()
         labels[attribute.name] = {
-            "balanced_accuracy": _number(class_balanced_accuracy(confusion)),
-            "accuracy": _number(np.trace(confusion) / total if total else float("nan")),
-            "macro_f1": _number(macro_f1(confusion)),
-            "sensitivity": dict(zip(attribute.classes, map(_number, sensitivities(confusion)), strict=True)),
+            "balanced_accuracy": number_or_none(class_balanced_accuracy(confusion)),
+            "accuracy": number_or_none(np.trace(confusion) / total if total else float("nan")),
+            "macro_f1": number_or_none(macro_f1(confusion)),
+            "sensitivity": dict(zip(attribute.classes, map(number_or_none, sensitivities(confusion)), strict=True)),
             "confusion": confusion.tolist(),
             "train_counts": dict(zip(attribute.classes, map(int, counts), strict=True)),
         }
@@ -232,8 +233,8 @@ def measure(
         "balanced_accuracy": _mean([label["balanced_accuracy"] for label in labels.values()]),
         "accuracy": _mean([label["accuracy"] for label in labels.values()]),
         "macro_f1": _mean([label["macro_f1"] for label in labels.values()]),
-        "rarest_third": _number(rarest_third(labels)),
-        "most_frequent_third": _number(most_frequent_third(labels)),
+        "rarest_third": number_or_none(rarest_third(labels)),
+        "most_frequent_third": number_or_none(most_frequent_third(labels)),
         **({"top5": _by_group(schema, top, train_counts)} if top is not None else {}),
         "labels": labels,
     }
@@ -241,27 +242,23 @@ def measure(
         return numbers
     for attribute, (auroc, precision) in zip(schema.attributes, rankings, strict=True):
         labels[attribute.name] |= {
-            "auroc": dict(zip(attribute.classes, map(_number, auroc), strict=True)),
-            "average_precision": dict(zip(attribute.classes, map(_number, precision), strict=True)),
+            "auroc": dict(zip(attribute.classes, map(number_or_none, auroc), strict=True)),
+            "average_precision": dict(zip(attribute.classes, map(number_or_none, precision), strict=True)),
         }
     occurring = np.concatenate([confusion.sum(axis=1) > 0 for confusion in confusions])
     auroc, precision = (np.concatenate(parts)[:, np.newaxis] for parts in zip(*rankings, strict=True))
     means = Averages(schema.num_classes, train_counts, occurring).rankings(auroc, precision)
-    return {**numbers, **{name: _number(mean[0]) for name, mean in means.items()}}
+    return {**numbers, **{name: number_or_none(mean[0]) for name, mean in means.items()}}
 
 
 def _by_group(schema: AttributeSchema, top: Sequence[np.ndarray], train_counts: Sequence[np.ndarray]) -> dict[str, Any]:
     ranked = ranked_groups(schema)
-    accuracies = {name: [_number(class_balanced_accuracy(top[index])) for index in ranked[name]] for name in ranked}
+    accuracies = {name: [number_or_none(class_balanced_accuracy(top[index])) for index in ranked[name]] for name in ranked}
     groups = {}
     for name, indices in schema.groups.items():
         ratios = [imbalance_ratio(train_counts[index]) for index in indices if np.any(train_counts[index])]
         groups[name] = {"balanced_accuracy": _mean(accuracies.get(name, [])), "imbalance": max(ratios, default=None)}
     return {"balanced_accuracy": _mean([a for of_group in accuracies.values() for a in of_group]), "groups": groups}
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

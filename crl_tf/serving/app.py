@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import logging
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -16,12 +15,11 @@ from typing import Any, TypeVar
 import numpy as np
 import tensorflow as tf
 from fastapi import FastAPI, Request, Response
-from PIL import Image
 from starlette.exceptions import HTTPException
 
 from crl_tf.datasets.images.decode import fault, form_of
 from crl_tf.serving.batching import Batcher, Closed, Full
-from crl_tf.serving.export import BYTES, DEFAULT, FEATURES, FEATURES_OF_BYTES, UINT8
+from crl_tf.serving.export import BYTES, FEATURES_OF_BYTES, warmup_requests
 from crl_tf.serving.facts import facts_of, look_of, nearest_of
 from crl_tf.serving.guard import LOOPBACK, Guard
 from crl_tf.serving.limits import Bodies, Limits, pixels_of
@@ -93,27 +91,27 @@ def make_app(
     """
     if not re.fullmatch(r"[\w.-]+", name):
         raise ValueError(f"name must be of letters, digits, _, - and ., received {shortened(repr(name))}")
-    rooms = _Handlers(served, name, limits or Limits(), neighbours)
+    handlers = _Handlers(served, name, limits or Limits(), neighbours)
     # No pages of FastAPI's own: they load scripts from other sites.
-    app = FastAPI(title="crl_tf", docs_url=None, redoc_url=None, openapi_url=None, lifespan=rooms.lifespan)
+    app = FastAPI(title="crl_tf", docs_url=None, redoc_url=None, openapi_url=None, lifespan=handlers.lifespan)
     for path in ("/v1/models/{model}/versions/{version}", "/v1/models/{model}"):
-        app.add_api_route(f"{path}:predict", rooms.predict, methods=["POST"])
+        app.add_api_route(f"{path}:predict", handlers.predict, methods=["POST"])
         for verb in ("classify", "regress"):
             app.add_api_route(f"{path}:{verb}", _no_such_verb, methods=["POST"])
-        app.add_api_route(f"{path}/metadata", rooms.metadata, methods=["GET"])
-        app.add_api_route(path, rooms.status, methods=["GET"])
-    app.add_api_route("/healthz", rooms.health, methods=["GET"])
-    app.add_api_route("/readyz", rooms.readiness, methods=["GET"])
-    app.add_api_route("/api/model", rooms.facts, methods=["GET"])
-    app.add_api_route("/api/look", rooms.look, methods=["POST"])
-    app.add_api_route("/api/neighbours/{index}", rooms.thumbnail, methods=["GET"])
+        app.add_api_route(f"{path}/metadata", handlers.metadata, methods=["GET"])
+        app.add_api_route(path, handlers.status, methods=["GET"])
+    app.add_api_route("/healthz", handlers.health, methods=["GET"])
+    app.add_api_route("/readyz", handlers.readiness, methods=["GET"])
+    app.add_api_route("/api/model", handlers.facts, methods=["GET"])
+    app.add_api_route("/api/look", handlers.look, methods=["POST"])
+    app.add_api_route("/api/neighbours/{index}", handlers.thumbnail, methods=["GET"])
     for path in _PAGE_FILES:
         app.add_api_route(path, _page_file, methods=["GET"])
     app.add_exception_handler(RestError, _rest_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _other_error)
     app.add_middleware(Guard, hosts=hosts)
-    app.state.handlers = rooms
+    app.state.handlers = handlers
     return app
 
 
@@ -260,15 +258,9 @@ class _Handlers:
 
     async def _warm_up(self) -> None:
         """Sends a grey image to each signature."""
-        grey = np.full((1, *self._served.image_size, 3), 128, np.uint8)
-        file = io.BytesIO()
-        Image.fromarray(grey[0]).save(file, "JPEG")
-        floats, encoded = {"images": grey.astype(np.float32)}, {"image_bytes": np.array([file.getvalue()], object)}
-        inputs = {DEFAULT: floats, UINT8: {"images": grey}, BYTES: encoded, FEATURES: floats, FEATURES_OF_BYTES: encoded}
         try:
-            for signature in self._served.signatures:
-                if signature in inputs:
-                    await self._answer(signature, inputs[signature], 0)
+            for signature, inputs in warmup_requests(self._served.image_size, list(self._served.signatures)):
+                await self._answer(signature, {name: value.numpy() for name, value in inputs.items()}, 0)
             self._unready = ""
         except RestError as error:
             self._unready = f"the model could not be warmed up: {error}"

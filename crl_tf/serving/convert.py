@@ -22,7 +22,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from crl_tf.files import write_whole
 from crl_tf.quiet import without_native_messages
 from crl_tf.schema import AttributeSchema
-from crl_tf.serving.export import CARD
+from crl_tf.serving.export import CARD, description
 from crl_tf.serving.quantize import quantized
 from crl_tf.serving.scoring import DETECTED, INDEX, SCORES, Scoring
 from crl_tf.text import shortened
@@ -102,8 +102,7 @@ def convert(
         raise ValueError(f"calibration must hold images for {kind}, received none")
     check_installed([kind])
     size, scoring = (int(image_size[0]), int(image_size[1])), scoring or Scoring()
-    described = {"schema": schema.to_config(), "image_size": list(size), "scoring": scoring.to_config(), **(card or {})}
-    text = json.dumps(described, allow_nan=False)
+    text = json.dumps(description(schema, size, scoring, card), allow_nan=False)
     frozen = frozen_graph(model, schema, size, scoring)
     images = np.zeros((0, *size, 3)) if calibration is None else calibration
     content = row.convert(frozen, (np.asarray(images[i : i + 1], np.float32) for i in range(len(images))), text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from crl_tf.machine import usable_cores
 from crl_tf.quiet import without_native_messages
 from crl_tf.serving.export import CARD
 
@@ -27,7 +27,7 @@ def load_converted(path: Path, *, threads: int | None = None) -> Run:
         ImportError: its library is missing. ValueError: another file, or a damaged one.
     """
     path = _checked(path)
-    run = _LOADERS[path.suffix](path, threads or os.cpu_count() or 1)
+    run = _LOADERS[path.suffix](path, threads or usable_cores())
     return lambda images: run(np.asarray(images, np.float32))
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from crl_tf.datasets.images.decode import FORMS, MAX_PIXELS, SPARE, resized
+from crl_tf.datasets.images.decode import FORMS, MAX_PIXELS, RATIOS, needed_sides, pixels_at, resized
 from crl_tf.datasets.images.gif import EXTENSION, FRAME, TRAILER
 
 AT_A_TIME = 16
@@ -87,14 +87,11 @@ def _jpeg(content: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
     size = tf.io.extract_jpeg_shape(content)[:2]
     orientation = _orientation(content, tf.constant(2), _jpeg_block)
     upright = tf.where(orientation > 4, size[::-1], size)
-    ratios = (1, 2, 4, 8)
-    least = [np.ceil(ratio * SPARE * np.asarray(image_size)).astype(np.int32) for ratio in ratios[1:]]
-    step = tf.reduce_sum(tf.cast(tf.reduce_all(upright >= np.array(least), axis=1), tf.int32))
+    least = np.array(needed_sides(image_size), np.int32)
+    step = tf.reduce_sum(tf.cast(tf.reduce_all(upright >= least, axis=1), tf.int32))
     with tf.control_dependencies([_bounded(size)]):
         content = tf.identity(content)
-    branches = [lambda ratio=ratio: tf.io.decode_jpeg(content, channels=3, ratio=ratio) for ratio in ratios]
-    # At its own size as training decodes it: by the operation that reads every form.
-    branches[0] = lambda: tf.io.decode_image(content, channels=3, expand_animations=False)
+    branches = [lambda ratio=ratio: pixels_at(content, ratio) for ratio in RATIOS]
     return _turned(tf.switch_case(step, branches), orientation)
 
 

@@ -121,14 +121,14 @@ def export_saved_model(
         return {attribute.name: tf.constant(attribute.classes) for attribute in schema.attributes}
 
     signatures[CLASS_NAMES] = class_names
-    described = {"schema": schema.to_config(), "image_size": list(size), "scoring": scoring.to_config(), **(card or {})}
+    described = description(schema, size, scoring, card)
 
     def write(partial: Path) -> None:
         tf.saved_model.save(module, str(partial), signatures=signatures)
         extra = partial / "assets.extra"
         extra.mkdir(exist_ok=True)
         (extra / CARD).write_text(json.dumps(described, indent=2, allow_nan=False), encoding="utf-8")
-        write_warmup(extra / WARMUP, _warmup_requests(size, list(signatures)))
+        write_warmup(extra / WARMUP, warmup_requests(size, list(signatures)))
 
     write_whole(path, write)
 
@@ -160,7 +160,14 @@ def _padded(valid: tf.Tensor) -> tf.Tensor:
     return tf.pad(valid, [[0, tf.maximum(0, 1 - tf.size(valid))]])
 
 
-def _warmup_requests(size: tuple[int, int], signatures: Sequence[str]) -> list[tuple[str, dict[str, tf.Tensor]]]:
+def description(
+    schema: AttributeSchema, size: tuple[int, int], scoring: Scoring, card: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The content of `model.json`: labels, image size (height, width), scoring, and what `card` adds."""
+    return {"schema": schema.to_config(), "image_size": list(size), "scoring": scoring.to_config(), **(card or {})}
+
+
+def warmup_requests(size: tuple[int, int], signatures: Sequence[str]) -> list[tuple[str, dict[str, tf.Tensor]]]:
     """One grey image for each signature that takes images."""
     grey = np.full((1, *size, 3), 128, np.uint8)
     file = io.BytesIO()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from crl_tf.checks import number_or_none
 from crl_tf.metrics import rarest_of
 from crl_tf.serving.neighbours import Neighbours
 from crl_tf.serving.rest import shortest
@@ -34,7 +35,9 @@ def facts_of(served: Served, neighbours: Neighbours | None) -> dict[str, Any]:
         classes = [
             {
                 "name": name,
-                "threshold": None if thresholds is None else _number(shortest(np.float32(thresholds[place : place + 1]))[0]),
+                "threshold": None
+                if thresholds is None
+                else number_or_none(shortest(np.float32(thresholds[place : place + 1]))[0]),
                 **_of_class(name, measured, _mapping(chosen.get(name))),
             }
             for place, name in enumerate(attribute.classes)
@@ -47,10 +50,10 @@ def facts_of(served: Served, neighbours: Neighbours | None) -> dict[str, Any]:
     return {
         "about": {key: card.get(key) for key in ABOUT if card.get(key) is not None},
         "image_size": list(served.image_size),
-        "test": {key: _number(test.get(key)) for key in SHARES if key in test},
+        "test": {key: number_or_none(test.get(key)) for key in SHARES if key in test},
         "calibration": decision.get("calibration"),
         "goal": decision.get("goal"),
-        "decided": _number(decision.get("balanced_accuracy")),
+        "decided": number_or_none(decision.get("balanced_accuracy")),
         "detects": served.scoring.thresholds is not None,
         "calibrated": served.scoring.temperatures is not None,
         "labels": labels,
@@ -64,12 +67,12 @@ def _of_class(name: str, measured: Mapping[str, Any], chosen: Mapping[str, Any])
     test_images = _mapping(measured.get("test_counts")).get(name, of_test.get("images"))
     return {
         "train_count": _mapping(measured.get("train_counts")).get(name),
-        "recall": _number(_mapping(measured.get("sensitivity")).get(name)),
-        "average_precision": _number(_mapping(measured.get("average_precision")).get(name)),
-        "auroc": _number(_mapping(measured.get("auroc")).get(name)),
+        "recall": number_or_none(_mapping(measured.get("sensitivity")).get(name)),
+        "average_precision": number_or_none(_mapping(measured.get("average_precision")).get(name)),
+        "auroc": number_or_none(_mapping(measured.get("auroc")).get(name)),
         "test_images": test_images,
-        "detection_recall": _number(of_test.get("recall")),
-        "detection_precision": _number(of_test.get("precision")),
+        "detection_recall": number_or_none(of_test.get("recall")),
+        "detection_precision": number_or_none(of_test.get("precision")),
     }
 
 
@@ -97,7 +100,7 @@ def look_of(served: Served, outputs: Mapping[str, np.ndarray]) -> list[dict[str,
             {
                 "name": attribute.name,
                 "decided": index if index >= 0 else None,
-                "scores": [_number(score) for score in scores],
+                "scores": [number_or_none(score) for score in scores],
                 "detected": None if detected is None else detected[0].tolist(),
             }
         )
@@ -119,7 +122,3 @@ def nearest_of(neighbours: Neighbours, features: np.ndarray, count: int) -> list
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float | np.floating) and np.isfinite(value) else None

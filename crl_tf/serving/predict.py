@@ -18,6 +18,7 @@ import tensorflow as tf
 from crl_tf.datasets.images.decode import decode, file_fault, resized
 from crl_tf.datasets.images.read import read_encoded
 from crl_tf.files import write_whole
+from crl_tf.machine import usable_cores
 from crl_tf.progress import SILENT, Progress
 from crl_tf.serving.export import DEFAULT, FEATURES
 from crl_tf.serving.scoring import DETECTED, INDEX, NAME, SCORES
@@ -72,7 +73,7 @@ def predict_files(
     if batch_size < 1:
         raise ValueError(f"batch_size must be an int >= 1, received {batch_size}")
     began, unreadable, written = time.perf_counter(), [], 0
-    batches = _batches(paths, served.image_size, batch_size, threads or _cores())
+    batches = _batches(paths, served.image_size, batch_size, threads or usable_cores())
 
     def answered(images: np.ndarray) -> dict[str, np.ndarray]:
         answers = served.answer(DEFAULT, images=tf.constant(images, tf.float32))
@@ -138,10 +139,6 @@ def _batches(paths: Sequence[str], image_size: tuple[int, int], batch_size: int,
     options.autotune.enabled = False
     images = tf.data.Dataset.range(len(paths)).map(image, num_parallel_calls=threads).ignore_errors()
     return images.batch(batch_size).prefetch(2).with_options(options)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _table(served: Served, names: Sequence[str], answers: dict[str, np.ndarray], scores: bool, features: bool) -> pa.Table:

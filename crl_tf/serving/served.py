@@ -73,9 +73,3 @@ def load_served(folder: Path) -> Served:
     if DEFAULT not in signatures:
         raise ValueError(f"{folder} has no signature {DEFAULT}; there are {sorted(signatures)}")
     return Served(folder, schema, (height, width), scoring, card, signatures)
-
-
-def class_counts_of(served: Served) -> dict[str, dict[str, int]]:
-    """Training images of each class of each label, as far as the export says them."""
-    labels = served.card.get("test", {}).get("labels", {})
-    return {name: dict(facts["train_counts"]) for name, facts in labels.items() if "train_counts" in facts}

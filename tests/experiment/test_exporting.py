@@ -4,34 +4,31 @@ import shutil
 
 import numpy as np
 import pytest
+from finished_runs import run_on
 
 from crl_tf.datasets.ordering import by_rarest_class, rarest_class
 from crl_tf.experiment import exporting
-from crl_tf.experiment.config import from_json
 from crl_tf.experiment.exporting import export_finished
-from crl_tf.experiment.finished import export_again
+from crl_tf.experiment.finished import export_again, opened
 from crl_tf.experiment.report import exports_tables
-from crl_tf.experiment.run import run
 from crl_tf.files import read_json
 from crl_tf.serving.converted import card_of, load_converted
 
 
 @pytest.fixture(scope="module")
 def finished(shop, tmp_path_factory):
-    settings = {
-        "dataset": "attribute_csv",
-        "model": "cifarnet",
-        "method": "ce+logit_adjustment",
-        "data": {"dir": str(shop), "image_size": [16, 16]},
-        "train": {"epochs": 1, "batch_size": 16, "learning_rate": 0.001},
-    }
     workdir = tmp_path_factory.mktemp("runs") / "run"
-    return workdir, run(from_json(settings), workdir, export=False)
+    return workdir, run_on(shop, workdir, export=False)
+
+
+def converted(workdir, kinds):
+    with opened(workdir) as run:
+        return export_finished(run, kinds)
 
 
 def test_exact_exports_have_the_numbers_of_the_run(finished):
     workdir, result = finished
-    rows = export_finished(workdir, ["litert", "onnx"])
+    rows = converted(workdir, ["litert", "onnx"])
     for row in rows:
         assert row["good"] and row["same_decisions"] == 1.0
         assert row["before"] == row["after"]
@@ -56,29 +53,29 @@ def test_an_export_that_loses_is_not_called_good(finished, monkeypatch):
         }
 
     monkeypatch.setattr(exporting, "load_converted", ruined)
-    (row,) = export_finished(workdir, ["onnx"])
+    (row,) = converted(workdir, ["onnx"])
     assert not row["good"] and row["file"] == "not_good-model.onnx"
     assert (workdir / "exports" / "not_good-model.onnx").is_file() and not (workdir / "exports" / "model.onnx").exists()
     assert any(not row["good"] for row in read_json(workdir / "exports" / "exports.json"))
     monkeypatch.undo()
-    (row,) = export_finished(workdir, ["onnx"])
+    (row,) = converted(workdir, ["onnx"])
     assert row["good"] and not (workdir / "exports" / "not_good-model.onnx").exists()
 
 
 def test_what_was_exported_before_stays_described_while_its_file_is_there(finished):
     workdir, _ = finished
     folder = workdir / "exports"
-    rows = export_finished(workdir, ["onnx"]) + export_finished(workdir, ["litert"])
+    rows = converted(workdir, ["onnx"]) + converted(workdir, ["litert"])
     assert read_json(folder / "exports.json") == rows[::-1]
     (folder / "model.onnx").unlink()
-    rows = export_finished(workdir, ["litert"])
+    rows = converted(workdir, ["litert"])
     assert read_json(folder / "exports.json") == rows
 
 
 def test_a_file_that_was_not_measured_has_no_name_that_calls_it_good(finished, monkeypatch):
     workdir, _ = finished
     folder = workdir / "exports"
-    export_finished(workdir, ["onnx"])
+    converted(workdir, ["onnx"])
     before = (folder / "model.onnx").stat().st_mtime_ns
 
     def stopped(path):
@@ -86,18 +83,19 @@ def test_a_file_that_was_not_measured_has_no_name_that_calls_it_good(finished, m
 
     monkeypatch.setattr(exporting, "load_converted", stopped)
     with pytest.raises(KeyboardInterrupt):
-        export_finished(workdir, ["onnx"])
+        converted(workdir, ["onnx"])
     assert (folder / "model.onnx").stat().st_mtime_ns == before and (folder / "unmeasured-model.onnx").is_file()
     monkeypatch.undo()
-    export_finished(workdir, ["onnx"])
+    converted(workdir, ["onnx"])
     assert not (folder / "unmeasured-model.onnx").exists()
 
 
 def test_with_thresholds_detections_are_measured_and_a_file_that_ruins_them_is_not_good(finished, tmp_path, monkeypatch):
     workdir = tmp_path / "run"
     shutil.copytree(finished[0], workdir)
-    export_again(workdir, {"decision.threshold": "recall:0.8"})
-    rows = export_finished(workdir, ["litert_int8", "onnx"])
+    with opened(workdir, {"decision.threshold": "recall:0.8"}) as run:
+        export_again(run)
+    rows = converted(workdir, ["litert_int8", "onnx"])
     exact = rows[1]
     assert exact["good"] and exact["same_detections"] == 1.0 and exact["before"] == exact["after"]
     assert all(0 <= exact["before"][share] <= 1 for share in exporting.DETECTIONS)
@@ -110,7 +108,7 @@ def test_with_thresholds_detections_are_measured_and_a_file_that_ruins_them_is_n
         return lambda images: {name: ~value if name.endswith("_detected") else value for name, value in run(images).items()}
 
     monkeypatch.setattr(exporting, "load_converted", ruined)
-    (row,) = export_finished(workdir, ["onnx"])
+    (row,) = converted(workdir, ["onnx"])
     assert row["same_decisions"] == 1.0 and row["same_detections"] == 0.0
     assert not row["good"] and row["file"] == "not_good-model.onnx"
 

@@ -5,10 +5,10 @@ import shutil
 
 import numpy as np
 import pytest
+from finished_runs import run_on
 
-from crl_tf.experiment.finished import export_again, export_of, run_folder
+from crl_tf.experiment.finished import export_again, export_of, opened, run_folder
 from crl_tf.experiment.new_data import evaluate_on
-from crl_tf.experiment.run import run
 from crl_tf.files import read_json
 from crl_tf.serving.predict import predict_files
 from crl_tf.serving.served import load_served
@@ -17,17 +17,8 @@ from crl_tf.serving.served import load_served
 @pytest.fixture(scope="module")
 def finished(shop, tmp_path_factory):
     """A finished run on the shop, and its result."""
-    from crl_tf.experiment.config import from_json
-
-    settings = {
-        "dataset": "attribute_csv",
-        "model": "cifarnet",
-        "method": "ce+logit_adjustment",
-        "data": {"dir": str(shop), "image_size": [16, 16]},
-        "train": {"epochs": 1, "batch_size": 16, "learning_rate": 0.001},
-    }
     workdir = tmp_path_factory.mktemp("runs") / "run"
-    return workdir, run(from_json(settings), workdir)
+    return workdir, run_on(shop, workdir)
 
 
 def write_table(folder, rows, columns):
@@ -129,7 +120,8 @@ def test_predictions_of_the_test_images_are_those_that_were_measured(finished, s
 def test_an_export_with_thresholds_replaces_the_other_and_the_run_keeps_its_numbers(finished, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(finished[0], workdir)
-    result = export_again(workdir, {"decision.threshold": "recall:0.9", "decision.calibrate": True})
+    with opened(workdir, {"decision.threshold": "recall:0.9", "decision.calibrate": True}) as run_with_thresholds:
+        result = export_again(run_with_thresholds)
     assert {**finished[1], "decision": None} == {**result, "decision": None}
     assert read_json(workdir / "result.json") == result
     assert read_json(workdir / "config.json")["recipe"]["decision"] == {"threshold": "recall:0.9", "calibrate": True}
@@ -141,7 +133,8 @@ def test_an_export_with_thresholds_replaces_the_other_and_the_run_keeps_its_numb
     np.testing.assert_allclose(served.scoring.temperatures, list(result["decision"]["temperatures"].values()), rtol=1e-6)
     assert served.card["decision"] == result["decision"]
     # Without a word of them the next export keeps them.
-    assert export_again(workdir, {})["decision"]["goal"] == "recall:0.9"
+    with opened(workdir) as same:
+        assert export_again(same)["decision"]["goal"] == "recall:0.9"
 
 
 def test_a_folder_without_one_finished_run_is_refused(finished, tmp_path):

@@ -13,22 +13,9 @@ import served_model as case
 from served_model import GREEN, RED, of_bytes, predict, ready
 
 from crl_tf.serving.limits import Limits
-from crl_tf.serving.served import load_served
 from crl_tf.serving.server import make_app
 
 LIMITS = Limits(body_bytes=200_000, held_bytes=300_000, images=16, pixels=20_000, queue=64, seconds=1.5)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("served") / "export"
-    case.export(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def served(folder):
-    return load_served(folder)
 
 
 @pytest.fixture(scope="module")

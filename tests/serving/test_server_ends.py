@@ -16,20 +16,7 @@ import served_model as case
 from served_model import GREEN, RED, of_bytes, predict, ready
 
 from crl_tf.serving.limits import Limits
-from crl_tf.serving.served import load_served
 from crl_tf.serving.server import Server, make_app
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("served") / "export"
-    case.export(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def served(folder):
-    return load_served(folder)
 
 
 class Slow:

@@ -16,8 +16,8 @@ import tensorflow as tf
 
 from crl_tf.datasets.images.decode import REMEDY, decode, encoded_image, fault, file_fault, read_header
 from crl_tf.datasets.images.read import MISSING, read_encoded
-from crl_tf.datasets.pipeline import usable_cores
 from crl_tf.datasets.source import Dataset, Records, Split
+from crl_tf.machine import usable_cores
 from crl_tf.progress import SILENT, Progress
 from crl_tf.text import listed
 

@@ -44,8 +44,10 @@ FORMS: dict[str, tuple[int, bytes, type[ImageFile.ImageFile]]] = {
 """By form: at which byte its mark stands, the mark, and Pillow's reader. The readers are called directly, because
 `PIL.Image.open` refuses images that are too large to decode in full, which a JPEG need not be."""
 
-_RATIOS = (1, 2, 4, 8)
-_IN_PYTHON = len(_RATIOS)
+RATIOS = (1, 2, 4, 8)
+"""Of the size of a JPEG to that at which it is decoded."""
+
+_IN_PYTHON = len(RATIOS)
 _PNG_MARK = FORMS["PNG"][1]
 
 _EXIF = r"(?s)\C*(?:Exif\x00\x00|eXIf)\C*"
@@ -181,7 +183,7 @@ def decode(content: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
     image_size = (int(image_size[0]), int(image_size[1]))
     is_jpeg = tf.io.is_jpeg(content)
     # A side above LONGEST counts so much that the sum lies beyond the ratios.
-    least = np.array([*_needed(image_size), [LONGEST + 1, 0], [0, LONGEST + 1]], np.int32)
+    least = np.array([*needed_sides(image_size), [LONGEST + 1, 0], [0, LONGEST + 1]], np.int32)
     steps = np.array([1, 1, 1, _IN_PYTHON, _IN_PYTHON], np.int32)
 
     def by_jpeg_size() -> tf.Tensor:
@@ -209,7 +211,7 @@ def decode(content: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
     # Nearly every JPEG without EXIF: a JFIF segment, which ends at byte 20, and then a quantization table.
     is_plain = is_jpeg & (tf.strings.substr(content, 20, 2) == b"\xff\xdb")
     branch = tf.cond(is_plain, by_jpeg_size, by_head)
-    branches = [lambda ratio=ratio: _pixels(content, ratio) for ratio in _RATIOS]
+    branches = [lambda ratio=ratio: pixels_at(content, ratio) for ratio in RATIOS]
     return tf.ensure_shape(tf.switch_case(branch, [*branches, in_python]), [None, None, 3])
 
 
@@ -276,7 +278,8 @@ def _first_fault(items: np.ndarray, names: np.ndarray, in_files: bool, image_siz
     return f"unreadable image: one that could be read again, of the batch from {names[0].decode()}".encode(), b""
 
 
-def _pixels(content: tf.Tensor, ratio: int) -> tf.Tensor:
+def pixels_at(content: tf.Tensor, ratio: int) -> tf.Tensor:
+    """Decodes an image, a JPEG at 1/ratio of its size, to uint8 [H, W, 3], not turned."""
     if ratio == 1:
         # Unlike decode_jpeg, decode_image reads every form.
         return tf.io.decode_image(content, channels=3, expand_animations=False)
@@ -302,7 +305,7 @@ def _branch_by_header(content: bytes, image_size: tuple[int, int]) -> np.ndarray
     except ValueError:
         header = None
     in_graph = header and header.form in ("JPEG", "PNG") and header.orientation == 1 and not _too_large(header, image_size)
-    return np.int32(_RATIOS.index(_ratio(header, image_size)) if header and in_graph else _IN_PYTHON)
+    return np.int32(RATIOS.index(_ratio(header, image_size)) if header and in_graph else _IN_PYTHON)
 
 
 def _decode_in_python(content: bytes, image_size: tuple[int, int]) -> np.ndarray:
@@ -311,7 +314,7 @@ def _decode_in_python(content: bytes, image_size: tuple[int, int]) -> np.ndarray
         header = read_header(content)
         if header is None:
             # TensorFlow may know further forms.
-            return _pixels(tf.constant(content), 1).numpy()
+            return pixels_at(tf.constant(content), 1).numpy()
         if _too_large(header, image_size):
             return np.zeros((0, 0, 3), np.uint8)
         if header.form in ("BMP", "WebP"):
@@ -323,7 +326,7 @@ def _decode_in_python(content: bytes, image_size: tuple[int, int]) -> np.ndarray
                 if math.prod(size) > MAX_PIXELS:
                     return np.zeros((0, 0, 3), np.uint8)
             with tf.device("/cpu:0"):
-                image = _pixels(tf.constant(content), _ratio(header, image_size)).numpy()
+                image = pixels_at(tf.constant(content), _ratio(header, image_size)).numpy()
     except (ValueError, OSError, tf.errors.OpError):
         return np.zeros((0, 0, 3), np.uint8)
     return _turned(image, header.orientation)
@@ -349,16 +352,16 @@ def _orientation(image: ImageFile.ImageFile) -> int:
 
 
 @functools.cache
-def _needed(image_size: tuple[int, int]) -> list[list[int]]:
+def needed_sides(image_size: tuple[int, int]) -> list[list[int]]:
     """The least height and width of a JPEG that is decoded at 1/2, at 1/4 and at 1/8."""
-    return [[math.ceil(ratio * SPARE * side) for side in image_size] for ratio in _RATIOS[1:]]
+    return [[math.ceil(ratio * SPARE * side) for side in image_size] for ratio in RATIOS[1:]]
 
 
 def _ratio(header: Header, image_size: tuple[int, int]) -> int:
     if header.form != "JPEG":
         return 1
-    large_enough = [all(a >= b for a, b in zip(header.upright_size, least, strict=True)) for least in _needed(image_size)]
-    return _RATIOS[sum(large_enough)]
+    large_enough = [all(a >= b for a, b in zip(header.upright_size, least, strict=True)) for least in needed_sides(image_size)]
+    return RATIOS[sum(large_enough)]
 
 
 def _too_large(header: Header, image_size: tuple[int, int]) -> str | None:

@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 from crl_tf.datasets.images.decode import decode, decode_images, form_of
-from crl_tf.datasets.pipeline import usable_cores
 from crl_tf.datasets.source import SPLITS, Dataset, Records, Split, file_stats
+from crl_tf.machine import usable_cores
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.text import Text
+from figure_texts import text_boxes
 from PIL import Image
 from sklearn.metrics import precision_recall_curve
 
@@ -86,17 +85,7 @@ def test_a_figure_is_written(figure, tmp_path):
 )
 def test_every_text_lies_on_the_canvas(figure, case, drawn, monkeypatch):
     Material(CASES[case]).save(figure, "unused.png")
-    draw, boxes = Text.draw, []
-
-    def recorded(self, renderer, *args, **kwargs):
-        draw(self, renderer, *args, **kwargs)
-        if self.get_visible() and self.get_text().strip():
-            boxes.append((self.get_text(), self.get_window_extent(renderer)))
-
-    monkeypatch.setattr(Text, "draw", recorded)
-    canvas = FigureCanvasAgg(drawn[0])
-    canvas.draw()
-    width, height = canvas.get_width_height()
+    boxes, width, height = text_boxes(drawn[0], monkeypatch)
     assert boxes
     assert not [(text, box) for text, box in boxes if box.x0 < 0 or box.y0 < 0 or box.x1 > width or box.y1 > height]
 

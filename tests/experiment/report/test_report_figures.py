@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.text import Text
+from figure_texts import text_boxes
 
 from crl_tf.experiment.report import figures as of_data
 from crl_tf.experiment.report import method_figures as of_methods
@@ -92,17 +91,7 @@ MANY = ["ce", *(f"{LONG}{i}" for i in range(6))]
 )
 def test_every_text_lies_on_the_canvas(figure, methods, labels, classes, figures, monkeypatch):
     FIGURES[figure](results(methods, labels, classes), "unused.png")
-    draw, boxes = Text.draw, []
-
-    def recorded(self, renderer, *args, **kwargs):
-        draw(self, renderer, *args, **kwargs)
-        if self.get_visible() and self.get_text().strip():
-            boxes.append((self.get_text(), self.get_window_extent(renderer)))
-
-    monkeypatch.setattr(Text, "draw", recorded)
-    canvas = FigureCanvasAgg(figures[0])
-    canvas.draw()
-    width, height = canvas.get_width_height()
+    boxes, width, height = text_boxes(figures[0], monkeypatch)
     outside = [(text, box) for text, box in boxes if box.x0 < 0 or box.y0 < 0 or box.x1 > width or box.y1 > height]
     assert boxes and not outside
 
