@@ -74,6 +74,7 @@ INPUT = flags.DEFINE_multi_string(
     "input", None, "with --mode=predict: image files, folders, patterns such as 'new/*.jpg', or a table with a column path"
 )
 OUTPUT = flags.DEFINE_string("output", "predictions.csv", "with --mode=predict: a new file, .csv, .parquet or .jsonl")
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "with --mode=predict: replace an output that exists")
 SCORES = flags.DEFINE_bool("scores", False, "with --mode=predict: write the score of every class")
 FEATURES = flags.DEFINE_bool("features", False, "with --mode=predict: write the features")
 HOST = flags.DEFINE_string("host", "127.0.0.1", "with --mode=serve: the address that is listened at; 0.0.0.0 for all")
@@ -172,7 +173,7 @@ def exports_of_flags() -> list[str]:
     return kinds
 
 
-OF_PREDICT = ["input", "output", "scores", "features"]
+OF_PREDICT = ["input", "output", "overwrite", "scores", "features"]
 OF_SERVE = ["host", "port", "name", "show_images"]
 OF_DECISIONS = ["threshold", "calibrate", "config.decision.threshold", "config.decision.calibrate"]
 OF_NEW_DATA = [
@@ -195,7 +196,8 @@ def refuse(mode: str, names: Sequence[str]) -> None:
     """Refuses flags that have no effect in a mode."""
     given = [f"--{name}" for name in names if flags.FLAGS[name].present]
     if given:
-        raise ValueError(f"{given[0]} has no effect with --mode={mode}: leave it out")
+        advice = "; --mode=export sets it for a finished run" if given[0].removeprefix("--") in OF_DECISIONS else ""
+        raise ValueError(f"{given[0]} has no effect with --mode={mode}: leave it out{advice}")
 
 
 def names_one_method() -> bool:

@@ -14,8 +14,10 @@ from crl_tf.datasets.inputs import find_images
 from crl_tf.experiment import report
 from crl_tf.experiment.finished import Finished, export_again, export_of, opened, run_folder
 from crl_tf.experiment.workdir import CONVERTED, EXPORT
-from crl_tf.serving.predict import check_output, predict_files
-from crl_tf.serving.served import load_served
+from crl_tf.serving.facts import decision_words
+from crl_tf.serving.predict import ERROR, check_output, predict_files
+from crl_tf.serving.served import Served, load_served
+from crl_tf.text import counted
 
 MOST_REPORTED = 10
 """Unreadable images that are named one by one."""
@@ -28,26 +30,46 @@ NOT_GOOD = 4
 
 
 def predict(
-    console: Console, workdir: Path, inputs: Sequence[str], output: Path, *, scores: bool, features: bool, batch_size: int
+    console: Console,
+    workdir: Path,
+    inputs: Sequence[str],
+    output: Path,
+    *,
+    scores: bool,
+    features: bool,
+    overwrite: bool,
+    batch_size: int,
 ) -> int:
     """Predicts images in files; returns the exit code."""
-    check_output(output)
+    check_output(output, overwrite=overwrite)
     folder = export_of(workdir)
-    paths = find_images(inputs)
-    served = load_served(folder)
-    options = {"scores": scores, "features": features, "batch_size": batch_size}
-    summary = predict_files(served, paths, output, **options, progress=ConsoleProgress(console))
-    for path, reason in summary.unreadable[:MOST_REPORTED]:
-        show_line(console, f"! unreadable: {path} ({reason})")
+    images = find_images(inputs)
+    if images.passed_over:
+        kinds = ", ".join(f"{ending} {count:,}" for ending, count in images.passed_over.most_common(MOST_REPORTED))
+        total = sum(images.passed_over.values())
+        show_line(console, f"! passed over {counted(total, 'file')} in folders, which do not end as images do: {kinds}")
+    served = loaded(console, folder)
+    options = {"scores": scores, "features": features, "overwrite": overwrite, "batch_size": batch_size}
+    summary = predict_files(served, images.paths, output, names=images.names, **options, progress=ConsoleProgress(console))
+    for name, reason in summary.unreadable[:MOST_REPORTED]:
+        show_line(console, f"! unreadable: {name or 'an empty path'} ({reason})")
     if len(summary.unreadable) > MOST_REPORTED:
-        show_line(console, f"! and {len(summary.unreadable) - MOST_REPORTED} more")
-    rate = summary.written / max(summary.seconds, 1e-9)
+        show_line(console, f"! and {len(summary.unreadable) - MOST_REPORTED:,} more: the column {ERROR!r} has the reasons")
+    rate = summary.predicted / max(summary.seconds, 1e-9)
     show_line(
         console,
-        f"{output}: {summary.written:,} of {len(paths):,} images, {len(summary.unreadable):,} unreadable;"
-        f" {summary.seconds:.1f} s, {rate:,.0f} images/s",
+        f"{output}: {summary.predicted:,} of {counted(len(images.paths), 'image')} predicted,"
+        f" {len(summary.unreadable):,} unreadable; {summary.seconds:.1f} s, {rate:,.0f} images/s",
     )
     return SOME_UNREADABLE if summary.unreadable else 0
+
+
+def loaded(console: Console, folder: Path) -> Served:
+    """Loads an export, and says what decides in it."""
+    with console.status("loading the model"):
+        served = load_served(folder)
+    show_line(console, f"the decision is made by {decision_words(served)}")
+    return served
 
 
 def serve(console: Console, workdir: Path, *, host: str, port: int, name: str, show_images: bool) -> None:
@@ -57,6 +79,7 @@ def serve(console: Console, workdir: Path, *, host: str, port: int, name: str, s
     from crl_tf.serving.server import run_server
 
     folder = export_of(workdir)
+    served = loaded(console, folder)
     neighbours = None
     if show_images and folder != Path(workdir):
         neighbours = neighbours_of(run_folder(Path(workdir)), folder, progress=ConsoleProgress(console))
@@ -65,7 +88,7 @@ def serve(console: Console, workdir: Path, *, host: str, port: int, name: str, s
         show_line(console, f"{folder}: a page at {address}/ and TensorFlow Serving's REST contract at {address}/v1/models/{name}")
         show_line(console, "Ctrl-C stops it")
 
-    run_server(folder, name=name, host=host, port=port, neighbours=neighbours, started=started)
+    run_server(served, name=name, host=host, port=port, neighbours=neighbours, started=started)
 
 
 def export(console: Console, workdir: Path, kinds: Sequence[str], settings: Mapping[str, Any], *, changed_rows: bool) -> int:

@@ -68,7 +68,9 @@ MOST_RUNS = 8
 
 def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
-        raise app.UsageError(f"flags only, received {argv[1:]}")
+        sys.exit(
+            f"crl_tf: flags only, received {' '.join(argv[1:])!r}; a flag of several values is repeated: --input=a --input=b"
+        )
     console = Console()
     _set_up_logging(console)
     if given.VERSION.value:
@@ -93,8 +95,6 @@ def main(argv: Sequence[str]) -> None:
             _show(console, results)
             if given.MODE.value == "train":
                 console.print(f"models, SavedModels, figures, logs: {workdir}", highlight=False, soft_wrap=True)
-                if len(results) == 1 and results[0].get("decision", {}).keys() - {"calibration"}:
-                    commands.show_decision(console, results[0])
                 code = commands.convert(console, workdir, conversions(given.exports_of_flags()))
         if given.MODE.value == "train" and code:
             sys.exit(code)
@@ -238,6 +238,7 @@ def _predict(console: Console) -> int:
         Path(given.OUTPUT.value).expanduser(),
         scores=given.SCORES.value,
         features=given.FEATURES.value,
+        overwrite=given.OVERWRITE.value,
         batch_size=settings.get("train.batch_size", BATCH_SIZE),
     )
 
@@ -275,6 +276,8 @@ def _show(console: Console, results: list[dict[str, Any]]) -> None:
         console.print(report.label_table(results))
     if any("top5" in result for result in results):
         console.print(report.group_table(results))
+    if len(results) == 1 and results[0].get("decision", {}).keys() - {"calibration"}:
+        commands.show_decision(console, results[0])
 
 
 def _new_workdir(name: str) -> Path:

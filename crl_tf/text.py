@@ -25,6 +25,15 @@ def repeated(items: Iterable[str]) -> list[str]:
     return sorted(item for item, times in Counter(items).items() if times > 1)
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "image"), counted(2000, "image")
+    ('1 image', '2,000 images')
+    """
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def csv_text(value: object) -> object:
     """A value for a CSV file: a text that a spreadsheet would take for a formula begins with an apostrophe.
 

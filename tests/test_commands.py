@@ -12,6 +12,7 @@ import pytest
 from commands import command
 
 from crl_tf.command_flags import conversions
+from crl_tf.experiment.measure import SHARES
 from crl_tf.files import read_json
 
 
@@ -29,7 +30,7 @@ def test_training_with_thresholds_shows_them(finished):
     assert code == 0, err
     assert "thresholds for recall:0.5, chosen on validation images" in out and "calibration on the test images" in out
     decision = read_json(folder / "run" / "result.json")["decision"]
-    assert set(decision) == {"calibration", "temperatures", "goal", "thresholds", "balanced_accuracy"}
+    assert set(decision) == {"calibration", "temperatures", "goal", "thresholds", *SHARES}
 
 
 def test_predictions_are_written_and_unreadable_images_change_the_exit_code(finished, shop, tmp_path):
@@ -37,15 +38,16 @@ def test_predictions_are_written_and_unreadable_images_change_the_exit_code(fini
     (tmp_path / "broken.png").write_bytes(b"no image")
     run = f"--workdir={folder / 'run'}"
     code, out, err = command("--mode=predict", run, f"--input={shop}/1*.png", cwd=tmp_path)
-    assert code == 0 and "predictions.csv: 11 of 11 images, 0 unreadable" in out, out + err
+    assert code == 0 and "predictions.csv: 11 of 11 images predicted, 0 unreadable" in out, out + err
     rows = list(csv.DictReader((tmp_path / "predictions.csv").open(newline="")))
     assert len(rows) == 11 and rows[0]["colour"] in ("red", "green", "blue") and "colour_detected" in rows[0]
     code, out, err = command(
         "--mode=predict", run, f"--input={shop}/2.png", "--input=broken.png", "--output=b.jsonl", cwd=tmp_path
     )
-    assert code == 3 and "1 of 2 images, 1 unreadable" in out and "! unreadable: broken.png (not an image" in out, out + err
+    assert code == 3 and "1 of 2 images predicted, 1 unreadable" in out, out + err
+    assert "! unreadable: broken.png (not an image" in out and "the decision is made by" in out, out
     code, _, err = command("--mode=predict", run, f"--input={shop}", cwd=tmp_path)
-    assert code == 1 and "output must be a new file, received 'predictions.csv', which exists" in err
+    assert code == 1 and "output must be a new file, or --overwrite given, received 'predictions.csv'" in err
     # The export alone is enough.
     code, out, err = command(
         "--mode=predict", f"--workdir={folder / 'run' / 'export'}", f"--input={shop}/2.png", "--output=c.csv", cwd=tmp_path

@@ -207,7 +207,7 @@ def test_a_recipe_is_chosen_before_the_dataset():
         (["--resume", "--workdir=nowhere"], "nowhere holds no run to resume"),
         (["--dataset=celeba", "--data_dir=nowhere"], "nowhere"),
         (["--data_dir=somewhere"], "data_dir"),
-        (["train"], "flags only, received ['train']"),
+        (["train"], "flags only, received 'train'"),
     ],
 )
 def test_every_mistake_gets_one_clear_line(flags, complaint, tmp_path):

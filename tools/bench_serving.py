@@ -68,8 +68,8 @@ _SECONDS = flags.DEFINE_float("seconds", 5.0, "of a load; a call is repeated for
 _QUICK = flags.DEFINE_bool("quick", False, "CifarNet, 2 rounds of a moment: that it works")
 _JSON = flags.DEFINE_string("json", None, "JSON file for every number")
 
-SERVER = "import sys; from crl_tf.serving.server import run_server; " + (
-    "run_server(sys.argv[1], port=0, started=lambda address: print(address, flush=True))"
+SERVER = "import sys; from crl_tf.serving.server import run_server; from crl_tf.serving.served import load_served; " + (
+    "run_server(load_served(sys.argv[1]), port=0, started=lambda address: print(address, flush=True))"
 )
 
 

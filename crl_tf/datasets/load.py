@@ -16,6 +16,7 @@ from crl_tf.datasets.sources.recognise import advice
 from crl_tf.datasets.sources.records import load_records
 from crl_tf.datasets.sources.xdomain import load_xdomain
 from crl_tf.progress import SILENT, Progress
+from crl_tf.schema import AttributeSchema
 
 
 class Row(NamedTuple):
@@ -37,8 +38,8 @@ DATASETS: dict[str, Row] = {
     "cifar100": Row(load_cifar100, ("seed", "download")),
     "cifar100_imb": Row(load_cifar100_imb, ("seed", "gamma", "download")),
     "cifar100_bln": Row(load_cifar100_bln, ("seed", "gamma", "download")),
-    "attribute_csv": Row(load_attribute_csv, ("seed", "schema", "check_images", "allow_outside_root")),
-    "image_folder": Row(load_image_folder, ("seed",)),
+    "attribute_csv": Row(load_attribute_csv, ("seed", "schema", "check_images", "allow_outside_root", "known")),
+    "image_folder": Row(load_image_folder, ("seed", "known")),
     "records": Row(load_records),
 }
 
@@ -54,6 +55,7 @@ def load_dataset(
     schema: str | None = None,
     check_images: bool = True,
     allow_outside_root: bool = False,
+    known: AttributeSchema | None = None,
     progress: Progress = SILENT,
 ) -> Dataset:
     """Loads a dataset by name. An option that the dataset does not use (see `DATASETS`) has no effect.
@@ -70,6 +72,8 @@ def load_dataset(
         schema: a YAML file that says what the columns of `attribute_csv` mean.
         check_images: whether a missing image file is an error; without it, a list is enough.
         allow_outside_root: read images of a table that lie outside of its folder.
+        known: labels and classes of a trained model that is to be measured on the data, of `attribute_csv` and `image_folder`:
+            what else is a label is left out, and a class need not occur.
         progress: receives the progress of long steps.
     Raises:
         ValueError: for an unknown name or malformed files.
@@ -85,6 +89,7 @@ def load_dataset(
         "schema": schema,
         "check_images": check_images,
         "allow_outside_root": allow_outside_root,
+        "known": known,
         "progress": progress,
     }
     row = DATASETS[name]

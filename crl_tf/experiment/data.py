@@ -20,6 +20,7 @@ from crl_tf.datasets.splitting import stratified_split
 from crl_tf.experiment.same_data import digests
 from crl_tf.imbalance import class_counts, imbalance_ratio
 from crl_tf.progress import SILENT, Progress
+from crl_tf.schema import AttributeSchema
 from crl_tf.text import listed
 
 _log = logging.getLogger(__name__)
@@ -123,12 +124,21 @@ def load_data(
     return Data(dataset, counts, image_size, batch_size, seed, tuple(settings.augment), settings.open_shards, of_rows)
 
 
-def load_source(name: str, settings: ConfigDict, *, seed: int, check_images: bool, progress: Progress = SILENT) -> Dataset:
+def load_source(
+    name: str,
+    settings: ConfigDict,
+    *,
+    seed: int,
+    check_images: bool,
+    known: AttributeSchema | None = None,
+    progress: Progress = SILENT,
+) -> Dataset:
     """Loads a dataset as its source gives it, without a look at its images.
 
     Args:
         name, settings, seed: as for `load_data`.
         check_images: whether a listed image file that is missing is an error.
+        known: labels and classes of a trained model that is to be measured on the data (`load_dataset`).
     """
     for option, default in WITHOUT_MEANING.items():
         if settings[option] != default and option not in DATASETS[name].uses:
@@ -143,6 +153,7 @@ def load_source(name: str, settings: ConfigDict, *, seed: int, check_images: boo
         schema=settings.schema,
         check_images=check_images,
         allow_outside_root=settings.allow_outside_root,
+        known=known,
         progress=progress,
     )
     if settings.open_shards is not None and not isinstance(dataset.splits["train"].images, Records):

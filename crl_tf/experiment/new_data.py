@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,19 @@ import numpy as np
 from crl_tf.datasets import Dataset, Split
 from crl_tf.datasets.images.check import check_images, require_readable
 from crl_tf.datasets.source import SPLITS
+from crl_tf.datasets.spelling import plain
 from crl_tf.experiment.assemble import assemble
 from crl_tf.experiment.config import override
 from crl_tf.experiment.data import Data, load_source
+from crl_tf.experiment.deciding import decide_as_before
 from crl_tf.experiment.measure import measure_model
 from crl_tf.experiment.run import finished_runs
 from crl_tf.experiment.same_data import digests
 from crl_tf.experiment.trainers.archive import load_trained
 from crl_tf.experiment.workdir import CONFIG, MODEL, config_in, read_description, read_result
 from crl_tf.progress import SILENT, Progress
-from crl_tf.schema import NOT_ANNOTATED, AttributeSchema
-from crl_tf.text import listed
+from crl_tf.schema import NOT_ANNOTATED, Attribute, AttributeSchema
+from crl_tf.text import counted, listed
 
 _log = logging.getLogger(__name__)
 
@@ -31,10 +33,11 @@ _log = logging.getLogger(__name__)
 def evaluate_on(workdir: Path, settings: Mapping[str, Any], *, progress: Progress = SILENT) -> list[dict[str, Any]]:
     """Measures a finished run, each run of a comparison or each finalist of a search on new data; writes nothing.
 
-    Decision rules keep the strengths that were chosen on the run's own validation images. Of data whose splits the seed draws
+    Decision rules keep the strengths, and thresholds and temperatures their values, that were chosen on the run's own validation
+    images. Of data whose splits the seed draws
     all images are measured; of data with splits of their own, and of the run's own data in another place, the test split.
-    Labels and classes are matched by their names: a label that the new data lack is not measured, a class that the run does not
-    know is refused.
+    Labels and classes are matched by their names: a label that the new data lack is not measured, nor is an image of a class
+    that the run does not know; both are logged. A class that is spelled otherwise is refused.
 
     Args:
         settings: of the section "data" that differ from those of the run, by dotted key: `data.dir` at least.
@@ -64,17 +67,21 @@ def evaluate_on(workdir: Path, settings: Mapping[str, Any], *, progress: Progres
             rule=parts.rule,
             progress=progress,
         )
+        decision = decide_as_before(
+            result.get("decision", {}), found.test, schema, counts, rule=parts.rule, strengths=rules[parts.rule]
+        )
         # Of the run's own data: they say nothing of the new ones.
-        others = {key: value for key, value in result.items() if key not in ("validation", "decision", "complaints", "top5")}
+        others = {key: value for key, value in result.items() if key not in ("validation", "complaints", "top5")}
         names = {"method": parts.names["method"], "dataset": f"{config.dataset} in {Path(config.data.dir).name}"}
-        results.append({**others, **names, **found.numbers})
+        results.append({**others, **names, **found.numbers, "decision": decision.numbers})
     return results
 
 
 def _new_data(
     name: str, settings: Any, schema: AttributeSchema, known: Mapping[str, str], seed: int, batch_size: int, progress: Progress
 ) -> Data:
-    source = load_source(name, settings, seed=seed, check_images=not settings.skip_unreadable, progress=progress)
+    check = not settings.skip_unreadable
+    source = load_source(name, settings, seed=seed, check_images=check, known=schema, progress=progress)
     own = known and known.get("test") == digests(source).get("test")
     everything = source.drawn and not own
     images = _joined(source) if everything else source.splits["test"]
@@ -121,12 +128,27 @@ def _matched(labels: np.ndarray, new: AttributeSchema, own: AttributeSchema) -> 
             continue
         column = new.names.index(attribute.name)
         classes = new.attributes[column].classes
-        unknown = [name for name in classes if name not in attribute.classes]
-        if unknown:
-            raise ValueError(
-                f"data_dir must hold the classes that the run knows: {attribute.name!r} has the new {listed(map(repr, unknown))};"
-                f" known are {listed(attribute.classes, 8)}"
+        _refuse_other_spellings(attribute, classes)
+        unknown = {place: name for place, name in enumerate(classes) if name not in attribute.classes}
+        images = np.isin(labels[:, column], list(unknown))
+        if images.any():
+            _log.warning(
+                "not measured: %s of %r, classes that the run does not know: %s",
+                counted(int(images.sum()), "image"),
+                attribute.name,
+                listed(map(repr, unknown.values()), 8),
             )
-        numbers = np.array([attribute.classes.index(name) for name in classes] + [NOT_ANNOTATED], np.int32)
+        known = [NOT_ANNOTATED if name in unknown.values() else attribute.classes.index(name) for name in classes]
+        numbers = np.array([*known, NOT_ANNOTATED], np.int32)
         matched[:, place] = numbers[labels[:, column]]
     return matched
+
+
+def _refuse_other_spellings(own: Attribute, classes: Sequence[str]) -> None:
+    """Refuses a new class whose name is nearly that of one that the run knows."""
+    known = {plain(name): name for name in own.classes}
+    other = next((name for name in classes if name not in own.classes and plain(name) in known), None)
+    if other is not None:
+        raise ValueError(
+            f"data_dir must spell classes as the run does: {own.name!r} has {other!r}, and the run {known[plain(other)]!r}"
+        )

@@ -293,7 +293,8 @@ def evaluate(workdir: Path, *, changed_rows: bool = False, progress: Progress = 
         context = Context(parts, data, folder, progress)
         check_data(context, f"evaluate {folder}", changed_rows)
         measured = measure(context, load_trained(folder / MODEL))
-        results.append({**read_result(folder), "method": parts.names["method"], **measured.numbers})
+        numbers = {**measured.numbers, "decision": decided(context, measured).numbers}
+        results.append({**read_result(folder), "method": parts.names["method"], **numbers})
     return results
 
 

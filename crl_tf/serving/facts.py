@@ -26,6 +26,8 @@ def facts_of(served: Served, neighbours: Neighbours | None) -> dict[str, Any]:
     card = served.card
     test, decision = _mapping(card.get("test")), _mapping(card.get("decision"))
     of_labels, of_thresholds = _mapping(test.get("labels")), _mapping(decision.get("thresholds"))
+    # Under the decision that is in force: with thresholds it is not the rule alone.
+    deciding = decision if set(SHARES) <= set(decision) else test
     labels = []
     for attribute in served.schema.attributes:
         columns = served.schema.columns(attribute.name)
@@ -50,15 +52,30 @@ def facts_of(served: Served, neighbours: Neighbours | None) -> dict[str, Any]:
     return {
         "about": {key: card.get(key) for key in ABOUT if card.get(key) is not None},
         "image_size": list(served.image_size),
-        "test": {key: number_or_none(test.get(key)) for key in SHARES if key in test},
+        "test": {key: number_or_none(deciding.get(key)) for key in SHARES if key in deciding},
+        "decision": decision_words(served),
         "calibration": decision.get("calibration"),
         "goal": decision.get("goal"),
-        "decided": number_or_none(decision.get("balanced_accuracy")),
         "detects": served.scoring.thresholds is not None,
         "calibrated": served.scoring.temperatures is not None,
         "labels": labels,
         "neighbours": len(neighbours) if neighbours else 0,
     }
+
+
+def decision_words(served: Served) -> str:
+    """Which decision is in force: the run's rule, and for labels of two classes thresholds, where there are some."""
+    rule = served.card.get("rule")
+    by_rule = f"the rule {rule}" if isinstance(rule, str) else "the largest score"
+    if served.scoring.thresholds is None:
+        return by_rule
+    goal = _mapping(served.card.get("decision")).get("goal")
+    by_thresholds = f"thresholds for {goal}" if isinstance(goal, str) else "thresholds"
+    binary = [attribute.num_classes == 2 for attribute in served.schema.attributes]
+    if all(binary):
+        return by_thresholds
+    others = f"{by_rule}; {by_thresholds} tell which classes are detected"
+    return f"{by_thresholds} (labels of two classes) and {others}" if any(binary) else others
 
 
 def _of_class(name: str, measured: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 import tensorflow as tf
@@ -26,12 +28,14 @@ from crl_tf.serving.served import Served
 from crl_tf.text import csv_text
 
 BATCH_SIZE = 64
+ERROR = "error"
+"""The column that says why an image cannot be read."""
 
 
 class Summary(NamedTuple):
-    """written: rows. unreadable: (path, reason) of each image that was passed over. seconds: of reading, predicting, writing."""
+    """predicted: images. unreadable: (name, reason) of each of the others. seconds: of reading, predicting, writing."""
 
-    written: int
+    predicted: int
     unreadable: list[tuple[str, str]]
     seconds: float
 
@@ -46,33 +50,39 @@ def predict_files(
     paths: Sequence[str],
     output: Path,
     *,
+    names: Sequence[str] | None = None,
     scores: bool = False,
     features: bool = False,
+    overwrite: bool = False,
     batch_size: int = BATCH_SIZE,
     threads: int | None = None,
     progress: Progress = SILENT,
 ) -> Summary:
-    """Predicts images, in their order, and writes a row for each one that can be read.
+    """Predicts images and writes a row for each, in their order.
 
     The columns: `path`; of every label, in the order of the model's, LABEL (the name of its top class) and LABEL_score; with
-    thresholds LABEL_detected, the names of the classes that reach theirs. Images are decoded as in training. A folder of a
-    million images takes no more memory than one of a thousand.
+    thresholds LABEL_detected, the names of the classes that reach theirs; `error`, why an image cannot be read, whose other
+    columns are empty. Images are decoded as in training. A folder of a million images takes no more memory than one of a
+    thousand.
 
     Args:
         served: the export. paths: of the images, any number of them unreadable.
         output: the file to write, in the form that its name ends in: .csv, .parquet or .jsonl. It appears when it is whole.
+        names: what `path` says of each; None: the paths.
         scores: also LABEL=CLASS, the score of every class.
         features: also the features, of several labels one after the other: in CSV `feature_0` and so on, otherwise a list.
+        overwrite: replace an output that exists.
         batch_size: images at a time. threads: that decode; None: one per core.
     Raises:
         ValueError: the output exists or ends in something else, or the export has no features.
     """
-    check_output(output)
+    check_output(output, overwrite=overwrite)
     if features and FEATURES not in served.signatures:
         raise ValueError("features must be false: this model has none")
     if batch_size < 1:
         raise ValueError(f"batch_size must be an int >= 1, received {batch_size}")
-    began, unreadable, written = time.perf_counter(), [], 0
+    began, unreadable = time.perf_counter(), []
+    names = paths if names is None else names
     batches = _batches(paths, served.image_size, batch_size, threads or usable_cores())
 
     def answered(images: np.ndarray) -> dict[str, np.ndarray]:
@@ -81,28 +91,32 @@ def predict_files(
             answers["features"] = served.answer(FEATURES, images=tf.constant(images, tf.float32))["features"]
         return answers
 
-    def passed_over(places: range) -> None:
-        for place in places:
-            reason = file_fault(str(paths[place]), served.image_size) or "could not be read"
-            unreadable.append((str(paths[place]), reason))
+    def rows_of(places: range, readable: np.ndarray, images: np.ndarray) -> pa.Table:
+        """The rows of places, of which those that are readable have images."""
+        row = {place: row for row, place in enumerate(readable.tolist())}
+        errors = [
+            None if place in row else file_fault(paths[place], served.image_size) or "could not be read" for place in places
+        ]
+        unreadable.extend((names[place], error) for place, error in zip(places, errors, strict=True) if error)
+        predicted = _table(served, answered(images), scores, features)
+        # No row, a null, makes a row of nulls.
+        rows = predicted.take(pa.array([row.get(place) for place in places], pa.int64()))
+        rows = rows.add_column(0, "path", pa.array([names[place] for place in places], pa.string()))
+        return rows.append_column(ERROR, pa.array(errors, pa.string()))
 
     def written_batch_by_batch(writer: _Writer) -> Iterator[int]:
         """Writes the rows; yields the place of every path once it is done with."""
-        nonlocal written
         done = 0
-        for places, images in batches.as_numpy_iterator():
-            writer.write(_table(served, [str(paths[place]) for place in places], answered(images), scores, features))
-            written += len(places)
-            for place in places.tolist():
-                passed_over(range(done, place))
-                yield from range(done, place + 1)
-                done = place + 1
-        passed_over(range(done, len(paths)))
-        yield from range(done, len(paths))
-        if not written:
-            # A file of the columns alone, so that whoever reads it finds them.
-            nothing = np.zeros((0, *served.image_size, 3), np.float32)
-            writer.write(_table(served, [], answered(nothing), scores, features))
+        for readable, images in batches.as_numpy_iterator():
+            places = range(done, int(readable[-1]) + 1)
+            writer.write(rows_of(places, readable, images))
+            yield from places
+            done = places.stop
+        # What follows the last readable image; and if there is no row at all, the columns.
+        places = range(done, len(paths))
+        if places or not paths:
+            writer.write(rows_of(places, np.zeros(0, np.int64), np.zeros((0, *served.image_size, 3), np.float32)))
+        yield from places
 
     def write(partial: Path) -> None:
         writer = FORMATS[output.suffix.lower()](partial)
@@ -113,15 +127,15 @@ def predict_files(
             writer.close()
 
     write_whole(output, write)
-    return Summary(written, unreadable, time.perf_counter() - began)
+    return Summary(len(paths) - len(unreadable), unreadable, time.perf_counter() - began)
 
 
-def check_output(output: Path) -> None:
-    """Refuses an output that is there already, or of a form that is not written."""
+def check_output(output: Path, *, overwrite: bool = False) -> None:
+    """Refuses an output that is there already, unless it is to be replaced, or of a form that is not written."""
     if output.suffix.lower() not in FORMATS:
         raise ValueError(f"output must end in {', '.join(FORMATS)}, received {str(output)!r}")
-    if os.path.lexists(output):
-        raise ValueError(f"output must be a new file, received {str(output)!r}, which exists")
+    if os.path.isdir(output) or (os.path.lexists(output) and not overwrite):
+        raise ValueError(f"output must be a new file, or --overwrite given, received {str(output)!r}, which exists")
 
 
 def _batches(paths: Sequence[str], image_size: tuple[int, int], batch_size: int, threads: int) -> tf.data.Dataset:
@@ -141,8 +155,8 @@ def _batches(paths: Sequence[str], image_size: tuple[int, int], batch_size: int,
     return images.batch(batch_size).prefetch(2).with_options(options)
 
 
-def _table(served: Served, names: Sequence[str], answers: dict[str, np.ndarray], scores: bool, features: bool) -> pa.Table:
-    columns: dict[str, Any] = {"path": pa.array(names, pa.string())}
+def _table(served: Served, answers: dict[str, np.ndarray], scores: bool, features: bool) -> pa.Table:
+    columns: dict[str, Any] = {}
     for attribute in served.schema.attributes:
         label = attribute.name
         index, of_classes = answers[label + INDEX], answers[label + SCORES]
@@ -155,7 +169,7 @@ def _table(served: Served, names: Sequence[str], answers: dict[str, np.ndarray],
             for k, name in enumerate(attribute.classes):
                 columns[f"{label}={name}"] = pa.array(of_classes[:, k], pa.float32())
     if features:
-        flat = answers["features"].reshape(len(names), -1) if names else np.zeros((0, answers["features"].shape[-1]))
+        flat = answers["features"].reshape(len(answers["features"]), math.prod(answers["features"].shape[1:]))
         width = pa.list_(pa.float32(), flat.shape[1])
         columns["features"] = pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel(), pa.float32()), type=width)
     return pa.table(columns)
@@ -177,12 +191,13 @@ class _Csv:
         for name in rows.column_names:
             column = rows[name]
             if name == "features" and pa.types.is_fixed_size_list(column.type):
-                flat = column.combine_chunks().flatten().to_numpy().reshape(len(rows), column.type.list_size)
-                columns |= {f"feature_{i}": pa.array(flat[:, i]) for i in range(flat.shape[1])}
+                columns |= {f"feature_{i}": pc.list_element(column, i) for i in range(column.type.list_size)}
             elif pa.types.is_list(column.type):
-                columns[name] = pa.array([csv_text("|".join(names)) for names in column.to_pylist()], pa.string())
+                joined = [names if names is None else csv_text("|".join(names)) for names in column.to_pylist()]
+                columns[name] = pa.array(joined, pa.string())
             elif pa.types.is_string(column.type):
-                columns[name] = pa.array([csv_text(text) for text in column.to_pylist()], pa.string())
+                texts = [text if text is None else csv_text(text) for text in column.to_pylist()]
+                columns[name] = pa.array(texts, pa.string())
             else:
                 columns[name] = column
         return pa.table({str(csv_text(name)): column for name, column in columns.items()})

@@ -8,13 +8,12 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NoReturn
 
 from crl_tf.serving.guard import LOOPBACK
 from crl_tf.serving.limits import Limits
 from crl_tf.serving.neighbours import Neighbours
-from crl_tf.serving.served import load_served
+from crl_tf.serving.served import Served
 
 try:
     import uvicorn
@@ -95,7 +94,7 @@ def serve(
 
 
 def run_server(
-    folder: Path,
+    served: Served,
     *,
     name: str = "model",
     host: str = "127.0.0.1",
@@ -104,12 +103,11 @@ def run_server(
     neighbours: Neighbours | None = None,
     started: Callable[[str], None] | None = None,
 ) -> None:
-    """Loads an export and serves it until Ctrl-C or SIGTERM.
+    """Serves an export until Ctrl-C or SIGTERM.
 
     On an address of this machine alone, it answers only requests that name one, so that no other site's page reaches it.
 
     Args:
-        folder: of the export.
         name: of the model in the paths.
         host: an address to listen on; 0.0.0.0 for all of this machine's, which anybody in the network can then ask.
         port: 0: any that is free.
@@ -117,11 +115,11 @@ def run_server(
         neighbours: training images that the page may show; None: it shows none.
         started: is called with the address once requests are taken.
     Raises:
-        ValueError: the folder is no export, or the name or the port is none. OSError: the port cannot be had.
+        ValueError: the name or the port is none. OSError: the port cannot be had.
     """
     limits = limits or Limits()
     hosts = LOOPBACK if _is_loopback(host) else None
-    app = make_app(load_served(folder), name=name, limits=limits, neighbours=neighbours, hosts=hosts)
+    app = make_app(served, name=name, limits=limits, neighbours=neighbours, hosts=hosts)
     serve(app, host, port, seconds=limits.seconds, started=started)
 
 

@@ -18,7 +18,7 @@ def folder(tmp_path):
 
 
 def names(folder, *inputs):
-    return [os.path.relpath(path, folder) for path in find_images([folder / name for name in inputs])]
+    return [os.path.relpath(path, folder) for path in find_images([folder / name for name in inputs]).paths]
 
 
 def test_a_folder_means_all_images_below_it_sorted(folder):
@@ -64,13 +64,28 @@ def test_links_to_folders_are_not_followed(folder):
         ("gone", FileNotFoundError, "file, a folder, a pattern or a table, received"),
         ("*.gif", FileNotFoundError, "matches none"),
         ("t.csv", ValueError, "missing column 'path'"),
-        ("empty.csv", ValueError, "must not be empty, received nothing in row 2"),
         ("none", ValueError, "input must hold images"),
     ],
 )
 def test_what_is_no_input_is_named(folder, name, error, words):
     (folder / "t.csv").write_text("file\nb.jpg\n")
-    (folder / "empty.csv").write_text("path,x\nb.jpg,1\n,2\n")
     (folder / "none").mkdir()
     with pytest.raises(error, match=words):
         find_images([str(folder / name)])
+
+
+def test_every_row_of_a_table_comes_and_is_called_as_the_table_calls_it(folder):
+    (folder / "t.csv").write_text("path,x\nb.jpg,1\n,2\n./b.jpg,3\nb.jpg,4\n")
+    found = find_images([folder / "t.csv", folder / "b.jpg", folder / "a.PNG"])
+    assert found.names == ["b.jpg", "", "./b.jpg", "b.jpg", str(folder / "a.PNG")]
+    assert found.paths == [str(folder / "b.jpg"), "", f"{folder}/./b.jpg", str(folder / "b.jpg"), str(folder / "a.PNG")]
+
+
+def test_files_of_folders_that_do_not_end_as_images_do_are_counted(folder):
+    for name in ("x.tif", "deep/y.TIF", "z"):
+        (folder / name).touch()
+    assert find_images([folder]).passed_over == {".tif": 2, ".txt": 1, "no ending": 1}
+    (folder / "others").mkdir()
+    (folder / "others" / "x.avif").touch()
+    with pytest.raises(ValueError, match=r"input must hold images .* and 1 files that end otherwise"):
+        find_images([folder / "others"])

@@ -11,6 +11,7 @@ import tensorflow as tf
 from crl_tf.calibration import reliability, temperatures
 from crl_tf.decision import rule_offsets
 from crl_tf.experiment.deciding import decide, scores_of
+from crl_tf.experiment.measure import SHARES
 from crl_tf.experiment.predictions import Outputs
 from crl_tf.experiment.run import run
 from crl_tf.files import read_json
@@ -229,7 +230,7 @@ def test_a_run_writes_its_decision_and_its_export_follows_it(tiny_recipe, tmp_pa
     result = run(tiny_recipe, tmp_path / "run")
     written = read_json(tmp_path / "run" / "result.json")["decision"]
     assert written == json.loads(json.dumps(result["decision"])) and written["goal"] == "recall:0.8"
-    assert set(written) == {"calibration", "temperatures", "goal", "thresholds", "balanced_accuracy"}
+    assert set(written) == {"calibration", "temperatures", "goal", "thresholds", *SHARES}
     served = load_served(tmp_path / "run" / "export")
     assert served.card["decision"] == written and served.card["program"].startswith("crl_tf ")
     assert served.card["test"]["labels"]["colour"]["train_counts"] == {"blue": 6, "green": 6, "red": 24}

@@ -9,6 +9,7 @@ from finished_runs import run_on
 
 from crl_tf.experiment.finished import export_again, export_of, opened, run_folder
 from crl_tf.experiment.new_data import evaluate_on
+from crl_tf.experiment.run import evaluate
 from crl_tf.files import read_json
 from crl_tf.serving.predict import predict_files
 from crl_tf.serving.served import load_served
@@ -58,7 +59,8 @@ def test_the_test_images_as_new_data_have_the_numbers_of_the_test(finished, test
         assert measured["rules"][name]["balanced_accuracy"] == pytest.approx(rule["balanced_accuracy"])
         assert measured["rules"][name]["strengths"] == rule["strengths"]
     assert measured["dataset"] == "attribute_csv in new"
-    assert "validation" not in measured and "decision" not in measured
+    assert "validation" not in measured
+    assert measured["decision"]["calibration"]["as_trained"] == pytest.approx(result["decision"]["calibration"]["as_trained"])
     assert sorted((path, path.stat().st_mtime_ns) for path in workdir.rglob("*")) == before
 
 
@@ -80,7 +82,7 @@ def test_a_label_that_is_missing_is_not_measured_and_that_is_said(finished, shop
 @pytest.mark.parametrize(
     ("columns", "value", "words"),
     [
-        (["path", "colour"], "violet", r"'colour' has the new 'violet'; known are blue, green, red"),
+        (["path", "colour"], "Red", r"must spell classes as the run does: 'colour' has 'Red', and the run 'red'"),
         (["path", "taste"], "sweet", r"must hold the labels colour, size of the run, received taste"),
     ],
 )
@@ -89,6 +91,28 @@ def test_what_the_run_does_not_know_is_refused(finished, shop, tmp_path, columns
     write_table(tmp_path / "new", rows, columns)
     with pytest.raises(ValueError, match=words):
         evaluate_on(finished[0], {"data.dir": str(tmp_path / "new"), **OUTSIDE})
+
+
+def test_few_images_with_classes_that_are_missing_or_new_are_measured_as_far_as_they_can_be(finished, shop, tmp_path, log):
+    rows = [[shop / row["path"], row["colour"]] for row in rows_of_shop(shop, "test")]
+    red = [[*row, "same"] for row in rows if row[1] == "red"][:2]
+    other = next(row[0] for row in rows if row[1] != "red")
+    write_table(tmp_path / "new", [*red, [other, "violet", "same"]], ["path", "colour", "batch"])
+    (measured,) = evaluate_on(finished[0], {"data.dir": str(tmp_path / "new"), **OUTSIDE})
+    assert np.sum(measured["labels"]["colour"]["confusion"]) == 2
+    assert any("not measured: 1 image of 'colour', classes that the run does not know: 'violet'" in line for line in log.messages)
+
+
+def test_thresholds_are_measured_on_new_data_as_they_were_chosen(finished, test_rows, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    with opened(workdir, {"decision.threshold": "recall:0.9", "decision.calibrate": True}) as run_with_thresholds:
+        chosen = export_again(run_with_thresholds)["decision"]
+    (again,) = evaluate(workdir)
+    (measured,) = evaluate_on(workdir, {"data.dir": str(test_rows), **OUTSIDE})
+    for decision in (again["decision"], measured["decision"]):
+        assert decision["thresholds"] == chosen["thresholds"] and decision["temperatures"] == chosen["temperatures"]
+        assert decision["rarest_third"] == chosen["rarest_third"]
 
 
 def test_unreadable_images_are_refused_or_left_out(finished, test_rows, log):

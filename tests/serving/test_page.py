@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pytest
 import served_model as case
 
@@ -78,9 +79,10 @@ def progress(page, text):
 def test_what_the_page_says_of_the_model(page):
     assert page.title() == "tiny – crl_tf" and page.get_by_role("heading", level=1).inner_text() == "tiny"
     assert "method: class_rel" in page.locator("#about").inner_text()
-    assert "75\u00a0%" in page.locator("#numbers").inner_text()
+    # Under the decision with thresholds, not under the rule alone, which has 75 %.
+    assert "77\u00a0%" in page.locator("#numbers").inner_text()
     said = page.locator("#calibration").inner_text()
-    assert "off by 10\u00a0%" in said and "recall:0.9" in said and "is 77\u00a0%" in said
+    assert "off by 10\u00a0%" in said and "deciding by the rule argmax; thresholds for recall:0.9 tell" in said
     page.get_by_text("The 4 rare classes, one by one").click()
     rows = page.locator("#rare tbody tr")
     assert rows.count() == 4
@@ -125,6 +127,33 @@ def test_more_classes_are_shown_when_asked(page):
     kind.get_by_role("button", name="Show all 9 classes").press("Enter")
     assert kind.locator("li").count() == 9 and kind.get_by_role("button").count() == 0
     assert page.evaluate("() => document.activeElement.tagName") == "LI"
+
+
+def test_all_classes_that_are_detected_are_shown(browser, tmp_path):
+    thresholds = np.array([0.5, 0.4, 0.3, *np.full(7, 0.001), 1, 1], np.float32)
+    with case.running(make_app(case.export(tmp_path / "export", thresholds), name="tiny")) as server:
+        page = browser.new_page()
+        page.goto(server.address)
+        put_in(page, file("red.png", case.picture((200, 0, 0))))
+        progress(page, "1 of 1")
+        kind = page.get_by_role("region", name="kind: ")
+        assert kind.locator("li").count() == kind.locator(".chip.detected").count() == 7
+        kind.get_by_role("button", name="Show all 9 classes").click()
+        assert kind.locator("li").count() == 9
+        page.close()
+
+
+def test_answers_can_be_downloaded(page):
+    put_in(page, file("red.png", case.picture((200, 0, 0))), file("notes.png", b"no picture"))
+    progress(page, "1 of 2 pictures read, 1 not")
+    with page.expect_download() as started:
+        page.get_by_role("button", name="Download answers").click()
+    assert started.value.suggested_filename == "tiny-answers.json"
+    (answer,) = json.loads(open(started.value.path(), encoding="utf-8").read())
+    assert answer["picture"] == "red.png" and answer["labels"]["hue"]["decision"] == "red"
+    assert answer["labels"]["hue"]["detected"] == ["red"] and list(answer["labels"]["hue"]["scores"]) == list(case.HUES)
+    page.get_by_role("button", name="Remove all").click()
+    assert page.get_by_role("button", name="Download answers").is_hidden()
 
 
 def test_a_file_that_cannot_be_read_is_named_and_the_others_are_shown(page):

@@ -71,10 +71,17 @@ def test_every_form_holds_the_same(served, paths, folder, tmp_path, suffix):
     output = tmp_path / f"out{suffix}"
     summary = predict_files(served, paths, output, scores=True, features=True, batch_size=4)
     rows = rows_of(output)
-    assert summary.written == len(rows) == COUNT
+    assert summary.predicted == COUNT and len(rows) == len(paths)
     broken = {str(folder / name) for name in ("05a.jpg", "05b.jpg", "99.png")}
     assert {path for path, _ in summary.unreadable} == broken and all(reason for _, reason in summary.unreadable)
-    assert [row["path"] for row in rows] == [path for path in paths if path not in broken]
+    assert [row["path"] for row in rows] == paths
+    assert list(rows[0])[-1] == "error"
+    for row in rows:
+        if row["path"] in broken:
+            assert row["error"] and all(value in (None, "") for name, value in row.items() if name not in ("path", "error"))
+        else:
+            assert row["error"] in (None, "")
+    rows = [row for row in rows if row["path"] not in broken]
     odd = "'=odd" if suffix == ".csv" else "=odd"
     assert list(rows[0])[:9] == [
         "path",
@@ -104,7 +111,9 @@ def test_the_batch_size_changes_nothing(served, paths, tmp_path):
         predict_files(served, paths, tmp_path / f"{size}.jsonl", scores=True, batch_size=size)
     one, three, many = (rows_of(tmp_path / f"{size}.jsonl") for size in (1, 3, 100))
     assert [row["hue"] for row in one] == [row["hue"] for row in three] == [row["hue"] for row in many]
-    np.testing.assert_allclose([row["hue=red"] for row in one], [row["hue=red"] for row in many], atol=1e-6)
+    assert [row["error"] for row in one] == [row["error"] for row in three] == [row["error"] for row in many]
+    red = [np.array([row["hue=red"] for row in rows], float) for rows in (one, many)]
+    np.testing.assert_allclose(red[0], red[1], atol=1e-6)
 
 
 def test_classes_that_reach_their_threshold_are_named(paths, tmp_path):
@@ -113,16 +122,22 @@ def test_classes_that_reach_their_threshold_are_named(paths, tmp_path):
     predict_files(served, paths, tmp_path / "out.jsonl", scores=True)
     predict_files(served, paths, tmp_path / "out.csv")
     for row, of_csv in zip(rows_of(tmp_path / "out.jsonl"), rows_of(tmp_path / "out.csv"), strict=True):
+        if row["error"]:
+            assert row["hue_detected"] is None and of_csv["hue_detected"] == ""
+            continue
         scores = np.array([row[f"hue={name}"] for name in ("red", "green", "blue")])
         expected = [name for name, s, t in zip(("red", "green", "blue"), scores, thresholds, strict=False) if s >= np.float32(t)]
         assert row["hue_detected"] == expected and of_csv["hue_detected"] == "|".join(expected)
         assert row["hue"] == ("red", "green", "blue")[int(np.argmax(scores / thresholds[:3]))]
 
 
-def test_without_a_readable_image_the_columns_are_written(served, folder, tmp_path):
-    summary = predict_files(served, [str(folder / "05a.jpg"), str(folder / "gone.jpg")], tmp_path / "out.csv")
-    assert summary.written == 0 and [reason for _, reason in summary.unreadable][1] == "missing"
-    assert (tmp_path / "out.csv").read_text().startswith('"path","hue","hue_score"') and not rows_of(tmp_path / "out.csv")
+def test_without_a_readable_image_every_row_says_why(served, folder, tmp_path):
+    summary = predict_files(served, [str(folder / "05a.jpg"), ""], tmp_path / "out.csv", names=["a", "b"], features=True)
+    assert summary.predicted == 0 and [reason for _, reason in summary.unreadable][1] == "missing"
+    rows = rows_of(tmp_path / "out.csv")
+    assert [row["path"] for row in rows] == ["a", "b"] and rows[1]["error"] == "missing" and rows[1]["feature_0"] == ""
+    predict_files(served, [], tmp_path / "none.csv")
+    assert (tmp_path / "none.csv").read_text().startswith('"path","hue","hue_score"') and not rows_of(tmp_path / "none.csv")
 
 
 def test_progress_sees_every_path_once(served, paths, tmp_path):
@@ -139,7 +154,7 @@ def test_progress_sees_every_path_once(served, paths, tmp_path):
 
 def test_an_output_that_exists_is_kept_and_a_failed_one_is_not_left(served, paths, tmp_path):
     (tmp_path / "old.csv").write_text("precious")
-    with pytest.raises(ValueError, match=r"output must be a new file, received .*old.csv"):
+    with pytest.raises(ValueError, match=r"output must be a new file, or --overwrite given, received .*old.csv"):
         predict_files(served, paths, tmp_path / "old.csv")
     with pytest.raises(ValueError, match=r"output must end in .csv, .parquet, .jsonl, received"):
         predict_files(served, paths, tmp_path / "out.txt")
@@ -154,3 +169,8 @@ def test_an_output_that_exists_is_kept_and_a_failed_one_is_not_left(served, path
     with pytest.raises(KeyboardInterrupt):
         predict_files(served, paths, tmp_path / "new.csv", batch_size=2, progress=Stopping())
     assert (tmp_path / "old.csv").read_text() == "precious" and [p.name for p in tmp_path.iterdir()] == ["old.csv"]
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(served, paths, tmp_path / "old.csv", overwrite=True, progress=Stopping())
+    assert (tmp_path / "old.csv").read_text() == "precious"
+    predict_files(served, paths, tmp_path / "old.csv", overwrite=True)
+    assert len(rows_of(tmp_path / "old.csv")) == len(paths)

@@ -249,6 +249,8 @@ def test_the_page_asks_nothing_of_other_sites(client):
 def test_the_page_learns_the_models_numbers(client):
     facts = client.get("/api/model").json()
     assert facts["name"] == "tiny" and facts["about"]["method"] == "class_rel" and facts["test"]["rarest_third"] == 0.5
+    assert facts["test"]["balanced_accuracy"] == 0.77
+    assert facts["decision"] == "the rule argmax; thresholds for recall:0.9 tell which classes are detected"
     assert facts["detects"] and not facts["calibrated"] and facts["goal"] == "recall:0.9" and facts["neighbours"] == 3
     hue, _ = facts["labels"]
     assert [row["name"] for row in hue["classes"]] == list(case.HUES)

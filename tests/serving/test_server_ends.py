@@ -97,8 +97,9 @@ def test_a_port_that_is_taken_is_named(served):
 
 PROGRAM = """
 import sys
+from crl_tf.serving.served import load_served
 from crl_tf.serving.server import run_server
-run_server(sys.argv[1], port=0, started=lambda address: print(address, flush=True))
+run_server(load_served(sys.argv[1]), port=0, started=lambda address: print(address, flush=True))
 print("ended", flush=True)
 """
 

@@ -17,6 +17,7 @@ from crl_tf.datasets.tables.columns import (
     ImagePaths,
     LabelColumn,
     image_paths,
+    in_order,
     label_column,
     listed_folders,
     refuse_duplicates,
@@ -42,6 +43,7 @@ def load_attribute_csv(
     schema: str | os.PathLike[str] | None = None,
     check_images: bool = True,
     allow_outside_root: bool = False,
+    known: AttributeSchema | None = None,
 ) -> Dataset:
     """Reads a table with a column of image paths and columns of labels; a YAML file can say what the columns mean.
 
@@ -63,6 +65,8 @@ def load_attribute_csv(
         check_images: whether a missing image file is an error.
         allow_outside_root: read images that lie outside of the folder of the table, or of the `root` of the `schema` that is
             given here, too.
+        known: labels and classes of a trained model that is to be measured on the table. Other columns are no labels, a class
+            need not occur, and rows that are too few for a split are all in `train`.
     Returns:
         images as file paths; labels int16 or int32 [n, L]; with groups, `extras["group"]` int32 [n], -1 = in none.
     Raises:
@@ -94,7 +98,13 @@ def load_attribute_csv(
         if other.exists() and not beside.exists():
             raise ValueError(f"{OWNER}: {other} must be called {SCHEMA}, or be named by --schema={other}")
     images = read_labelled_images(
-        OWNER, path, meaning, check_images=check_images, allow_outside_root=allow_outside_root, root_is_given=schema is not None
+        OWNER,
+        path,
+        meaning,
+        check_images=check_images,
+        allow_outside_root=allow_outside_root,
+        root_is_given=schema is not None,
+        known=known,
     )
 
     def draw(labels: np.ndarray) -> dict[str, np.ndarray]:
@@ -102,9 +112,11 @@ def load_attribute_csv(
         try:
             return stratified_split(labels, shares, seed, images.groups)
         except ValueError as error:
+            if known is not None:
+                return {split: np.arange(len(labels) if split == "train" else 0) for split in SPLITS}
             raise ValueError(f"{OWNER}: {path}: {error}; give a split column or more rows") from error
 
-    return images.dataset(draw)
+    return images.dataset(draw, warn=known is None)
 
 
 @dataclass(frozen=True)
@@ -120,8 +132,12 @@ class LabelledImages:
     splits: Mapping[str, np.ndarray] | None
     groups: np.ndarray | None
 
-    def dataset(self, draw: Callable[[np.ndarray], Mapping[str, np.ndarray]]) -> Dataset:
-        """The dataset, in the splits of the table or in those that `draw` makes from the labels, integers [n, L]."""
+    def dataset(self, draw: Callable[[np.ndarray], Mapping[str, np.ndarray]], *, warn: bool = True) -> Dataset:
+        """The dataset, in the splits of the table or in those that `draw` makes from the labels, integers [n, L].
+
+        Args:
+            warn: of classes that training does not see.
+        """
         attributes = AttributeSchema(tuple(attribute for column in self.labels for attribute in column.attributes))
         # Stored label by label; the transpose is a view, and made only if the split needs the labels.
         where = self.splits or draw(np.concatenate([column.codes for column in self.labels]).T)
@@ -138,7 +154,8 @@ class LabelledImages:
                 labels[:, place] = chosen
             extras = {} if self.groups is None else {"group": self.groups[rows]}
             splits[split] = Split(self.images.take(rows), labels, extras)
-        warn_of_classes(self.owner, attributes, counts)
+        if warn:
+            warn_of_classes(self.owner, attributes, counts)
         return Dataset(self.owner, attributes, splits, drawn=self.splits is None)
 
 
@@ -150,12 +167,14 @@ def read_labelled_images(
     check_images: bool,
     allow_outside_root: bool = False,
     root_is_given: bool = False,
+    known: AttributeSchema | None = None,
 ) -> LabelledImages:
     """Reads a table by its schema; errors begin with `owner`, the dataset.
 
     Args:
         root_is_given: whether the user named the schema, so that its root may be any folder. A schema that lay beside the table
             may name no other folder, as the table may not.
+        known: as in `load_attribute_csv`.
     Raises:
         FileNotFoundError, ValueError: as `load_attribute_csv`.
     """
@@ -168,12 +187,30 @@ def read_labelled_images(
         refuse_outside(table, images, listings, [path.parent, *([path.parent / meaning.root] if root_is_given else [])])
     if check_images:
         require_files(table, images, listings)
+    if known is not None:
+        labels = _with_known_classes(table, labels, meaning, known)
     columns = [label_column(table, name, label, meaning.missing, normalize=meaning.normalize) for name, label in labels.items()]
     groups = None if group is None else _groups(table, group, meaning)
     if groups is not None and splits is not None:
         _warn_of_groups(owner, groups, splits)
     where = None if splits is None else {name: np.flatnonzero(splits == place) for place, name in enumerate(SPLITS)}
     return LabelledImages(owner, images, columns, where, groups)
+
+
+def _with_known_classes(
+    table: Table, labels: Mapping[str, Label], meaning: TableSchema, known: AttributeSchema
+) -> dict[str, Label]:
+    """The labels that are known, with their known classes first; those whose classes the YAML gives stay as they are."""
+    classes = {attribute.name: attribute.classes for attribute in known.attributes}
+    chosen = {}
+    for name, label in labels.items():
+        if label == OneOf() and name in classes:
+            others = {value for value in table.categories(name).values if value not in {*classes[name], *meaning.missing}}
+            chosen[name] = OneOf((*classes[name], *in_order(others)))
+        # A column with several classes in a cell is known by them: tags=striped.
+        elif name in classes or any(of_cell.startswith(f"{name}=") for of_cell in classes):
+            chosen[name] = label
+    return chosen or dict(labels)
 
 
 def _coco(owner: str, path: Path, meaning: TableSchema) -> tuple[Table, dict[str, Label], None, None]:

@@ -35,7 +35,7 @@ CARVED = 0.1
 LAYOUT = "a folder for each class with its images, or such folders below train/, val/ and test/"
 
 
-def load_image_folder(data_dir: str | os.PathLike[str] | None, *, seed: int = 0) -> Dataset:
+def load_image_folder(data_dir: str | os.PathLike[str] | None, *, seed: int = 0, known: AttributeSchema | None = None) -> Dataset:
     """Reads a tree of images whose folders name their classes; one label, "class", with the folders' names in sorted order.
 
     Below a class, folders are gone into, and links followed. Hidden files and files that are no images by their name are
@@ -46,6 +46,8 @@ def load_image_folder(data_dir: str | os.PathLike[str] | None, *, seed: int = 0)
     Args:
         data_dir: the folder.
         seed: of what is drawn.
+        known: the label of a trained model that is to be measured on the images: a class need not occur, and images that are too
+            few for a split are all in `train`.
     Returns:
         images as file paths; labels int32 [n, 1].
     Raises:
@@ -76,17 +78,28 @@ def load_image_folder(data_dir: str | os.PathLike[str] | None, *, seed: int = 0)
     by_split = "train" in given and len(given - {None}) > 1
     places = _Places(root)
     parts = _parts(root, tops, places) if by_split else {"": _images(root, places)}
-    classes = sorted({name for images in parts.values() for name in images})
-    if not classes:
+    occurring = {name for images in parts.values() for name in images}
+    of_model = () if known is None else known.attributes[0].classes
+    classes = [*of_model, *sorted(occurring.difference(of_model))]
+    if not occurring:
         raise FileNotFoundError(
             f"{OWNER}: data_dir must be {LAYOUT}; {root} has no image ({', '.join(IMAGE_SUFFIXES)}) in a folder"
         )
     if len(classes) < 2:
         raise ValueError(f"{OWNER}: {root} must hold 2 classes or more, received {classes}; it must be {LAYOUT}")
     whole = {name: _split(images, classes) for name, images in parts.items()}
-    splits = _with_missing(whole, seed) if by_split else _drawn(whole[""], SHARES, seed)
     schema = AttributeSchema((Attribute(LABEL, tuple(classes)),))
-    warn_of_classes(OWNER, schema, {name: class_counts(split.labels, [len(classes)]) for name, split in splits.items()})
+    if by_split:
+        splits = _with_missing(whole, seed)
+    else:
+        try:
+            splits = _drawn(whole[""], SHARES, seed)
+        except ValueError:
+            if known is None:
+                raise
+            splits = {name: whole[""] if name == "train" else whole[""].take(np.arange(0)) for name in SPLITS}
+    if known is None:
+        warn_of_classes(OWNER, schema, {name: class_counts(split.labels, [len(classes)]) for name, split in splits.items()})
     return Dataset(OWNER, schema, splits, drawn=not by_split)
 
 

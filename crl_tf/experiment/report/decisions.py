@@ -8,9 +8,16 @@ from typing import Any
 from rich.table import Table
 
 from crl_tf.experiment.report.grid import Grid, number_cells, rich_table, text_cells
+from crl_tf.text import shortened
 
 MOST_CLASSES = 40
 """The table of thresholds shows at most so many classes, the rarest; result.json has all."""
+
+
+WIDTH = 24
+"""Of a name in it, in characters."""
+
+OTHER_CLASS = "Of a label of two classes the rarer one's threshold t is chosen; the other has 1 - t."
 
 
 def decision_tables(result: Mapping[str, Any]) -> list[Table]:
@@ -21,27 +28,37 @@ def decision_tables(result: Mapping[str, Any]) -> list[Table]:
 
 
 def thresholds_table(result: Mapping[str, Any]) -> Table:
-    """One row per class, the rarest first: its threshold with its interval, and recall and precision on test images."""
+    """One row per class, the rarest first: its threshold with its interval, and recall and precision on test images.
+
+    A class without validation and test images has no row.
+    """
     decision = result["decision"]
-    rows = [
+    every = [
         (result["labels"][label]["train_counts"][name], label, name, facts)
         for label, of_label in decision["thresholds"].items()
         for name, facts in of_label.items()
     ]
+    rows = [row for row in every if row[3]["validation"]["images"] or row[3]["test"]["images"]]
     rows = sorted(rows, key=lambda row: row[0])
     cells = []
     for count, label, name, facts in rows[:MOST_CLASSES]:
         low, high = facts["interval"]
-        interval = "–" if low is None else f"{low:.2f}–{high:.2f}"
-        texts = [label, name if facts["reached"] else f"{name} *", f"{count:,}", f"{facts['threshold']:.3f}", interval]
+        interval = "–" if low is None else f"{low:.3g}–{high:.3g}"
+        short = shortened(name, WIDTH)
+        texts = [shortened(label, WIDTH), short if facts["reached"] else f"{short} *", f"{count:,}"]
+        texts += [f"{facts['validation']['images']:,}", f"{facts['threshold']:.3g}", interval]
         cells.append(text_cells(texts) + number_cells([facts["test"]["recall"]]) + number_cells([facts["test"]["precision"]]))
     captions = []
     if len(rows) > MOST_CLASSES:
         captions.append(f"The {MOST_CLASSES} rarest of {len(rows)} classes; result.json has all.")
+    if len(every) > len(rows):
+        captions.append(f"{len(every) - len(rows)} of {len(every)} classes have neither validation nor test images: no row.")
     if not all(row[3]["reached"] for row in rows):
         captions.append("*: not detected: no validation image of the class, or no threshold has the wanted precision.")
     captions.append("Recall and precision: on the test images. Interval: over other validation images (bootstrap).")
-    headings = ["label", "class", "training\nimages", "threshold", "95 %\ninterval"]
+    if any(len(of_label) == 2 for of_label in decision["thresholds"].values()):
+        captions.append(OTHER_CLASS)
+    headings = ["label", "class", "training\nimages", "validation\nimages", "threshold", "95 %\ninterval"]
     headings += ["recall\n%", "precision\n%"]
     title = f"thresholds for {decision['goal']}, chosen on validation images"
     return rich_table(Grid(title, headings, cells, " ".join(captions), names=2))

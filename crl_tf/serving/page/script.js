@@ -1,7 +1,7 @@
 // Sends pictures to the server and shows what the model says. Every name is put in as text, never as HTML.
 "use strict";
 
-const SHOWN = 5; // classes of a label before "more"
+const SHOWN = 5; // classes of a label before "more"; all that are detected
 const AT_A_TIME = 3; // pictures that are sent at a time
 const TRIES = 6; // while the server is full
 
@@ -19,6 +19,7 @@ let running = 0;
 let done = 0;
 let failed = 0;
 let total = 0;
+let answers = []; // of the pictures that could be read, in the order of the answers
 let round = 0; // rises when all pictures are removed, so that late answers are dropped
 
 /** An element with classes, text and children. */
@@ -35,7 +36,7 @@ function showModel() {
   document.title = `${name} – crl_tf`;
   byId("title").textContent = name;
   const parts = [about.program, about.dataset && `data: ${about.dataset}`, about.model && `network: ${about.model}`];
-  parts.push(about.method && `method: ${about.method}`, known(about.epochs) && `${about.epochs} epochs`);
+  parts.push(about.method && `method: ${about.method}`, known(about.epochs) && `${about.epochs} ${about.epochs === 1 ? "epoch" : "epochs"}`);
   parts.push(`images: ${model.image_size[0]} × ${model.image_size[1]}`);
   byId("about").textContent = parts.filter(Boolean).join(" · ");
 
@@ -54,8 +55,8 @@ function showModel() {
   const legend = [];
   if (model.detects) {
     legend.push("Beside each class: its score / its threshold, which is the mark on the bar. Where the score reaches it, the class is detected.");
-    legend.push("The decision is the class whose score is the largest multiple of its threshold.");
   }
+  legend.push(`The decision is made by ${model.decision}.`);
   if (Object.keys(model.test).length) {
     legend.push("Under each class: how many images it has, and what the model reaches on those for test (AP: average precision).");
   }
@@ -64,8 +65,7 @@ function showModel() {
 
 /** What is said under the numbers: on what they were measured, how far scores are to be trusted, what thresholds are for. */
 function sentences(calibration) {
-  const rule = known(model.about.rule) ? `, deciding by ${model.about.rule}` : "";
-  const said = [Object.keys(model.test).length ? `Measured on test images${rule}.` : "The export holds no test numbers."];
+  const said = [Object.keys(model.test).length ? `Measured on test images, deciding by ${model.decision}.` : "The export holds no test numbers."];
   const latest = calibration && (calibration.calibrated || calibration.as_trained);
   if (latest && known(latest.rarest_third)) {
     const kind = calibration.calibrated ? "calibrated scores" : "scores";
@@ -73,7 +73,6 @@ function sentences(calibration) {
     said.push(`and by ${percent(latest.most_frequent_third)} for the most frequent.`);
   }
   if (model.goal) said.push(`Thresholds were chosen on validation images for ${model.goal}.`);
-  if (model.goal && known(model.decided)) said.push(`Deciding by them, the balanced accuracy on test images is ${percent(model.decided)}.`);
   return said;
 }
 
@@ -137,7 +136,10 @@ function work() {
     running += 1;
     card.body.replaceChildren(element("p", "quiet", "looking …"));
     look(file)
-      .then((said) => card.body.replaceChildren(...bodyOf(said)))
+      .then((said) => {
+        card.body.replaceChildren(...bodyOf(said));
+        if (mine === round) answers.push({ picture: file.name, ...namedAnswer(said) });
+      })
       .catch((error) => {
         card.body.replaceChildren(element("p", "problem", error.message));
         if (mine === round) failed += 1;
@@ -177,7 +179,28 @@ function report() {
     if (failed) text += `, ${failed} not`;
   }
   byId("progress").textContent = text;
+  byId("download").hidden = answers.length === 0;
   byId("legend").hidden = done - failed === 0 || !byId("legend").textContent;
+}
+
+/** An answer with the names of labels and classes, as it is downloaded. */
+function namedAnswer(said) {
+  const labels = said.labels.map((of, place) => {
+    const names = model.labels[place].classes.map((row) => row.name);
+    const named = { decision: known(of.decided) ? names[of.decided] : null };
+    if (of.detected) named.detected = names.filter((name, index) => of.detected[index]);
+    named.scores = Object.fromEntries(names.map((name, index) => [name, of.scores[index]]));
+    return [of.name, named];
+  });
+  return { labels: Object.fromEntries(labels) };
+}
+
+function download() {
+  const link = element("a");
+  link.href = URL.createObjectURL(new Blob([`${JSON.stringify(answers, null, 2)}\n`], { type: "application/json" }));
+  link.download = `${model.name}-answers.json`;
+  link.click();
+  URL.revokeObjectURL(link.href);
 }
 
 function bodyOf(said) {
@@ -187,27 +210,29 @@ function bodyOf(said) {
 
 function labelOf(label, of) {
   const order = of.scores.map((score, place) => place).sort((a, b) => (of.scores[b] ?? -1) - (of.scores[a] ?? -1));
-  // The decided class may not have the largest score; it stands first.
-  const rows = known(of.decided) ? [of.decided, ...order.filter((place) => place !== of.decided)] : order;
+  // The decided class may not have the largest score; it stands first, and then what is detected.
+  const rank = (place) => (place === of.decided ? 0 : of.detected && of.detected[place] ? 1 : 2);
+  const rows = [...order].sort((a, b) => rank(a) - rank(b)); // stable: by score among those of a rank
+  const first = Math.max(SHOWN, rows.filter((place) => rank(place) < 2).length);
   const decision = known(of.decided) ? label.classes[of.decided].name : "–";
   const head = element("div", "label-head", null, [element("h4", "", label.name), element("strong", "", decision)]);
   const marks = label.classes.map((row) => row.threshold ?? 0);
-  const shown = rows.slice(0, SHOWN);
+  const shown = rows.slice(0, first);
   const largest = Math.max(...shown.map((place) => Math.max(of.scores[place] ?? 0, marks[place])));
   // Of many classes the scores are small: bars end at a round number that all of them stay below.
   const end = [0.05, 0.1, 0.2, 0.5].find((value) => largest <= value) ?? 1;
   const list = element("ol", "classes", null, shown.map((place) => classOf(label.classes[place], place, of, end)));
   const parts = [head, list];
   if (end < 1) parts.push(element("p", "facts", `bars end at ${end}`));
-  if (rows.length > SHOWN) {
+  if (rows.length > first) {
     const more = element("button", "more", `Show all ${rows.length} classes`);
     more.type = "button";
     more.addEventListener("click", () => {
-      const first = classOf(label.classes[rows[SHOWN]], rows[SHOWN], of, end);
-      first.tabIndex = -1;
-      list.append(first, ...rows.slice(SHOWN + 1).map((place) => classOf(label.classes[place], place, of, end)));
+      const others = rows.slice(first).map((place) => classOf(label.classes[place], place, of, end));
+      others[0].tabIndex = -1;
+      list.append(...others);
       more.remove();
-      first.focus();
+      others[0].focus();
     });
     parts.push(more);
   }
@@ -275,6 +300,7 @@ function nearestOf(neighbours) {
 function clear() {
   round += 1;
   waiting = [];
+  answers = [];
   done = failed = total = 0;
   byId("results").replaceChildren();
   byId("clear").hidden = true;
@@ -290,6 +316,7 @@ function listen() {
     files.value = ""; // the same file can be chosen again
   });
   byId("clear").addEventListener("click", clear);
+  byId("download").addEventListener("click", download);
   for (const kind of ["dragenter", "dragover"]) {
     document.addEventListener(kind, (event) => {
       event.preventDefault();
