@@ -26,6 +26,10 @@ class ConsoleProgress(Progress):
         self._console = console
 
     def track(self, items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
+        if not self._console.is_terminal:
+            # A file would get an empty line for every bar.
+            yield from items
+            return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
         with Bars(*columns, console=self._console, transient=True) as bars:
             yield from bars.track(items, total=total, description=what)

@@ -69,7 +69,8 @@ def is_goal(text: str) -> bool:
 class Chosen(NamedTuple):
     """The threshold of one class.
 
-    threshold: a score that reaches it is a detection. low, high: its 95 % bootstrap interval over validation images.
+    threshold: a score that reaches it is a detection. low, high: its 95 % bootstrap interval over validation images, NaN where
+    a single image is of the class or not of it.
     recall, precision: on the validation images, in [0, 1]; precision is NaN where nothing is detected. positives: validation
     images of the class. reached: whether the goal is; where a wanted precision is not, the best one is taken.
     """
@@ -156,8 +157,11 @@ def choose_threshold(scores: np.ndarray, positive: np.ndarray, goal: Goal, *, se
     # A server compares in float32, in which the middle of two neighbours may be the lower one.
     between = np.where(between.astype(np.float32) > lower, between, scores[places])
     best, hits, alarms = _best(np.ones((1, len(scores))), positive, places, goal)
-    drawn = between[_best_of_draws(positive, places, goal, seed)]
-    low, high = np.quantile(drawn if len(drawn) else between[best], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low = high = float("nan")
+    # Draws of a single image are all alike, which says nothing of others.
+    if 1 < positive.sum() < len(positive) - 1:
+        drawn = between[_best_of_draws(positive, places, goal, seed)]
+        low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     hit, alarm = float(hits[0, best[0]]), float(alarms[0, best[0]])
     recall, precision = hit / positive.sum(), hit / (hit + alarm)
     reached = goal.name != "precision" or precision >= goal.values[0] - 1e-9

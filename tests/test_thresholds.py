@@ -70,7 +70,8 @@ def test_the_threshold_is_the_best_of_all(goal):
         hits, alarms, misses, _ = counts(scores >= chosen.threshold, positive, np.ones(len(scores)))
         assert chosen.recall == pytest.approx(hits / (hits + misses))
         assert chosen.precision == pytest.approx(hits / (hits + alarms))
-        assert chosen.positives == positive.sum() and chosen.low <= chosen.high
+        single = min(positive.sum(), (~positive).sum()) == 1
+        assert chosen.positives == positive.sum() and (np.isnan(chosen.low) if single else chosen.low <= chosen.high)
         if goal.name == "recall":
             assert chosen.reached and chosen.recall >= goal.values[0]
         elif goal.name == "precision":
@@ -111,13 +112,15 @@ def test_one_positive_and_equal_scores():
         assert chosen.reached == (str(goal) != "precision:0.9")
         # All are detected or none is, and none is no choice.
         equal = choose_threshold(np.full(4, 0.25), positive, goal)
-        assert equal[:5] == (0.25, 0.25, 0.25, 1.0, 0.25) and equal.reached == (goal.name != "precision")
+        assert (equal.threshold, equal.recall, equal.precision) == (0.25, 1.0, 0.25)
+        assert equal.reached == (goal.name != "precision")
 
 
-def test_an_interval_that_no_draw_has_is_the_threshold_itself(monkeypatch):
-    monkeypatch.setattr(thresholds, "DRAWS", 0)
-    chosen = choose_threshold(np.array([0.9, 0.1]), np.array([True, False]), GOALS[0])
-    assert chosen[:3] == (0.5, 0.5, 0.5)
+def test_a_single_image_of_a_kind_gives_no_interval():
+    scores = np.array([0.9, 0.7, 0.5, 0.3])
+    for positive, known in (([1, 0, 0, 0], False), ([1, 1, 1, 0], False), ([1, 0, 1, 0], True)):
+        chosen = choose_threshold(scores, np.array(positive, bool), GOALS[0])
+        assert np.isfinite([chosen.low, chosen.high]).tolist() == [known, known]
 
 
 def test_neighbours_among_float32_are_told_apart_in_float32():

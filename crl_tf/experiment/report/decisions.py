@@ -30,7 +30,7 @@ def decision_tables(result: Mapping[str, Any]) -> list[Table]:
 def thresholds_table(result: Mapping[str, Any]) -> Table:
     """One row per class, the rarest first: its threshold with its interval, and recall and precision on test images.
 
-    A class without validation and test images has no row.
+    A class without training or validation images has no row.
     """
     decision = result["decision"]
     every = [
@@ -38,7 +38,7 @@ def thresholds_table(result: Mapping[str, Any]) -> Table:
         for label, of_label in decision["thresholds"].items()
         for name, facts in of_label.items()
     ]
-    rows = [row for row in every if row[3]["validation"]["images"] or row[3]["test"]["images"]]
+    rows = [row for row in every if row[0] and row[3]["validation"]["images"]]
     rows = sorted(rows, key=lambda row: row[0])
     cells = []
     for count, label, name, facts in rows[:MOST_CLASSES]:
@@ -52,10 +52,12 @@ def thresholds_table(result: Mapping[str, Any]) -> Table:
     if len(rows) > MOST_CLASSES:
         captions.append(f"The {MOST_CLASSES} rarest of {len(rows)} classes; result.json has all.")
     if len(every) > len(rows):
-        captions.append(f"{len(every) - len(rows)} of {len(every)} classes have neither validation nor test images: no row.")
+        captions.append(f"{len(every) - len(rows)} of {len(every)} classes have no training or no validation image: no row.")
     if not all(row[3]["reached"] for row in rows):
-        captions.append("*: not detected: no validation image of the class, or no threshold has the wanted precision.")
-    captions.append("Recall and precision: on the test images. Interval: over other validation images (bootstrap).")
+        captions.append("*: not detected, because no threshold has the wanted precision.")
+    captions.append(
+        "Recall and precision: on the test images. Interval: over other validation images (bootstrap), – where there is one."
+    )
     if any(len(of_label) == 2 for of_label in decision["thresholds"].values()):
         captions.append(OTHER_CLASS)
     headings = ["label", "class", "training\nimages", "validation\nimages", "threshold", "95 %\ninterval"]
