@@ -161,7 +161,7 @@ def _predictions(model: keras.Model, files: Dataset, plain: Split, size: tuple[i
         output = folder.with_name("predictions.csv")
         summary = predict_files(served, paths, output)
         output.unlink()
-        return summary.written / summary.seconds
+        return summary.predicted / summary.seconds
 
     return {f"SavedModel, batches of {BATCH_SIZE} in memory": alone, "predict, JPEG files to CSV": to_csv}
 
