@@ -135,7 +135,8 @@ def reproduce(flags: argparse.Namespace) -> list[Section]:
     with only_one(request.out):
         cut, costs = FULL, None
         if flags.budget:
-            cut, costs = planned_cut(request, specs, what, flags.budget, groups, images_too=flags.cut == "both", show=show)
+            options = {"images_too": flags.cut == "both", "run": not flags.show, "show": show}
+            cut, costs = planned_cut(request, specs, what, flags.budget, groups, **options)
         planned = jobs(request, specs, cut)
         failed = {}
         if not flags.show:

@@ -106,6 +106,17 @@ def test_a_budget_is_measured_once_and_kept(asked):
     assert planned_cut(request, specs, "table-9", "4m", [[0]])[0] != cut
 
 
+def test_what_is_only_shown_runs_nothing(asked, monkeypatch):
+    request, specs = asked
+    with pytest.raises(ValueError, match="budget 3m was not planned for table-9"):
+        planned_cut(request, specs, "table-9", "3m", [[0]], run=False)
+    cut, _ = planned_cut(request, specs, "table-9", "3m", [[0]])
+    shutil.rmtree(request.out / "calibration")
+    monkeypatch.setattr(budgets, "execute", None)
+    # On another number of cores, too.
+    assert planned_cut(request, specs, "table-9", "3m", [[0], [1]], run=False) == (cut, {})
+
+
 def test_a_calibration_that_was_stopped_is_made_again(asked):
     request, specs = asked
     first = planned_cut(request, specs, "table-9", "3m", [[0]])[0]

@@ -213,6 +213,7 @@ def planned_cut(
     groups: Sequence[Sequence[int]],
     *,
     images_too: bool = True,
+    run: bool = True,
     show: Callable[[str], None] = lambda line: None,
 ) -> tuple[Cut, dict[Path, float]]:
     """The cut that a budget means for what is asked for, and by folder the seconds that the runs will take.
@@ -222,11 +223,18 @@ def planned_cut(
     Args:
         name: of the exhibits that are asked for.
         groups: the cores of each run at a time.
+        run: False measures no speed: the cut must have been planned before, and no seconds are known.
+    Raises:
+        ValueError: the budget is too small, or there is no plan and nothing may be run.
     """
     ends = time.monotonic() + seconds_of(budget)
     uncut = jobs(request, specs, Cut())
     asked = {"exhibits": name, "budget": budget, "images_too": images_too, "runs": sorted(str(one.folder) for one in uncut)}
     plan = request.out / "plans" / f"{budget.strip()}-{_short_digest(asked)}.json"
+    if not run:
+        if not plan.is_file():
+            raise ValueError(f"budget {budget} was not planned for {name} in {request.out}: leave out --show to run it")
+        return Cut(**read_json(plan)["cut"]), {}
     timed = speeds(uncut, Sizes(), request.out, groups, show)
     if plan.is_file():
         cut = Cut(**read_json(plan)["cut"])
