@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from crl_tf.losses.base import Loss, Terms, per_sample_weight
+from crl_tf.replicas import Share, replicas
 from crl_tf.serialization import registered
 
 
@@ -51,6 +52,13 @@ class _TargetsCheck(keras.callbacks.Callback):
         if self._in_first_epoch:
             self.model.loss.warn_of_signs(seen)
             self._in_first_epoch = False
+
+
+class _Objective(NamedTuple):
+    """own: the part whose gradients a strategy adds up over the replicas. value: the loss, and the network's own losses."""
+
+    own: tf.Tensor
+    value: tf.Tensor
 
 
 @registered
@@ -152,7 +160,7 @@ class CRLModel(keras.Model):
     def tallies(self) -> dict[str, np.ndarray]:
         """What the loss adds up over the training steps since `compile` (`Loss.tallied`), float32 arrays by name.
 
-        Under a `tf.distribute` strategy each replica's share of a batch counts as a step.
+        Under a `tf.distribute` strategy each replica's share of a batch counts as a step, where the loss mines shares.
         """
         return {name: np.array(tally.result()) for name, tally in self._tallied.items()}
 
@@ -197,39 +205,93 @@ class CRLModel(keras.Model):
         if not isinstance(self.loss, Loss):
             return super().compute_loss(x, y, y_pred, sample_weight, training=training)
         features = self._features_and_logits(x, training)[0] if self.loss.needs_features else None
-        return self._share_of_mean(self.loss.batch_terms(y, y_pred, features), sample_weight)
+        share = self._share(y_pred)
+        return self._objective(self._terms(y, y_pred, features, share), sample_weight, share).own
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        # Keras's own takes the mean over the replicas' shares of the first batch, which fails where they differ in size.
+        if self._distribute_strategy is None:
+            return
+        strategy = self.distribute_strategy
+        if iterator is not None:
+            _, _, batches = next(iter(iterator))
+            data_batch = keras.tree.map_structure(lambda value: strategy.experimental_local_results(value)[0], next(batches))
+        with strategy.scope():
+            self._symbolic_build(data_batch=data_batch)
+
+    def _make_function(self, step: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[str, Any]]:
+        strategy = self.distribute_strategy
+        if strategy.num_replicas_in_sync == 1:
+            return super()._make_function(step)
+
+        # Keras's own reduces the logs of a step over several machines as if they were batches, which fails. What a step returns
+        # is for progress bars: the logs of an epoch are read from the metrics, which add up over all replicas.
+        def one_step(data: Any) -> dict[str, Any]:
+            outputs = strategy.run(step, args=(data,))
+            return keras.tree.map_structure(lambda v: tf.reduce_mean(tf.stack(strategy.experimental_local_results(v))), outputs)
+
+        one_step = tf.autograph.experimental.do_not_convert(one_step)
+        one_step = self._autoconvert_optionals(one_step if self.run_eagerly else tf.function(one_step, reduce_retracing=True))
+
+        def steps(iterator: Any) -> dict[str, Any]:
+            logs = one_step(next(iterator))
+            for _ in range(self.steps_per_execution - 1):
+                try:
+                    data = next(iterator)
+                except StopIteration:
+                    break
+                logs = one_step(data)
+            return logs
+
+        return steps
 
     def _loss_and_logits(self, x: Any, y: Any, sample_weight: Any, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         features, logits = self._features_and_logits(x, training)
         if isinstance(self.loss, Loss):
-            terms = self.loss.batch_terms(y, logits, features)
-            loss = self._share_of_mean(terms, sample_weight)
+            share = self._share(logits)
+            terms = self._terms(y, logits, features, share)
+            loss, value = self._objective(terms, sample_weight, share)
             for name, log in terms.logs.items():
                 if training or self.loss.logged[name]:
                     self._logged[name].update_state(log.value, sample_weight=log.weight)
             if training:
+                # What is told of the whole batch counts once.
+                counts = 1.0 if share is None else share.is_first
                 for name, tally in self._tallied.items():
-                    tally.update_state(terms.tallies[name])
+                    tally.update_state(terms.tallies[name] * counts)
                 self._seen["labels_seen"].update_state(terms.seen)
         else:
             loss = super().compute_loss(x, y, logits, sample_weight, training=training)
+            value = loss * float(replicas())
         for metric in self.metrics:
             if metric.name == "loss":
-                metric.update_state(loss * _replicas(), sample_weight=tf.shape(logits)[0])
+                metric.update_state(value, sample_weight=tf.shape(logits)[0])
         return loss, logits
 
-    def _share_of_mean(self, terms: Terms, sample_weight: Any) -> tf.Tensor:
-        """The mean of a loss and the network's own losses, over the number of replicas, whose gradients a strategy adds up."""
+    def _share(self, logits: tf.Tensor) -> Share | None:
+        """Where this replica's samples are in a batch that the loss mines as a whole; None if they are all there are."""
+        inside = tf.distribute.get_replica_context() is not None
+        return Share.of(logits) if self.loss.mining == "global" and replicas() > 1 and inside else None
+
+    def _terms(self, y: Any, logits: tf.Tensor, features: Any, share: Share | None) -> Terms:
+        return self.loss.batch_terms(y, logits, features, whole=None if share is None else share.gathered)
+
+    def _objective(self, terms: Terms, sample_weight: Any, share: Share | None) -> _Objective:
         if self.loss.reduction not in ("sum_over_batch_size", "mean"):
             kind = type(self.loss).__name__
             raise ValueError(f"CRLModel takes a {kind} with reduction='sum_over_batch_size', received {self.loss.reduction!r}")
         per_sample = terms.per_sample
         if sample_weight is not None:
-            per_sample *= per_sample_weight(sample_weight)
-        regularization = [tf.cast(term, per_sample.dtype) for term in self.losses]
+            weight = per_sample_weight(sample_weight)
+            per_sample *= weight if share is None else share.gathered(weight)
         # A replica's share of the last batch may be empty, and the mean over nothing is 0 here.
         mean = tf.math.divide_no_nan(tf.reduce_sum(per_sample), tf.cast(tf.size(per_sample), per_sample.dtype))
-        return tf.add_n([mean, *regularization]) / _replicas()
+        regularization = [tf.cast(term, per_sample.dtype) for term in self.losses]
+        value = tf.add_n([mean, *regularization])
+        if share is None:
+            return _Objective(value / replicas(), value)
+        # The loss of the whole batch has the gradient of this replica's samples alone: the parts add up to it as they are.
+        return _Objective(tf.add_n([mean, *(term / replicas() for term in regularization)]), value)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -252,7 +314,3 @@ def _taken_apart(outputs: Any) -> tuple[Any, Any]:
         return tuple(outputs)
     kind = sorted(outputs) if isinstance(outputs, dict) else type(outputs).__name__
     raise ValueError(f"network must yield {{'features': ..., 'logits': ...}} or the pair (features, logits), received {kind}")
-
-
-def _replicas() -> float:
-    return float(tf.distribute.get_strategy().num_replicas_in_sync)

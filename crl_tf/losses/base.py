@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from crl_tf.layout import (
     split_features,
     warn_of_signs,
 )
+from crl_tf.replicas import MINING, replicas
 
 
 class Log(NamedTuple):
@@ -68,6 +69,8 @@ class Loss(keras.losses.Loss, abc.ABC):
     Args:
         num_classes: an int for one label, or one int per label.
         from_logits: False when the model ends in probabilities.
+        mining: under a `tf.distribute` strategy, "replica": each replica profiles, mines and averages its own share of the batch;
+            "global": all of it, as one device would. Global mining needs `CRLModel`.
         reduction: as in Keras; "none" returns float32 [B].
         name: the name of the loss in logs; None for `default_name`.
     Raises:
@@ -95,14 +98,18 @@ class Loss(keras.losses.Loss, abc.ABC):
         num_classes: int | Sequence[int],
         *,
         from_logits: bool = True,
+        mining: str = "replica",
         reduction: str = "sum_over_batch_size",
         name: str | None = None,
     ) -> None:
+        if mining not in MINING:
+            raise ValueError(f"mining must be one of {MINING}, received {mining!r}")
         # float32 whatever the policy: in bfloat16 the label 257 would become 256.
         super().__init__(reduction=reduction, name=name or self.default_name, dtype="float32")
         self._layout = Layout.of(num_classes)
         self.num_classes = plain_sizes(num_classes)
         self.from_logits = bool(from_logits)
+        self.mining = mining
 
     @abc.abstractmethod
     def terms(self, labels: tf.Tensor, logits: tf.Tensor, features: tf.Tensor | None = None) -> Terms:
@@ -165,12 +172,28 @@ class Loss(keras.losses.Loss, abc.ABC):
         """Warns of binary labels that were 1 or -1 and never 0 in a whole epoch (`classes_seen`, added up, [4, L])."""
         warn_of_signs(self._layout, *seen[1:], stacklevel=stacklevel + 1)
 
-    def batch_terms(self, y_true: tf.Tensor, logits: tf.Tensor, features: tf.Tensor | None = None) -> Terms:
-        """`terms` of targets and outputs in any accepted form, for a training step that has logits and features apart."""
-        labels = rows_of_labels(integer_labels(y_true, self._layout))
+    def batch_terms(
+        self,
+        y_true: tf.Tensor,
+        logits: tf.Tensor,
+        features: tf.Tensor | None = None,
+        *,
+        whole: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    ) -> Terms:
+        """`terms` of targets and outputs in any accepted form, for a training step that has logits and features apart.
+
+        Args:
+            whole: from a replica's share of labels, logits or features, samples first, to those of the batch; None: it is one.
+        """
+        labels = integer_labels(y_true, self._layout)
         logits = class_logits(logits, self._layout, self.from_logits)
-        check_same_samples(labels.shape[1], logits.shape[0])
-        return self._terms(labels, logits, features)._replace(seen=classes_seen(labels, self._layout))
+        check_same_samples(labels.shape[0], logits.shape[0])
+        rows = rows_of_labels(labels)
+        seen = classes_seen(rows, self._layout)
+        if whole is not None:
+            rows, logits = rows_of_labels(whole(labels)), whole(logits)
+            features = whole(tf.cast(features, tf.float32)) if self.needs_features and features is not None else None
+        return self._terms(rows, logits, features)._replace(seen=seen)
 
     def _terms(self, labels: tf.Tensor, logits: tf.Tensor, features: tf.Tensor | None) -> Terms:
         if not self.needs_features:
@@ -185,6 +208,8 @@ class Loss(keras.losses.Loss, abc.ABC):
         return self.terms(labels, logits, features)
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        if self.mining == "global" and replicas() > 1:
+            raise ValueError(f"mining='global' needs crl_tf.CRLModel on {replicas()} replicas, received another model")
         features, logits = split_features(tf.convert_to_tensor(y_pred), self._layout, self.feature_shape)
         return self.batch_terms(y_true, logits, features).per_sample
 
@@ -193,7 +218,7 @@ class Loss(keras.losses.Loss, abc.ABC):
         return super().__call__(as_numbers(y_true), y_pred, None if sample_weight is None else per_sample_weight(sample_weight))
 
     def get_config(self) -> dict[str, Any]:
-        keys = ("num_classes", "from_logits", "reduction", "name", *self.config_keys)
+        keys = ("num_classes", "from_logits", "mining", "reduction", "name", *self.config_keys)
         return {key: getattr(self, key) for key in keys}
 
 

@@ -59,7 +59,8 @@ class Row:
     without: tuple[str, ...] = ()
 
 
-_NO_SETTINGS = {"num_classes", "level", "comparison", "class_counts", "from_logits", "feature_shape", "reduction", "name"}
+_NO_SETTINGS = {"num_classes", "level", "comparison", "class_counts", "from_logits", "feature_shape"}
+_NO_SETTINGS |= {"mining", "reduction", "name"}
 CRL_PARAMETERS: Mapping[str, Any] = {
     **{name: one.default for name, one in signature(CRL).parameters.items() if name not in _NO_SETTINGS},
     "base": "ce",
@@ -145,11 +146,12 @@ LOSSES: dict[str, Row] = {
 }
 
 
-def make_loss(name: str, sections: Sections, problem: Problem) -> Loss:
+def make_loss(name: str, sections: Sections, problem: Problem, *, mining: str = "replica") -> Loss:
     """The loss of a row of `LOSSES`, with the parameters that the configuration gives it.
 
     Args:
         sections: by name; what a section does not say is as the row has it.
+        mining: over which samples it compares and averages on several replicas (`Loss`).
     Raises:
         ValueError: a name that is no row, a parameter out of its range, or a `crl.base` that needs features.
 
@@ -166,7 +168,7 @@ def make_loss(name: str, sections: Sections, problem: Problem) -> Loss:
     parameters |= {key: {**CRL_PARAMETERS, **sections.get("crl", {})}[key] for key in row.shared}
     if row.section == "crl":
         parameters["base"] = None if parameters["base"] == "ce" else _base(parameters["base"], sections, problem)
-    return row.make(problem, **parameters)
+    return row.make(problem, mining=mining, **parameters)
 
 
 def _base(name: str, sections: Sections, problem: Problem) -> Loss:

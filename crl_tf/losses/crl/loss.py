@@ -35,8 +35,7 @@ class CRL(Loss):
     Outputs: concatenated logits [B, sum(num_classes)], label after label; where all labels are binary also one sigmoid logit
     per label [B, L]. Labels and loss are computed in float32 whatever the policy.
 
-    Each replica of a `tf.distribute` strategy profiles and mines its own share of the batch. `sample_weight` weighs a sample's
-    cross-entropy and the terms whose anchor it is.
+    `sample_weight` weighs a sample's cross-entropy and the terms whose anchor it is.
 
     Args:
         num_classes: an int for one label, or one int per label.
@@ -57,6 +56,8 @@ class CRL(Loss):
             for the cross-entropy. CRL shares its `progress`, if it has one. Its from_logits and reduction are not used.
         from_logits: False when the model ends in probabilities.
         feature_shape: D or (L, D), where the first columns of the output are features and the rest are logits.
+        mining: under a `tf.distribute` strategy, "replica": each replica profiles and mines its own share of the batch; "global":
+            all of it, as one device would (with `CRLModel`).
         reduction, name: as in Keras.
     Returns (from `call`):
         float32 [B]: sample i carries B times its share of every term, so that the mean is eq. 8.
@@ -94,10 +95,11 @@ class CRL(Loss):
         base: Loss | None = None,
         from_logits: bool = True,
         feature_shape: int | Sequence[int] | None = None,
+        mining: str = "replica",
         reduction: str = "sum_over_batch_size",
         name: str = "crl",
     ) -> None:
-        super().__init__(num_classes, from_logits=from_logits, reduction=reduction, name=name)
+        super().__init__(num_classes, from_logits=from_logits, mining=mining, reduction=reduction, name=name)
         self._rectifier = Rectifier(
             self._layout, level, comparison, kappa, rho, margin, scope, num_bins, normalization, squared_positives
         )
