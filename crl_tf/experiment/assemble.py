@@ -8,11 +8,13 @@ from functools import partial
 from typing import Any
 
 import keras
+import tensorflow as tf
 from ml_collections import ConfigDict
 
 from crl_tf.datasets.resampling import Resampled, resample
 from crl_tf.experiment.config import base_config, checked, flattened, long_enough, loss_sections, override
 from crl_tf.experiment.data import Data, load_data
+from crl_tf.experiment.devices import strategy_of
 from crl_tf.experiment.settings import XLA
 from crl_tf.experiment.trainers import TRAINERS
 from crl_tf.experiment.trainers.base import Trainer
@@ -38,6 +40,7 @@ class Parts:
     build_network: (image_size=, num_classes=, regions=) to the network. precision: the dtype policy of the model.
     takes_regions: whether the network looks at parts of an image. cosine_scale: the factor of its logits, if they are cosines.
     goal: of the thresholds, None for none. calibrate: whether logits are divided by temperatures.
+    strategy: () to the devices that share each batch.
     make_loss: (problem=) to the loss. make_optimizer: (steps_per_epoch=, backbone=) to the optimizer.
     keep, patience, checkpoint_every, linear_svm, compile_options, embedding: as in `crl_tf.experiment.trainers.base.Task`.
     """
@@ -57,6 +60,7 @@ class Parts:
     precision: str
     takes_regions: bool
     cosine_scale: float | None
+    strategy: Callable[[], tf.distribute.Strategy]
     make_loss: Callable[..., Loss]
     make_optimizer: Callable[..., keras.optimizers.Optimizer]
     keep: str
@@ -131,7 +135,8 @@ def assemble(config: ConfigDict) -> Parts:
         precision=train.precision,
         takes_regions=network.parts,
         cosine_scale=settings.cosine_scale,
-        make_loss=partial(make_loss, method.loss, loss_sections(config)),
+        strategy=partial(strategy_of, train.distribute),
+        make_loss=partial(make_loss, method.loss, loss_sections(config), mining=train.mining),
         make_optimizer=partial(make_optimizer, train, backbone_rate=settings.backbone_rate),
         keep=train.keep,
         patience=train.patience,

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import FieldReference
 
 from crl_tf.datasets.resampling import MeaninglessForData
+from crl_tf.experiment.devices import NONE
 from crl_tf.experiment.methods import METHODS, Method, canonical, combined
 from crl_tf.experiment.settings import SETTINGS, check_key, check_setting
 from crl_tf.experiment.trainers import TRAINERS
@@ -146,6 +147,11 @@ def checked(config: ConfigDict) -> tuple[ConfigDict, Method]:
             raise MeaninglessForData(
                 f"data.open_shards must be none for pairs, whose images lie in any shard, received {config.data.open_shards}"
             )
+    if config.train.distribute != NONE and not trainer.distributed:
+        raise ValueError(
+            f"train.distribute must be {NONE} for {config.method}, which trains on one device, received"
+            f" {config.train.distribute!r}"
+        )
     if min(size) < trainer.smallest_side:
         least = trainer.smallest_side
         raise MeaninglessForData(f"data.image_size must be {least} x {least} or more for {method.trainer}, received {size}")

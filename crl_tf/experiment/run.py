@@ -127,6 +127,9 @@ def run_parts(
             return finished
         names = (parts.names[name] for name in ("dataset", "model", "method", "seed"))
         _log.info("\n%s · %s · %s · seed %d → %s", *names, workdir)
+        # Before the first image is read, which starts TensorFlow.
+        if (replicas := parts.strategy().num_replicas_in_sync) > 1:
+            _log.info("%d replicas share each batch", replicas)
         if data is None:
             parts.check_weights()
             data = parts.load(progress=progress)
@@ -196,6 +199,7 @@ def prepare(context: Context) -> Task:
         embedding=parts.embedding,
         begin=begin,
         progress=context.progress,
+        strategy=parts.strategy(),
     )
 
 
@@ -210,6 +214,9 @@ def train(context: Context, task: Task, trained: Path | None = None) -> Trained:
         facts = {key: of_other[key] for key in OF_TRAINING if key in of_other}
         result = Trained(load_trained(trained / MODEL), of_other["seconds"], facts)
     write_whole(context.workdir / MODEL, result.model.save)
+    if context.parts.strategy().num_replicas_in_sync > 1:
+        # What follows works with the variables of one device.
+        result = result._replace(model=load_trained(context.workdir / MODEL))
     return result
 
 

@@ -14,6 +14,9 @@ from crl_tf.datasets.cache import MEMORY, NONE
 from crl_tf.datasets.images.decode import LONGEST
 from crl_tf.datasets.pipeline import AUGMENTATIONS
 from crl_tf.datasets.sources.celeba import OFFICIAL, VALIDATIONS
+from crl_tf.experiment.devices import NONE as NO_DISTRIBUTION
+from crl_tf.experiment.devices import WORDS as DISTRIBUTIONS
+from crl_tf.experiment.devices import is_distribution
 from crl_tf.experiment.trainers.best_epoch import KEPT, LAST
 from crl_tf.experiment.trainers.optimizer import OPTIMIZERS, SCHEDULES
 from crl_tf.losses.crl.loss import BALANCES
@@ -21,6 +24,7 @@ from crl_tf.losses.crl.rectification import NORMALIZATIONS
 from crl_tf.losses.table import LOSSES
 from crl_tf.models.build import PRECISIONS
 from crl_tf.models.transfer import IMAGENET
+from crl_tf.replicas import MINING
 from crl_tf.thresholds import WORDS, is_goal
 
 XLA = {"auto": "auto", "on": True, "off": False}
@@ -235,6 +239,15 @@ SETTINGS: dict[str, Setting] = {
     ),
     "train.steps_per_execution": Setting(
         1, whole(1), "steps between two returns to Python: the same result, less overhead", "steps_per_execution"
+    ),
+    "train.distribute": Setting(
+        NO_DISTRIBUTION, Rule(str, is_distribution, DISTRIBUTIONS), "the devices that share each batch", "distribute"
+    ),
+    "train.mining": Setting(
+        "global",
+        one_of(MINING),
+        "on several devices, what a loss compares and averages: global, as one device with the same batch; replica, its share",
+        "mining",
     ),
     "train.xla": Setting("auto", one_of(XLA), "compile the step with XLA; auto: not on a CPU", "xla"),
     "train.precision": Setting(

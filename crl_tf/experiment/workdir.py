@@ -31,7 +31,7 @@ AUTO, VALIDATION, FINAL = "auto.json", "validation.json", "final"
 are measured on the test images."""
 
 FREE_ON_RESUME = (
-    *("train.epochs", "train.checkpoint_every", "train.steps_per_execution", "train.xla"),
+    *("train.epochs", "train.checkpoint_every", "train.steps_per_execution", "train.xla", "train.distribute"),
     *("data.cache", "data.skip_unreadable"),
 )
 """Settings that a resumed run may change. What skip_unreadable leaves out counts as changed rows. Precision is not among them: it

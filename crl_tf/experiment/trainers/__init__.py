@@ -7,7 +7,7 @@ from crl_tf.experiment.trainers.base import Trainer
 from crl_tf.layers import hog
 
 TRAINERS: dict[str, Trainer] = {
-    "gradient": Trainer(gradient.train, resampling=True),
+    "gradient": Trainer(gradient.train, resampling=True, distributed=True),
     "lmle": Trainer(lmle.train),
     "triplet_knn": Trainer(triplet_knn.train),
     "hog_knn": Trainer(hog_knn.train, smallest_side=hog.SMALLEST_SIDE),

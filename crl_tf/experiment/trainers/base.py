@@ -42,6 +42,7 @@ class Task:
         none. These three are for the trainer by gradient.
     embedding: the settings of the trainers that decide by neighbours (the configuration's section "embedding").
     progress: receives the progress.
+    strategy: the devices that share each batch.
     epoch: the number of the next epoch of the training batches (`Draws` sets it).
     """
 
@@ -62,6 +63,7 @@ class Task:
     checkpoint_every: int | None = None
     begin: Callable[..., None] = lambda model=None: None
     progress: Progress = SILENT
+    strategy: tf.distribute.Strategy = field(default_factory=tf.distribute.get_strategy)
     epoch: EpochNumber = field(default_factory=EpochNumber)
 
     def training_batches(self, first_batch: int = 0) -> tf.data.Dataset:
@@ -90,8 +92,10 @@ class Trainer(NamedTuple):
     train: trains a model, from the last checkpoint in the task's workdir if there is one.
     smallest_side: the least height and width of its images.
     resampling: whether it takes the indices and the pairs of a task; a trainer that draws its own samples does not.
+    distributed: whether it trains on the devices of a task's strategy.
     """
 
     train: Callable[[Task], Trained]
     smallest_side: int = 1
     resampling: bool = False
+    distributed: bool = False

@@ -40,6 +40,11 @@ TALLIES = "tallies.json"
 
 def train(task: Task) -> Trained:
     """Trains the task's network by its loss, from the last checkpoint if there is one; the seconds are those of all epochs."""
+    with task.strategy.scope():
+        return _train(task)
+
+
+def _train(task: Task) -> Trained:
     model, loss, batches = compiled(task)
     # Before anything is overwritten: a checkpoint may not fit.
     first = restore(model, task.workdir / CHECKPOINTS)
