@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
 from absl import flags
 from ml_collections import ConfigDict
 
 from crl_tf.experiment.auto import DEFAULT_BUDGET
 from crl_tf.experiment.config import exactly_so_many_epochs, flattened, load_recipe, override, refuse_clash, with_method
+from crl_tf.experiment.devices import SEVERAL_MACHINES, set_machines, strategy_of
 from crl_tf.experiment.halving import duration_text
 from crl_tf.experiment.methods import METHODS, canonical, with_loss
 from crl_tf.experiment.settings import SETTINGS, Rule, absolute_path, check_setting
@@ -67,6 +69,10 @@ LOSS = flags.DEFINE_enum(
     [name for name, row in METHODS.items() if row.loss or row.trainer],
     "another loss for the recipe's method: its resampling and its decision rule stay",
 )
+WORKERS = flags.DEFINE_list(
+    "workers", None, "with --distribute=multiworker: host:port of every machine, the same list on each; default: TF_CONFIG"
+)
+TASK = flags.DEFINE_integer("task", None, "with --workers: the place of this machine in the list, from 0", lower_bound=0)
 RESUME = flags.DEFINE_bool("resume", False, "continue from the checkpoint in --workdir, with its configuration")
 EXPORT = flags.DEFINE_list("export", ["savedmodel"], f"what is exported after training, or by --mode=export: {', '.join(KINDS)}")
 NOEXPORT = flags.DEFINE_bool("noexport", False, "the same as --export=none")
@@ -182,8 +188,21 @@ OF_NEW_DATA = [
     for name in (f"config.{key}", SETTINGS[key].flag)
 ]
 OF_SETTINGS = [name for key, row in SETTINGS.items() for name in (f"config.{key}", row.flag) if name] + ["config", "loss"]
-OF_TRAINING = ["resume", "compare", "seeds", "budget"]
+OF_TRAINING = ["resume", "compare", "seeds", "budget", "workers", "task"]
 """Flags that go together: of predictions, of a server, of thresholds, of other data to measure on, of a recipe, of training."""
+
+
+def devices_of(distribute: str) -> tf.distribute.Strategy:
+    """The devices and machines of a configuration and of --workers and --task, set up before TensorFlow computes anything."""
+    if (WORKERS.value is None) != (TASK.value is None):
+        raise ValueError("workers and task must be given together: --workers=first:2222,second:2222 --task=0")
+    if WORKERS.value is not None:
+        if distribute != "multiworker":
+            raise ValueError(f"workers are for --distribute=multiworker, received --distribute={distribute}")
+        set_machines([worker.strip() for worker in WORKERS.value], TASK.value)
+    if COMPARE.present and distribute in SEVERAL_MACHINES:
+        raise ValueError(f"compare trains on one machine, received --distribute={distribute}: train its methods one by one")
+    return strategy_of(distribute)
 
 
 def refuse_others(mode: str, why: str, own: Sequence[str]) -> None:

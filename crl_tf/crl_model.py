@@ -245,6 +245,10 @@ class CRLModel(keras.Model):
 
         return steps
 
+    def _get_metrics_result_or_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
+        # Keras's own takes the logs of the last step where a step leaves metrics out; they are of one replica.
+        return {name: value for name, value in self.get_metrics_result().items() if name in logs}
+
     def _loss_and_logits(self, x: Any, y: Any, sample_weight: Any, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         features, logits = self._features_and_logits(x, training)
         if isinstance(self.loss, Loss):

@@ -45,7 +45,6 @@ from crl_tf.experiment import report
 from crl_tf.experiment.auto import auto
 from crl_tf.experiment.candidates import NAME as AUTO
 from crl_tf.experiment.compare import ALL, compare
-from crl_tf.experiment.devices import strategy_of
 from crl_tf.experiment.halving import budget_seconds
 from crl_tf.experiment.inspect import inspect
 from crl_tf.experiment.methods import METHODS
@@ -93,6 +92,9 @@ def main(argv: Sequence[str]) -> None:
                 _show_search(console, *found)
                 return
             results, workdir = _results(ConsoleProgress(console))
+            if not any(results):
+                console.print(f"trained together with the first machine, which measures and writes {workdir}", highlight=False)
+                return
             _show(console, results)
             if given.MODE.value == "train":
                 console.print(f"models, SavedModels, figures, logs: {workdir}", highlight=False, soft_wrap=True)
@@ -171,7 +173,7 @@ def _results(progress: Progress) -> tuple[list[dict[str, Any]], Path]:
         methods = plan["methods"] if methods is None else methods
         seeds = plan["seeds"] if seeds is None else seeds
     config = configuration(started)
-    strategy_of(config.train.distribute)
+    given.devices_of(config.train.distribute)
     if seeds is not None and methods is None:
         raise ValueError("seeds are for --compare; one run takes --seed")
     names = [config.method] if methods is None else methods
@@ -201,7 +203,7 @@ def _search(progress: Progress) -> tuple[dict[str, Any], Path] | None:
         raise ValueError(f"compare names the methods of {workdir}; --method and --loss are for one run")
     given.refuse_config_on_resume(workdir)
     config = configuration(started_with(workdir)[0] if resume else None)
-    strategy_of(config.train.distribute)
+    given.devices_of(config.train.distribute)
     workdir = workdir or _new_workdir(f"{config.dataset}-{AUTO}")
     named = None if continued else [name for name in methods if name != AUTO]
     budget = budget_seconds(given.BUDGET.value) if given.BUDGET.present else None

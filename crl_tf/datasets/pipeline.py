@@ -146,6 +146,8 @@ def make_pipeline(
     options.deterministic = True
     # Not AUTOTUNE: the end of an epoch waits for its tuner to wake, which sleeps twice as long each time.
     options.autotune.enabled = False
+    # Several machines: each takes its share of every batch. The files are no shards.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return batches.prefetch(PREFETCHED).with_options(options)
 
 

@@ -1,14 +1,21 @@
-"""The devices of a training: the strategies of `tf.distribute` by name."""
+"""The devices and machines of a training: the strategies of `tf.distribute` by name."""
 
 from __future__ import annotations
 
 import functools
+import json
+import os
 import re
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 NONE = "none"
-WORDS = "none, mirrored (all GPUs), or mirrored:N (N GPUs; without a GPU, N logical CPUs)"
+WORDS = (
+    "none; mirrored (all GPUs); mirrored:N (N GPUs; without a GPU, N logical CPUs); multiworker (the machines of TF_CONFIG); or"
+    " slurm (those of a Slurm job)"
+)
+SEVERAL_MACHINES = ("multiworker", "slurm")
 
 
 def is_distribution(name: str) -> bool:
@@ -17,7 +24,7 @@ def is_distribution(name: str) -> bool:
     >>> [name for name in ("none", "mirrored", "mirrored:4", "mirrored:0", "tpu") if is_distribution(name)]
     ['none', 'mirrored', 'mirrored:4']
     """
-    return re.fullmatch(r"none|mirrored(:[1-9]\d{0,2})?", name) is not None
+    return name in SEVERAL_MACHINES or re.fullmatch(r"none|mirrored(:[1-9]\d{0,2})?", name) is not None
 
 
 @functools.cache
@@ -29,10 +36,12 @@ def strategy_of(name: str) -> tf.distribute.Strategy:
     Args:
         name: as `WORDS` says.
     Raises:
-        ValueError: there are not so many GPUs, none and no number of CPUs, or TensorFlow has started.
+        ValueError: there are not so many GPUs, none and no number of CPUs, no machines are named, or TensorFlow has started.
     """
     if name == NONE:
         return tf.distribute.get_strategy()
+    if name in SEVERAL_MACHINES:
+        return _of_several_machines(name)
     count = int(name.partition(":")[2] or 0)
     gpus = len(tf.config.list_physical_devices("GPU"))
     if gpus:
@@ -43,6 +52,41 @@ def strategy_of(name: str) -> tf.distribute.Strategy:
         raise ValueError(f"train.distribute must be mirrored:N without a GPU, for N logical CPUs, received {name!r}")
     _make_logical_cpus(name, count)
     return tf.distribute.MirroredStrategy([f"CPU:{number}" for number in range(count)])
+
+
+def writes(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process writes the files of a run: of several machines the first one does."""
+    resolver = getattr(strategy, "cluster_resolver", None)
+    return resolver is None or resolver.task_type in (None, "chief") or (resolver.task_type, resolver.task_id) == ("worker", 0)
+
+
+def set_machines(workers: Sequence[str], task: int) -> None:
+    """Names the machines of `multiworker` to TensorFlow, as the variable TF_CONFIG does.
+
+    Args:
+        workers: host:port of each. task: the place of this one among them.
+    """
+    wrong = next((worker for worker in workers if not re.fullmatch(r"[^\s:/]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}", worker)), None)
+    if wrong is not None:
+        raise ValueError(f"workers must be host:port, separated by commas, received {wrong!r}")
+    if len(set(workers)) < len(workers):
+        raise ValueError(f"workers must name each machine once, received {','.join(workers)!r}")
+    if not 0 <= task < len(workers):
+        raise ValueError(f"task must be in [0, {len(workers) - 1}], the place of this machine in workers, received {task}")
+    cluster = {"cluster": {"worker": list(workers)}, "task": {"type": "worker", "index": task}}
+    os.environ["TF_CONFIG"] = json.dumps(cluster)
+
+
+def _of_several_machines(name: str) -> tf.distribute.Strategy:
+    resolver = None
+    if name == "slurm":
+        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()
+    elif not os.environ.get("TF_CONFIG"):
+        raise ValueError("train.distribute='multiworker' needs --workers and --task, or the variable TF_CONFIG, received neither")
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    except RuntimeError as error:
+        raise ValueError(f"train.distribute={name!r} must be set up before TensorFlow starts: begin a new process") from error
 
 
 def _make_logical_cpus(name: str, count: int) -> None:

@@ -6,6 +6,7 @@ import logging
 import math
 import platform
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from crl_tf.experiment.assemble import Parts, assemble
 from crl_tf.experiment.card import card
 from crl_tf.experiment.data import Data
 from crl_tf.experiment.deciding import Decision, decide
+from crl_tf.experiment.devices import writes
 from crl_tf.experiment.health import judged
 from crl_tf.experiment.measure import Measured, measure_model
 from crl_tf.experiment.predictions import PREDICTIONS, Outputs, save_predictions
@@ -36,7 +38,7 @@ from crl_tf.experiment.same_data import check_same_data, described
 from crl_tf.experiment.trainers.archive import load_trained
 from crl_tf.experiment.trainers.base import Task, Trained
 from crl_tf.experiment.trainers.features import features_and_logits
-from crl_tf.experiment.trainers.gradient import HISTORY
+from crl_tf.experiment.trainers.gradient import CHECKPOINTS, HISTORY, TALLIES
 from crl_tf.experiment.workdir import (
     AUTO,
     COMPARISON,
@@ -114,13 +116,17 @@ def run_parts(
         changed_rows: a resumed run may go on with other rows than it was started with; never with other labels or classes.
         progress: receives the progress.
     Returns:
-        the content of `result.json`.
+        the content of `result.json`; nothing on a machine that takes part in a training which another one writes.
     Raises:
         ValueError: the folder or the data are not what they should be.
         MeaninglessForData: the data give the method no meaning.
         Diverged: the loss is not finite any more.
     """
     workdir = Path(workdir)
+    if not writes(parts.strategy()):
+        if not resume or open_run(parts.recipe, workdir, resume) is None:
+            _take_part(parts, workdir, resume)
+        return {}
     with held(workdir):
         finished = open_run(parts.recipe, workdir, resume)
         if finished is not None:
@@ -137,6 +143,22 @@ def run_parts(
         if (workdir / CONFIG).is_file():
             check_data(context, f"resume {workdir}", changed_rows)
         return _run(context, trained, export)
+
+
+def _take_part(parts: Parts, workdir: Path, resume: bool) -> None:
+    """Trains together with the machine that writes the run, in a folder of its own, which begins as a copy of what it resumes."""
+    with tempfile.TemporaryDirectory() as scratch:
+        own = Path(scratch) / workdir.name
+        own.mkdir()
+        for name in (CONFIG, HISTORY, TALLIES) if resume else ():
+            if (workdir / name).is_file():
+                shutil.copy(workdir / name, own)
+        if resume and (workdir / CHECKPOINTS).is_dir():
+            shutil.copytree(workdir / CHECKPOINTS, own / CHECKPOINTS)
+        data = parts.load()
+        context = Context(_long_enough(parts, data), data, own)
+        keras.utils.set_random_seed(parts.names["seed"])
+        context.parts.trainer.train(prepare(context))
 
 
 def _run(context: Context, trained: Path | None, export: bool) -> dict[str, Any]:
