@@ -93,7 +93,11 @@ def main(argv: Sequence[str]) -> None:
                 return
             results, workdir = _results(ConsoleProgress(console))
             if not any(results):
-                console.print(f"trained together with the first machine, which measures and writes {workdir}", highlight=False)
+                console.print(
+                    f"trained together with the first machine, which measures and writes {workdir}",
+                    highlight=False,
+                    soft_wrap=True,
+                )
                 return
             _show(console, results)
             if given.MODE.value == "train":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import tensorflow as tf
 
@@ -15,6 +17,11 @@ WORDS = (
     "none; mirrored (all GPUs); mirrored:N (N GPUs; without a GPU, N logical CPUs); multiworker (the machines of TF_CONFIG); or"
     " slurm (those of a Slurm job)"
 )
+LOST = re.compile(
+    r"Collective ops is aborted|Connection reset|heartbeat|UNAVAILABLE|failed to connect|Socket closed", re.IGNORECASE
+)
+"""What TensorFlow says when an exchange between machines fails."""
+
 SEVERAL_MACHINES = ("multiworker", "slurm")
 
 
@@ -75,6 +82,23 @@ def set_machines(workers: Sequence[str], task: int) -> None:
         raise ValueError(f"task must be in [0, {len(workers) - 1}], the place of this machine in workers, received {task}")
     cluster = {"cluster": {"worker": list(workers)}, "task": {"type": "worker", "index": task}}
     os.environ["TF_CONFIG"] = json.dumps(cluster)
+
+
+@contextlib.contextmanager
+def told_of_lost_machines(strategy: tf.distribute.Strategy, workdir: Path) -> Iterator[None]:
+    """Raises one clear error where a machine of several no longer answers: the others cannot go on without it.
+
+    Args:
+        workdir: the folder of the run, for the advice.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if getattr(strategy, "cluster_resolver", None) is None or not LOST.search(error.message):
+            raise
+        raise RuntimeError(
+            f"another machine of the training is lost, or has stopped; start all of them again with --resume --workdir={workdir}"
+        ) from error
 
 
 def _of_several_machines(name: str) -> tf.distribute.Strategy:

@@ -20,12 +20,23 @@ from crl_tf.experiment.run import (
     check_data,
     decided,
     export_model,
-    finished_runs,
     measure,
     save_decision_figures,
 )
 from crl_tf.experiment.trainers.archive import load_trained
-from crl_tf.experiment.workdir import AUTO, COMPARISON, CONFIG, CONVERTED, EXPORT, MODEL, RESULT, config_in, held, read_result
+from crl_tf.experiment.workdir import (
+    AUTO,
+    COMPARISON,
+    CONFIG,
+    CONVERTED,
+    EXPORT,
+    MODEL,
+    RESULT,
+    config_in,
+    finished_runs,
+    held,
+    read_result,
+)
 from crl_tf.files import read_json, write_json
 from crl_tf.progress import SILENT, Progress
 from crl_tf.serving.served import is_export

@@ -19,10 +19,9 @@ from crl_tf.experiment.config import override
 from crl_tf.experiment.data import Data, load_source
 from crl_tf.experiment.deciding import decide_as_before
 from crl_tf.experiment.measure import measure_model
-from crl_tf.experiment.run import finished_runs
 from crl_tf.experiment.same_data import digests
 from crl_tf.experiment.trainers.archive import load_trained
-from crl_tf.experiment.workdir import CONFIG, MODEL, config_in, read_description, read_result
+from crl_tf.experiment.workdir import CONFIG, MODEL, config_in, finished_runs, read_description, read_result
 from crl_tf.progress import SILENT, Progress
 from crl_tf.schema import NOT_ANNOTATED, Attribute, AttributeSchema
 from crl_tf.text import counted, listed

@@ -22,7 +22,7 @@ from crl_tf.experiment.assemble import Parts, assemble
 from crl_tf.experiment.card import card
 from crl_tf.experiment.data import Data
 from crl_tf.experiment.deciding import Decision, decide
-from crl_tf.experiment.devices import writes
+from crl_tf.experiment.devices import told_of_lost_machines, writes
 from crl_tf.experiment.health import judged
 from crl_tf.experiment.measure import Measured, measure_model
 from crl_tf.experiment.predictions import PREDICTIONS, Outputs, save_predictions
@@ -40,8 +40,6 @@ from crl_tf.experiment.trainers.base import Task, Trained
 from crl_tf.experiment.trainers.features import features_and_logits
 from crl_tf.experiment.trainers.gradient import CHECKPOINTS, HISTORY, TALLIES
 from crl_tf.experiment.workdir import (
-    AUTO,
-    COMPARISON,
     CONFIG,
     CONVERTED,
     EXPORT,
@@ -49,10 +47,8 @@ from crl_tf.experiment.workdir import (
     RESULT,
     VALIDATION,
     config_in,
-    finalist_folders,
-    folder_of,
+    finished_runs,
     held,
-    methods_and_seeds,
     open_run,
     read_description,
     read_result,
@@ -158,7 +154,8 @@ def _take_part(parts: Parts, workdir: Path, resume: bool) -> None:
         data = parts.load()
         context = Context(_long_enough(parts, data), data, own)
         keras.utils.set_random_seed(parts.names["seed"])
-        context.parts.trainer.train(prepare(context))
+        with told_of_lost_machines(parts.strategy(), workdir):
+            context.parts.trainer.train(prepare(context))
 
 
 def _run(context: Context, trained: Path | None, export: bool) -> dict[str, Any]:
@@ -228,7 +225,8 @@ def prepare(context: Context) -> Task:
 def train(context: Context, task: Task, trained: Path | None = None) -> Trained:
     """Trains the model, or takes that of a finished run, and saves it as model.keras."""
     if trained is None:
-        result = context.parts.trainer.train(task)
+        with told_of_lost_machines(task.strategy, context.workdir):
+            result = context.parts.trainer.train(task)
     else:
         _log.info("the model of %s: only the decision rule is another", trained)
         task.begin()
@@ -325,24 +323,6 @@ def evaluate(workdir: Path, *, changed_rows: bool = False, progress: Progress = 
         numbers = {**measured.numbers, "decision": decided(context, measured).numbers}
         results.append({**read_result(folder), "method": parts.names["method"], **numbers})
     return results
-
-
-def finished_runs(workdir: Path) -> list[Path]:
-    """The folders of the finished runs in a folder: of the run itself, of a comparison, or of a search's finalists."""
-    if (workdir / AUTO).is_file():
-        return finalist_folders(workdir)
-    if (workdir / COMPARISON).is_file():
-        plan = methods_and_seeds(workdir)
-        folders = [folder_of(workdir, method, seed) for seed in plan["seeds"] or [None] for method in plan["methods"]]
-        # A run that diverged, or has not started, has nothing to measure.
-        finished = [folder for folder in folders if (folder / RESULT).is_file()]
-        if not finished:
-            raise ValueError(f"workdir must hold a finished run; no run of the comparison in {workdir} is finished")
-        return finished
-    missing = [name for name in (CONFIG, MODEL, RESULT) if not (workdir / name).is_file()]
-    if missing:
-        raise ValueError(f"workdir must hold a finished run; {workdir} lacks {', '.join(missing)}")
-    return [workdir]
 
 
 def save_figures(results: list[dict[str, Any]], workdir: Path) -> None:

@@ -245,3 +245,21 @@ def methods_and_seeds(workdir: Path) -> dict[str, Any]:
 def folder_of(workdir: Path, method: str, seed: int | None) -> Path:
     """The folder of one run of a comparison."""
     return workdir / method if seed is None else workdir / f"seed{seed}" / method
+
+
+def finished_runs(workdir: Path) -> list[Path]:
+    """The folders of the finished runs in a folder: of the run itself, of a comparison, or of a search's finalists."""
+    if (workdir / AUTO).is_file():
+        return finalist_folders(workdir)
+    if (workdir / COMPARISON).is_file():
+        plan = methods_and_seeds(workdir)
+        folders = [folder_of(workdir, method, seed) for seed in plan["seeds"] or [None] for method in plan["methods"]]
+        # A run that diverged, or has not started, has nothing to measure.
+        finished = [folder for folder in folders if (folder / RESULT).is_file()]
+        if not finished:
+            raise ValueError(f"workdir must hold a finished run; no run of the comparison in {workdir} is finished")
+        return finished
+    missing = [name for name in (CONFIG, MODEL, RESULT) if not (workdir / name).is_file()]
+    if missing:
+        raise ValueError(f"workdir must hold a finished run; {workdir} lacks {', '.join(missing)}")
+    return [workdir]

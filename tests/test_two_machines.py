@@ -1,0 +1,90 @@
+"""Two processes on loopback train as one: a killed one ends the other by one line, and both go on where they were."""
+
+import csv
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+TRAINING = [
+    "--method=class_rel",
+    "--model=deepid2",
+    "--epochs=10",
+    "--config.data.train_share=0.1",
+    "--config.train.least_steps=0",
+]
+TRAINING += ["--noexport", "--precision=float32", "--seed=1"]
+PATIENCE = 240
+
+
+def free_ports(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def start(workdir, *flags, log):
+    with open(log, "w") as file:
+        command = [sys.executable, "-m", "crl_tf.main", *flags, f"--workdir={workdir}"]
+        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+
+
+def machines(workdir, *flags):
+    """Two processes, and where they write what they say."""
+    workers = ",".join(f"127.0.0.1:{port}" for port in free_ports(2))
+    logs = [workdir.with_name(f"{workdir.name}-{task}-{len(flags)}.log") for task in (0, 1)]
+    together = ["--distribute=multiworker", f"--workers={workers}"]
+    return [start(workdir, *flags, *together, f"--task={task}", log=log) for task, log in enumerate(logs)], logs
+
+
+def rows(workdir):
+    path = workdir / "history.csv"
+    return list(csv.DictReader(path.open(newline=""))) if path.is_file() else []
+
+
+@pytest.fixture(scope="module")
+def trainings(tmp_path_factory):
+    """A training of two processes, one of which is killed after its first epochs, that goes on; and the same on one device."""
+    folder = tmp_path_factory.mktemp("machines")
+    several, one = folder / "several", folder / "one"
+    (first, second), logs = machines(several, *TRAINING)
+    ends = time.monotonic() + PATIENCE
+    while len(rows(several)) < 2 and first.poll() is None and time.monotonic() < ends:
+        time.sleep(0.05)
+    second.send_signal(signal.SIGKILL)
+    killed = time.monotonic()
+    code, seconds = first.wait(PATIENCE), time.monotonic() - killed
+    second.wait()
+    stopped = (code, seconds, logs[0].read_text(), len(rows(several)))
+    processes, again = machines(several, "--resume")
+    codes = [process.wait(PATIENCE) for process in processes]
+    start(one, *TRAINING, log=folder / "one.log").wait(PATIENCE)
+    return several, one, stopped, codes, [log.read_text() for log in again]
+
+
+def test_a_lost_machine_ends_the_others_by_one_line(trainings):
+    several, _, (code, seconds, said, epochs), _, _ = trainings
+    assert code == 1 and seconds < 60 and 2 <= epochs < 10, said
+    assert said.splitlines()[-1] == (
+        "crl_tf: another machine of the training is lost, or has stopped; start all of them again with"
+        f" --resume --workdir={several}"
+    )
+    assert "Traceback" not in said
+
+
+def test_they_go_on_and_train_as_one_device(trainings):
+    several, one, _, codes, (first, second) = trainings
+    assert codes == [0, 0], first + second
+    assert f"trained together with the first machine, which measures and writes {several}" in second
+    assert (several / "result.json").is_file() and "class-balanced accuracy" in first
+    together, alone = rows(several), rows(one)
+    assert [row["epoch"] for row in together] == [str(epoch) for epoch in range(10)]
+    for name in ("loss", "L_crl", "balanced_accuracy", "val_loss", "val_balanced_accuracy"):
+        found, expected = ([float(row[name]) for row in of] for of in (together, alone))
+        assert found == pytest.approx(expected, rel=0.02), name
+        assert found[0] == pytest.approx(expected[0], rel=1e-5), name
