@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from crl_tf.checks import reals
+from crl_tf.gradients import put
 from crl_tf.layout import Layout, check_feature_rank, integer_labels, log_probabilities, rows_of_labels
 from crl_tf.losses.crl.comparison import COMPARISONS, Scale
 from crl_tf.losses.crl.fast.class_level import mine_class_rows
@@ -156,7 +157,7 @@ class Rectifier:
             in_order = self.comparison == "relative"
             mined = mine_instance_rows(profiled, inputs, self.layout, kappa=self.kappa, in_order=in_order)
         compared = FAST_COMPARISONS[self.comparison](mined, scale)
-        shares = tf.where(mined.rows.real, compared.by_row, 0.0)
+        shares = compared.by_row if mined.rows.real is None else tf.where(mined.rows.real, compared.by_row, 0.0)
         by_label = _to_samples(shares, mined.rows.label, mined.rows.sample, labels)
         return Rectification(by_label, rectified, *compared[1:])
 
@@ -267,4 +268,4 @@ def _is_int_from(value: object, least: int) -> bool:
 def _to_samples(shares: tf.Tensor, label: tf.Tensor, sample: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Shares of anchors, added up at their places in the batch: [L, B]."""
     count, batch = labels.shape[0], tf.shape(labels)[1]
-    return tf.reshape(tf.math.unsorted_segment_sum(shares, label * batch + sample, count * batch), [count, batch])
+    return tf.reshape(put(shares, sample if count == 1 else label * batch + sample, count * batch), [count, batch])

@@ -10,7 +10,8 @@ from typing import NamedTuple, Self
 
 import tensorflow as tf
 
-from crl_tf.layout import length, pick
+from crl_tf.gradients import pick, scaled, weighted_sum
+from crl_tf.layout import length
 from crl_tf.losses.crl.comparison import Scale, pulled
 from crl_tf.losses.crl.fast.rows import MinedRows
 from crl_tf.losses.crl.mining import Pairs
@@ -56,25 +57,27 @@ class Counts(NamedTuple):
 
 
 def fast_relative(mined: MinedRows, scale: Scale) -> ComparedRows:
-    """Eq. 9. The loss is linear between its kinks: sum of coefficient times distance gives value and gradient in one."""
+    """Eq. 9. The loss is linear between its kinks: a weighted sum of distances gives value and gradient in one."""
     positive, negative, label = mined.positive, mined.negative, mined.rows.label
     counts = Counts.of(mined)
     # A hinge is m + d(a,+) - d(a,-) where that is > 0: per positive, all negatives nearer than the threshold m + d(a,+).
-    threshold = tf.gather(scale.margin, label)[:, None] + positive.distance
+    margin = _of_label(scale.margin, label)
+    threshold = tf.stop_gradient(margin[:, None] + positive.distance)
     # The op behind tf.searchsorted, which fails without rows.
-    nearer = tf.raw_ops.LowerBound(sorted_inputs=tf.stop_gradient(negative.distance), values=tf.stop_gradient(threshold))
+    nearer = tf.raw_ops.LowerBound(sorted_inputs=tf.stop_gradient(negative.distance), values=threshold)
     nearer = tf.where(positive.valid, nearer, 0)
     times, beyond = tf.cast(nearer, tf.float32), _thresholds_beyond(nearer, length(negative.distance, 1))
-    hinges = tf.reduce_sum(times * threshold, axis=-1) - tf.reduce_sum(beyond * negative.distance, axis=-1)
+    active = tf.reduce_sum(times, axis=-1)
+    hinges = tf.add_n([weighted_sum(positive.distance, times), weighted_sum(negative.distance, -beyond), margin * active])
     triplets = counts.positives * counts.negatives
-    return ComparedRows.of(_mean(hinges, triplets, label, scale), triplets, label, scale, tf.reduce_sum(times, axis=-1))
+    return ComparedRows.of(_mean(hinges, triplets, label, scale), triplets, label, scale, active)
 
 
 def fast_absolute(mined: MinedRows, scale: Scale) -> ComparedRows:
     """Eq. 13."""
     positive, negative, label = mined.positive, mined.negative, mined.rows.label
     counts = Counts.of(mined)
-    hinge = tf.nn.relu(tf.gather(scale.margin, label)[:, None] - negative.distance)  # 0 for what is FAR
+    hinge = tf.nn.relu(_of_label(scale.margin, label)[:, None] - negative.distance)  # 0 for what is FAR
     pulls = tf.reduce_sum(pulled(tf.where(positive.valid, positive.distance, 0.0), scale), axis=-1)
     pushes = tf.reduce_sum(tf.square(hinge), axis=-1)
     means = _mean(pulls, counts.positives, label, scale) + _mean(pushes, counts.negatives, label, scale)
@@ -133,7 +136,14 @@ def _thresholds_beyond(nearer: tf.Tensor, negatives: int | tf.Tensor) -> tf.Tens
 
 def _by_label(values: tf.Tensor, label: tf.Tensor, labels: int) -> tf.Tensor:
     """Sum over the anchors of each label: [R] to [L]."""
+    if labels == 1:
+        return tf.reduce_sum(values, keepdims=True)
     return tf.math.unsorted_segment_sum(values, label, labels)
+
+
+def _of_label(values: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
+    """The number of each anchor's label: [L] to [R], or as it is for one label."""
+    return values if values.shape[0] == 1 else tf.gather(values, label)
 
 
 def _mean(total: tf.Tensor, count: tf.Tensor, label: tf.Tensor, scale: Scale) -> tf.Tensor:
@@ -141,6 +151,6 @@ def _mean(total: tf.Tensor, count: tf.Tensor, label: tf.Tensor, scale: Scale) ->
 
     0 stays 0 where nothing is valid.
     """
-    if scale.per_anchor:
-        return total / tf.maximum(count, 1.0)
-    return total / tf.gather(tf.maximum(_by_label(count, label, scale.margin.shape[0]), 1.0), label)
+    if not scale.per_anchor:
+        count = _of_label(_by_label(count, label, scale.margin.shape[0]), label)
+    return scaled(total, 1.0 / tf.maximum(count, 1.0))
