@@ -211,9 +211,8 @@ def integer_labels(targets: tf.Tensor, layout: Layout, name: str = "y_true") -> 
     sizes = np.asarray(layout.sizes, np.int32)
     if width == len(layout):
         labels = tf.cast(targets, tf.int32)
-        legal = (labels >= -1) & (labels < sizes)
-        if not targets.dtype.is_integer:
-            legal &= tf.cast(labels, targets.dtype) == targets
+        # What is cut to a class stays what it was, if it was one; a number between two, too large a number or NaN does not.
+        legal = tf.cast(tf.maximum(tf.minimum(labels, sizes - 1), -1), targets.dtype) == targets
         rule = f"class values must be whole numbers in [-1, num_classes - 1] (-1 = not annotated), num_classes={layout.sizes}"
     elif width == layout.width:
         hot = layout.pad(tf.cast(targets, tf.float32), 0.0)

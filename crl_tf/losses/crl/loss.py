@@ -192,7 +192,7 @@ class CRL(Loss):
         acted = tf.cast(rectification.rectified & compared[:, None], tf.float32)
         tallies = {
             "steps": tf.ones([]),
-            "rectified": tf.boolean_mask(acted, self._layout.is_class),
+            "rectified": self._layout.unpad(acted[None])[0],
             "compared": tf.cast(compared, tf.float32),
         }
         return tallies | ({"relative": self._rectifier.relative_to_constant(rectification)} if self._has_constant else {})

@@ -18,7 +18,7 @@ def class_histogram(labels: tf.Tensor, layout: Layout) -> tf.Tensor:
     # What is not annotated counts 0, wherever it goes.
     column = labels + layout.offsets[:, None]
     counts = tf.math.unsorted_segment_sum(tf.cast(labels >= 0, tf.int32), column, layout.width)
-    return tf.reshape(layout.pad(counts[None], 0), [len(layout), layout.largest])
+    return layout.pad(counts[None], 0)[0]
 
 
 def minority_mask(histogram: tf.Tensor, layout: Layout, *, rho: float, scope: str) -> tf.Tensor:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from crl_tf.checks import reals
 from crl_tf.gradients import put
-from crl_tf.layout import Layout, check_feature_rank, integer_labels, log_probabilities, rows_of_labels
+from crl_tf.layout import Layout, check_feature_rank, integer_labels, length, log_probabilities, rows_of_labels
 from crl_tf.losses.crl.comparison import COMPARISONS, Scale
 from crl_tf.losses.crl.fast.class_level import mine_class_rows
 from crl_tf.losses.crl.fast.comparison import FAST_COMPARISONS
@@ -134,7 +134,7 @@ class Rectifier:
         rectified = minority_mask(class_histogram(labels, self.layout), self.layout, rho=self.rho, scope=self.scope)
         low, high = LEVELS[self.level]
         per_anchor = self.normalization == "anchors"
-        scale = Scale(tf.constant(self.margins()), low, high, self.num_bins, per_anchor, self.squared_positives)
+        scale = Scale(tf.constant(self.margins()), low, high, self.num_bins, per_anchor, self.squared_positives, self.kappa)
         return (self._readable if self.readable else self._fast)(labels, rectified, inputs, scale)
 
     def _readable(self, labels: tf.Tensor, rectified: tf.Tensor, inputs: tf.Tensor, scale: Scale) -> Rectification:
@@ -267,5 +267,5 @@ def _is_int_from(value: object, least: int) -> bool:
 
 def _to_samples(shares: tf.Tensor, label: tf.Tensor, sample: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Shares of anchors, added up at their places in the batch: [L, B]."""
-    count, batch = labels.shape[0], tf.shape(labels)[1]
-    return tf.reshape(put(shares, sample if count == 1 else label * batch + sample, count * batch), [count, batch])
+    cell = sample if labels.shape[0] == 1 else label * length(labels, 1) + sample
+    return tf.reshape(put(shares, cell, tf.size(labels)), tf.shape(labels))

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from crl_tf.gradients import pick
 from crl_tf.layout import Layout, columns_of, compiled_by_xla, length
-from crl_tf.losses.crl.fast.rows import FAR, MinedRows, Profile, Rows, anchor_mask, hardest, true_cells
+from crl_tf.losses.crl.fast.rows import FAR, MinedRows, Profile, Rows, anchor_mask, true_cells
 from crl_tf.losses.crl.mining import NEVER, Pairs, at_most
 
 
@@ -24,12 +24,14 @@ def mine_class_rows(profiled: Profile, log_probability: tf.Tensor, layout: Layou
     label = tf.gather(layout.column_label, column)
     classes = labels if len(layout) == 1 else tf.gather(labels, label)
     members = classes == tf.gather(layout.column_class, column)[:, None]
-    scores = tf.stop_gradient(tf.gather(log_probability, column))
     # A class that is masked out has a logit, and so a score, of -inf; it must still rank above what is no candidate.
-    scores = tf.where(scores < 0.5 * NEVER, 0.5 * NEVER, scores)
-    lowest, is_low = hardest(-scores, members, at_most(kappa, profiled.most))
-    highest, is_high = hardest(scores, ~members & (classes >= 0), at_most(kappa, batch))
-    index, exists = tf.concat([lowest, highest], axis=1), tf.concat([is_low, is_high], axis=1)
+    scores = tf.maximum(tf.stop_gradient(tf.gather(log_probability, column)), 0.5 * NEVER)
+    # Where the batch size is not known, what bounds the positives takes more time than a few columns too many.
+    most = profiled.most if kappa is None or isinstance(profiled.most, int) else batch
+    lowest = tf.math.top_k(tf.where(members, -scores, NEVER), at_most(kappa, most))
+    highest = tf.math.top_k(tf.where(members | (classes < 0), NEVER, scores), at_most(kappa, batch))
+    hardness, index = (tf.concat(two, axis=1) for two in zip(lowest, highest, strict=True))
+    exists = hardness != NEVER
 
     if compiled_by_xla():
         rows = Rows(*true_cells(anchor_mask(profiled, layout), profiled.most))
@@ -43,7 +45,7 @@ def mine_class_rows(profiled: Profile, log_probability: tf.Tensor, layout: Layou
     # An anchor inside the mined set is not its own positive; no negative is of its class.
     place = tf.gather(tf.where(exists, index, -1), slot)
     valid = rows.only_real((place >= 0) & (place != rows.sample[:, None]))
-    split = [length(lowest, 1), length(highest, 1)]
+    split = [length(lowest.indices, 1), length(highest.indices, 1)]
     (ahead_of_low, ahead_of_high), (positive, negative) = (tf.split(t, split, axis=1) for t in (difference, valid))
     return MinedRows(rows, Pairs(tf.abs(ahead_of_low), positive), Pairs(ahead_of_high, negative))
 
