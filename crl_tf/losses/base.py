@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from crl_tf.checks import reals
+from crl_tf.gradients import scaled, weighted_sum
 from crl_tf.layout import (
     Layout,
     as_numbers,
@@ -52,7 +53,8 @@ class Terms(NamedTuple):
     @property
     def per_sample(self) -> tf.Tensor:
         """float32 [B], whose mean is the loss summed over labels: each sample carries B times its shares."""
-        return tf.reduce_sum(self.by_label, axis=0) * tf.cast(tf.shape(self.by_label)[1], tf.float32)
+        batch = tf.cast(tf.shape(self.by_label)[1], tf.float32)
+        return weighted_sum(self.by_label, tf.fill([self.by_label.shape[0], 1], batch), axis=0)
 
 
 class Loss(keras.losses.Loss, abc.ABC):
@@ -256,9 +258,8 @@ def mean_over_annotated(terms: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
     The result [L, B] sums over B to each label's mean. It is 0, with a zero gradient, where a sample or a label is not annotated.
     """
-    annotated = labels >= 0
-    count = tf.reduce_sum(tf.cast(annotated, tf.float32), axis=1, keepdims=True)
-    return tf.where(annotated, terms, 0.0) / tf.maximum(count, 1.0)
+    annotated = tf.cast(labels >= 0, tf.float32)
+    return scaled(terms, annotated / tf.maximum(tf.reduce_sum(annotated, axis=1, keepdims=True), 1.0))
 
 
 def classes_seen(labels: tf.Tensor, layout: Layout) -> tf.Tensor:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from crl_tf.layout import Layout, class_members, log_probabilities
+from crl_tf.gradients import pick
+from crl_tf.layout import Layout, columns_of, length, log_probabilities
 from crl_tf.losses.base import Loss, Terms, mean_over_annotated, nan_if_unknown
 from crl_tf.serialization import registered
 
@@ -16,8 +17,8 @@ def cross_entropy_by_sample(labels: tf.Tensor, log_probability: tf.Tensor, layou
         labels: int32 [L, B], -1 = not annotated.
         log_probability: float32 [sum(num_classes), B], from `layout.log_probabilities`.
     """
-    of_class = tf.where(class_members(labels, layout), log_probability, 0.0)
-    of_class = tf.math.unsorted_segment_sum(of_class, layout.column_label, len(layout))
+    batch = length(labels, 1)
+    of_class = pick(log_probability, columns_of(labels, layout) * batch + tf.range(batch))
     return mean_over_annotated(-nan_if_unknown(of_class, labels, layout), labels)
 
 

@@ -15,10 +15,11 @@ import tensorflow as tf
 
 from crl_tf.callbacks import TrainingProgress
 from crl_tf.checks import real
-from crl_tf.layout import Layout, checked_feature_shape, class_members, length, log_probabilities, pick
+from crl_tf.gradients import pick
+from crl_tf.layout import Layout, checked_feature_shape, class_members, columns_of, length, log_probabilities
 from crl_tf.losses.base import ClassCountsLoss, Terms, progress_variable
 from crl_tf.losses.crl.fast.distances import GroupAnchors, groups_of, nearness_to_all, pair_distances
-from crl_tf.losses.crl.fast.rows import Rows, columns_of, hardest, profile, true_cells
+from crl_tf.losses.crl.fast.rows import Rows, hardest, profile, true_cells
 from crl_tf.losses.crl.mining import at_most
 from crl_tf.losses.crl.profiling import check_rho, class_histogram, minority_mask
 from crl_tf.losses.cross_entropy import cross_entropy_by_sample
@@ -90,8 +91,9 @@ def easy_anchor_triplets(
     """
     rectified = minority_mask(class_histogram(labels, layout), layout, rho=rho, scope="minority")
     profiled = profile(labels, rectified, layout, rho=rho, scope="minority")
-    members, batch = profiled.members & profiled.rectified[:, None], length(labels, 1)
-    count = tf.where(profiled.rectified, profiled.sizes, 0)[:, None]
+    of_class, batch = class_members(labels, layout), length(labels, 1)
+    members = of_class & profiled.rectified[:, None]
+    count = tf.reduce_sum(tf.cast(members, tf.int32), axis=1, keepdims=True)
 
     by_ease, _ = hardest(scores, members, profiled.most)
     places = tf.range(at_most(kappa, profiled.most))
@@ -99,7 +101,7 @@ def easy_anchor_triplets(
     from_last = count - 1 - places
     positive = pick(by_ease, tf.range(layout.width)[:, None] * length(by_ease, 1) + tf.maximum(from_last, 0))
     is_positive = places < count // 2
-    others = tf.gather(profiled.annotated, layout.column_label) & ~profiled.members & profiled.rectified[:, None]
+    others = tf.gather(labels >= 0, layout.column_label) & ~of_class & profiled.rectified[:, None]
     negative, is_negative = hardest(scores, others, at_most(kappa, batch))
 
     cell = tf.constant(layout.column_label)[:, None] * batch + anchor
@@ -108,7 +110,7 @@ def easy_anchor_triplets(
     cell = rows.label * batch + rows.sample
     column = pick(columns_of(labels, layout), cell)
     paired = tf.gather(tf.concat([positive, negative], axis=1), column)
-    valid = tf.gather(tf.concat([is_positive, is_negative], axis=1), column) & rows.real[:, None]
+    valid = rows.only_real(tf.gather(tf.concat([is_positive, is_negative], axis=1), column))
     groups = groups_of(features)
     group = tf.zeros_like(rows.label) if features.shape.rank == 2 else rows.label
     # Every sample of the batch is a candidate.

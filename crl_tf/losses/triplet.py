@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from crl_tf.checks import real
 from crl_tf.distances import squared_distances
-from crl_tf.layout import checked_feature_shape, length, pick
+from crl_tf.gradients import pick
+from crl_tf.layout import checked_feature_shape, length
 from crl_tf.losses.base import Loss, Terms
 from crl_tf.serialization import registered
 

@@ -22,6 +22,7 @@ class Scale(NamedTuple):
     margin: float32 [L]. low, high: where the distances lie. num_bins: histogram nodes from low to high.
     per_anchor: sum the means of the anchors, instead of one mean over all terms of a label.
     squared_positives: whether the absolute comparison squares the distances of positives.
+    kappa: the most negatives that an anchor has; None for any number.
     """
 
     margin: tf.Tensor
@@ -30,6 +31,7 @@ class Scale(NamedTuple):
     num_bins: int
     per_anchor: bool = False
     squared_positives: bool = True
+    kappa: int | None = None
 
 
 class Compared(NamedTuple):

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from crl_tf.callbacks import AlphaWarmup, CollapseWarning
 from crl_tf.checks import real, reals
+from crl_tf.gradients import scaled
 from crl_tf.imbalance import imbalance_measure
 from crl_tf.layout import Layout, checked_feature_shape, log_probabilities
 from crl_tf.losses.base import Log, Loss, Terms, counts_by_label
@@ -178,8 +179,8 @@ class CRL(Loss):
             "triplets": Log(triplets),
             "active_triplets": Log(tf.math.divide_no_nan(active, triplets), weight=triplets),
         }
-        rest = 1.0 if self._balance == "sum" else 1.0 - alpha
-        return Terms(alpha * rectification.by_label + rest * cross_entropy, logs, tallies)
+        rest = cross_entropy if self._balance == "sum" else scaled(cross_entropy, 1.0 - alpha)
+        return Terms(tf.add_n([scaled(rectification.by_label, alpha), rest]), logs, tallies)
 
     @property
     def tallied(self) -> Mapping[str, tuple[int, ...]]:
@@ -193,7 +194,7 @@ class CRL(Loss):
         acted = tf.cast(rectification.rectified & compared[:, None], tf.float32)
         tallies = {
             "steps": tf.ones([]),
-            "rectified": tf.boolean_mask(acted, self._layout.is_class),
+            "rectified": self._layout.unpad(acted[None])[0],
             "compared": tf.cast(compared, tf.float32),
         }
         return tallies | ({"relative": self._rectifier.relative_to_constant(rectification)} if self._has_constant else {})

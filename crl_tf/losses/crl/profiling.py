@@ -8,16 +8,17 @@ import numpy as np
 import tensorflow as tf
 
 from crl_tf.checks import real
-from crl_tf.layout import Layout, class_members, integer_labels, pick, rows_of_labels
+from crl_tf.layout import Layout, integer_labels, rows_of_labels
 
 SCOPES = ("minority", "all")
 
 
 def class_histogram(labels: tf.Tensor, layout: Layout) -> tf.Tensor:
     """h_j[k], samples of the batch per class: int32 labels [L, B] (-1 = not annotated) to int32 [L, largest]."""
-    counts = tf.reduce_sum(tf.cast(class_members(labels, layout), tf.int32), axis=1)
-    column = np.where(layout.is_class, layout.offsets[:, None] + np.arange(layout.largest), layout.width)
-    return pick(tf.pad(counts, [[0, 1]]), tf.constant(column, tf.int32))
+    # What is not annotated counts 0, wherever it goes.
+    column = labels + layout.offsets[:, None]
+    counts = tf.math.unsorted_segment_sum(tf.cast(labels >= 0, tf.int32), column, layout.width)
+    return layout.pad(counts[None], 0)[0]
 
 
 def minority_mask(histogram: tf.Tensor, layout: Layout, *, rho: float, scope: str) -> tf.Tensor:
@@ -26,18 +27,18 @@ def minority_mask(histogram: tf.Tensor, layout: Layout, *, rho: float, scope: st
     The longest prefix of the classes, smallest first (ties: lower class index first), whose samples together are at most
     rho times the annotated ones; or with scope="all" every class. Of these, only those with 2 samples or more (footnote 2).
     """
-    usable = (histogram >= 2) & layout.is_class
+    usable = histogram >= 2  # never what only fills up: there are 0 samples of it
     if scope == "all":
         return usable
-    # One integer orders by count, then by class index; padding comes last.
-    key = tf.where(layout.is_class, histogram * layout.largest + tf.range(layout.largest), tf.int32.max)
-    ordered = tf.sort(key, axis=-1)
-    cumulative = tf.cumsum(tf.where(ordered < tf.int32.max, ordered // layout.largest, 0), axis=-1)
-    annotated = tf.cast(tf.reduce_sum(histogram, axis=-1, keepdims=True), tf.float64)
+    # One integer orders by count, then by class index: all of them negative, as top_k has the largest first.
+    key = histogram * -layout.largest - np.arange(layout.largest, dtype=np.int32)
+    ordered = tf.math.top_k(key, layout.largest).values
+    cumulative = tf.cumsum(ordered // -layout.largest, axis=-1)
     # float64 and a small tolerance, so that 0.29 * 100 admits 29 samples.
-    budget = tf.cast(tf.floor(annotated * tf.constant(rho, tf.float64) + 1e-9), tf.int32)
-    last = tf.reduce_max(tf.where(cumulative <= budget, ordered, -1), axis=-1, keepdims=True)
-    return usable & (key <= last)
+    annotated = tf.cast(tf.reduce_sum(histogram, axis=-1, keepdims=True), tf.float64)
+    budget = tf.cast(annotated * tf.constant(rho, tf.float64) + 1e-9, tf.int32)
+    last = tf.reduce_min(tf.where(cumulative <= budget, ordered, 1), axis=-1, keepdims=True)
+    return usable & (key >= last)
 
 
 def minority_classes(

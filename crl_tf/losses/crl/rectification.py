@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from crl_tf.checks import reals
-from crl_tf.layout import Layout, check_feature_rank, integer_labels, log_probabilities, rows_of_labels
+from crl_tf.gradients import put
+from crl_tf.layout import Layout, check_feature_rank, integer_labels, length, log_probabilities, rows_of_labels
 from crl_tf.losses.crl.comparison import COMPARISONS, Scale
 from crl_tf.losses.crl.fast.class_level import mine_class_rows
 from crl_tf.losses.crl.fast.comparison import FAST_COMPARISONS
@@ -133,7 +134,7 @@ class Rectifier:
         rectified = minority_mask(class_histogram(labels, self.layout), self.layout, rho=self.rho, scope=self.scope)
         low, high = LEVELS[self.level]
         per_anchor = self.normalization == "anchors"
-        scale = Scale(tf.constant(self.margins()), low, high, self.num_bins, per_anchor, self.squared_positives)
+        scale = Scale(tf.constant(self.margins()), low, high, self.num_bins, per_anchor, self.squared_positives, self.kappa)
         return (self._readable if self.readable else self._fast)(labels, rectified, inputs, scale)
 
     def _readable(self, labels: tf.Tensor, rectified: tf.Tensor, inputs: tf.Tensor, scale: Scale) -> Rectification:
@@ -156,7 +157,7 @@ class Rectifier:
             in_order = self.comparison == "relative"
             mined = mine_instance_rows(profiled, inputs, self.layout, kappa=self.kappa, in_order=in_order)
         compared = FAST_COMPARISONS[self.comparison](mined, scale)
-        shares = tf.where(mined.rows.real, compared.by_row, 0.0)
+        shares = compared.by_row if mined.rows.real is None else tf.where(mined.rows.real, compared.by_row, 0.0)
         by_label = _to_samples(shares, mined.rows.label, mined.rows.sample, labels)
         return Rectification(by_label, rectified, *compared[1:])
 
@@ -266,5 +267,5 @@ def _is_int_from(value: object, least: int) -> bool:
 
 def _to_samples(shares: tf.Tensor, label: tf.Tensor, sample: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Shares of anchors, added up at their places in the batch: [L, B]."""
-    count, batch = labels.shape[0], tf.shape(labels)[1]
-    return tf.reshape(tf.math.unsorted_segment_sum(shares, label * batch + sample, count * batch), [count, batch])
+    cell = sample if labels.shape[0] == 1 else label * length(labels, 1) + sample
+    return tf.reshape(put(shares, cell, tf.size(labels)), tf.shape(labels))

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from crl_tf.layout import compiled_by_xla, length, pick
+from crl_tf.gradients import pick
+from crl_tf.layout import compiled_by_xla, length
 from crl_tf.losses.crl.mining import safe_root
 
 # A squared distance from a matmul is off by a few float32 roundings, 1e-7 each, of the squared lengths. Where it is below this

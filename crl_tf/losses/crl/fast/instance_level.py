@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from crl_tf.layout import Layout, compiled_by_xla, length, pick
+from crl_tf.gradients import pick
+from crl_tf.layout import Layout, class_members, columns_of, compiled_by_xla, length
 from crl_tf.losses.crl.fast.distances import GroupAnchors, groups_of, nearness_to_all, pair_distances
-from crl_tf.losses.crl.fast.rows import FAR, MinedRows, Profile, Rows, anchor_mask, columns_of, hardest, true_cells
+from crl_tf.losses.crl.fast.rows import FAR, MinedRows, Profile, Rows, anchor_mask, hardest, true_cells
 from crl_tf.losses.crl.mining import Pairs, at_most
 
 
@@ -23,7 +24,7 @@ def mine_instance_rows(profiled: Profile, features: tf.Tensor, layout: Layout, *
     nearness = nearness_to_all(groups, anchors)
 
     cell = rows.label * batch + rows.sample
-    other_classes = ~profiled.members & tf.gather(profiled.annotated, layout.column_label)
+    other_classes = ~class_members(labels, layout) & tf.gather(labels >= 0, layout.column_label)
     enemies = tf.gather(other_classes, pick(columns_of(labels, layout), cell))
     negative, negative_valid = hardest(nearness, enemies, at_most(kappa, batch), in_order)
     # All samples of a rectified class are anchors: its positives are among the candidates.
@@ -35,7 +36,7 @@ def mine_instance_rows(profiled: Profile, features: tf.Tensor, layout: Layout, *
     index, positive_valid = hardest(farness, friends, at_most(kappa, width), in_order=False)
     positive = pick(anchors.candidates, anchors.group[:, None] * width + index)
 
-    valid = tf.concat([positive_valid, negative_valid], axis=1) & rows.real[:, None]
+    valid = rows.only_real(tf.concat([positive_valid, negative_valid], axis=1))
     distance = pair_distances(groups, anchors, tf.concat([positive, negative], axis=1), valid, nearness)
     split = [length(positive, 1), length(negative, 1)]
     (near, far), (near_valid, far_valid) = (tf.split(t, split, axis=1) for t in (distance, valid))

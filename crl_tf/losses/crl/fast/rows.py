@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from crl_tf.layout import Layout, class_members, compiled_by_xla, length, pick
+from crl_tf.gradients import pick
+from crl_tf.layout import Layout, columns_of, compiled_by_xla, length
 from crl_tf.losses.crl.mining import NEVER, Pairs, anchor_rows
 
 # Farther than any threshold, yet finite: times 0 it is 0.
@@ -20,25 +21,29 @@ FAR = 1e30
 class Profile(NamedTuple):
     """The classes of a batch.
 
-    labels: int32 [L, B]. annotated: bool [L, B]. members: bool [sum(num_classes), B].
-    sizes: int32 [sum(num_classes)], samples of each class. rectified: bool [sum(num_classes)].
+    labels: int32 [L, B]. rectified: bool [sum(num_classes)].
     most: the largest number of anchors that a label can have, int or scalar.
     """
 
     labels: tf.Tensor
-    annotated: tf.Tensor
-    members: tf.Tensor
-    sizes: tf.Tensor
     rectified: tf.Tensor
     most: int | tf.Tensor
 
 
 class Rows(NamedTuple):
-    """Anchors. label, sample: int32 [R], label and place in the batch. real: bool [R], False for a row that only fills up."""
+    """Anchors.
+
+    label, sample: int32 [R], label and place in the batch. real: bool [R], False for a row that only fills up; None where all
+    rows are real.
+    """
 
     label: tf.Tensor
     sample: tf.Tensor
-    real: tf.Tensor
+    real: tf.Tensor | None
+
+    def only_real(self, valid: tf.Tensor) -> tf.Tensor:
+        """bool [R, N] without the cells of rows that only fill up."""
+        return valid if self.real is None else valid & self.real[:, None]
 
 
 class MinedRows(NamedTuple):
@@ -53,24 +58,21 @@ class MinedRows(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """True cells of a mask. row, column: int32 [R]. real: bool [R], False for an entry that only fills up."""
+    """True cells of a mask. row, column: int32 [R]. real: bool [R], False for what only fills up; None where nothing does."""
 
     row: tf.Tensor
     column: tf.Tensor
-    real: tf.Tensor
+    real: tf.Tensor | None
 
 
 def profile(labels: tf.Tensor, rectified: tf.Tensor, layout: Layout, *, rho: float, scope: str) -> Profile:
     """The profile of labels int32 [L, B] whose rectified classes are bool [L, largest]."""
-    columns = pick(rectified, tf.constant(layout.column_label * layout.largest + layout.column_class))
-    members = class_members(labels, layout)
-    sizes = tf.reduce_sum(tf.cast(members, tf.int32), axis=1)
-    return Profile(labels, labels >= 0, members, sizes, columns, anchor_rows(length(labels, 1), rho, scope))
+    return Profile(labels, layout.unpad(rectified[None])[0], anchor_rows(length(labels, 1), rho, scope))
 
 
 def anchor_mask(profiled: Profile, layout: Layout) -> tf.Tensor:
     """bool [L, B]: the anchors, which are all samples of the rectified classes."""
-    return pick(profiled.rectified, columns_of(profiled.labels, layout)) & profiled.annotated
+    return pick(profiled.rectified, columns_of(profiled.labels, layout)) & (profiled.labels >= 0)
 
 
 def true_cells(mask: tf.Tensor, most_per_row: int | tf.Tensor | None) -> Cells:
@@ -79,8 +81,7 @@ def true_cells(mask: tf.Tensor, most_per_row: int | tf.Tensor | None) -> Cells:
     Under XLA, `most_per_row` cells of each row (None: all), of which only some are real.
     """
     if not compiled_by_xla():
-        cells = tf.cast(tf.where(mask), tf.int32)
-        return Cells(cells[:, 0], cells[:, 1], tf.ones([tf.shape(cells)[0]], tf.bool))
+        return Cells(*tf.unstack(tf.cast(tf.where(mask), tf.int32), axis=1), None)
     count, width = length(mask, 0), length(mask, 1)
     if most_per_row is None or (isinstance(width, int) and width == most_per_row):
         column, real = tf.tile(tf.range(width)[None], [count, 1]), mask
@@ -97,9 +98,3 @@ def hardest(
     """The `count` hardest candidates of each row, ties by lower index: their indices, and which of them exist."""
     values, index = tf.math.top_k(tf.where(candidate, hardness, NEVER), count, sorted=in_order)
     return index, values != NEVER
-
-
-def columns_of(labels: tf.Tensor, layout: Layout) -> tf.Tensor:
-    """Column of every sample's class, int32 [L, B]; a sample that is not annotated has some column of its label."""
-    largest = tf.constant(layout.sizes)[:, None] - 1
-    return tf.clip_by_value(labels, 0, largest) + tf.constant(layout.offsets)[:, None]
