@@ -30,17 +30,17 @@ PRECISIONS = ("float32", "mixed_bfloat16")
 COMMON: Mapping[str, Any] = {"train.optimizer": "adamw", "train.learning_rate": 0.001, "data.cache": "memory"}
 DATASETS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "digits, DeepID2, 5 epochs": ("handwriting", "", {"train.epochs": 5}),
-    "CIFAR-100-imb(1), 40 % of the images, CifarNet, 10 epochs": (
+    "CIFAR-100-imb(1), 25 % of the images, CifarNet, 8 epochs": (
         "cifar100_imb",
         ".",
-        {**COMMON, "data.train_share": 0.4, "train.epochs": 10, "train.batch_size": 64, "crl.alpha_warmup_epochs": 0},
+        {**COMMON, "data.train_share": 0.25, "train.epochs": 8, "train.batch_size": 64, "crl.alpha_warmup_epochs": 0},
     ),
-    "fashion products, 25 % of the images, DeepID2 at 48 x 36, 8 epochs": (
+    "fashion products, 15 % of the images, DeepID2 at 48 x 36, 8 epochs": (
         "attribute_csv",
         "fashion_product/attributes.csv",
         {
             **COMMON,
-            **{"model": "deepid2", "data.image_size": (48, 36), "data.train_share": 0.25, "train.epochs": 8},
+            **{"model": "deepid2", "data.image_size": (48, 36), "data.train_share": 0.15, "train.epochs": 8},
             **{"train.least_steps": 0, "train.keep": "last", "train.patience": None, "train.weight_decay": 0.0005},
         },
     ),

@@ -80,14 +80,22 @@ def repeated(program: Callable[[], Any]) -> Callable[[int], None]:
     return run
 
 
-def timed(run: Callable[[int], Any], iterations: int) -> float:
+def timed(run: Callable[[int], Any], iterations: int, clock: Callable[[], float] = time.perf_counter) -> float:
     """Seconds of one call."""
-    started = time.perf_counter()
+    started = clock()
     run(iterations)
-    return time.perf_counter() - started
+    return clock() - started
 
 
-def measure(items: Sequence[Item], *, rounds: int, seconds: float, seed: int, report: Callable[[int], None]) -> None:
+def measure(
+    items: Sequence[Item],
+    *,
+    rounds: int,
+    seconds: float,
+    seed: int,
+    report: Callable[[int], None],
+    clock: Callable[[], float] = time.perf_counter,
+) -> None:
     """Runs interleaved rounds over calibrated items; an item that takes far longer than `seconds` sits most rounds out."""
     order = random.Random(seed)
     with no_collection():
@@ -104,7 +112,7 @@ def measure(items: Sequence[Item], *, rounds: int, seconds: float, seed: int, re
                 # Threads of the item before may still spin, and its data fill the caches; this matters for short runs only.
                 if item.iterations > 1:
                     item.run(1)
-                item.by_round[number] = timed(item.run, item.iterations) / item.iterations
+                item.by_round[number] = timed(item.run, item.iterations, clock) / item.iterations
             gc.collect()
             report(number + 1)
 

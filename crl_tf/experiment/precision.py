@@ -11,6 +11,7 @@ from crl_tf import machine
 from crl_tf.experiment.config import override
 from crl_tf.experiment.settings import AUTO_PRECISION
 from crl_tf.experiment.workdir import AUTO, COMPARISON, CONFIG, config_in
+from crl_tf.models import find_network
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ def settled(config: ConfigDict, workdir: Path | None = None) -> ConfigDict:
         chosen, why = config_in(workdir, began).train.precision, f"{workdir} was started with it"
     else:
         fast, why = machine.bfloat16()
+        if fast and find_network(config.model).depthwise and not machine.gpu_capabilities():
+            fast, why = False, f"{why}, but {config.model} has depthwise convolutions, which bfloat16 makes slower there"
         chosen = "mixed_bfloat16" if fast else "float32"
     _log.info("precision: %s, as auto chose: %s (another processor may choose another, and a seed's results differ)", chosen, why)
     return override(config, {KEY: chosen})

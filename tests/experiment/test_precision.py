@@ -40,6 +40,14 @@ def test_auto_is_the_default_and_the_processor_decides(processor, log, flags, ch
     assert network.get_layer("backbone").layers[1].dtype_policy.name == chosen
 
 
+def test_depthwise_convolutions_keep_float32_on_a_processor(processor, monkeypatch, log):
+    processor("amx_bf16")
+    config = override(base_config(), {"model": "keras:MobileNetV3Small"})
+    assert settled(config).train.precision == "float32" and "depthwise" in log.text
+    monkeypatch.setattr(machine, "gpu_capabilities", lambda: [(8, 0)])
+    assert settled(config).train.precision == "mixed_bfloat16"
+
+
 def test_what_is_said_is_not_left_to_the_processor(processor, log):
     processor("amx_bf16")
     for precision in ("float32", "mixed_float16"):
