@@ -32,7 +32,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["crl_tf", "crl_tf.*"]),
-    package_data={"crl_tf": ["py.typed", "serving/page/*"]},
+    package_data={"crl_tf": ["py.typed", "help.txt", "serving/page/*"]},
     # Given explicitly, so that an editable install is a plain path: a folder that holds a clone then imports the package.
     package_dir={"": "."},
     cmdclass={"build_py": BuildWithRecipes},

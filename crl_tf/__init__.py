@@ -5,6 +5,11 @@ import sys
 
 from crl_tf.quiet import without_native_messages
 
+if sys.orig_argv[1:] == ["-m", "crl_tf.main", "--help"]:
+    from crl_tf.help import show_help
+
+    show_help()
+
 if sys.orig_argv[1:3] == ["-m", "crl_tf.main"] and os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") not in ("0", "1"):
     # Only as a command: TensorFlow's lines about kernels and a GPU that is not there would hide what follows.
     with without_native_messages():

@@ -11,7 +11,18 @@ import keras
 import numpy as np
 import pytest
 
+from crl_tf import machine
 from crl_tf.experiment.config import base_config
+
+
+@pytest.fixture(scope="session", autouse=True)
+def real_processor_flags():
+    """What reads the processor's instructions. In its place, every test has a processor without bfloat16, so that its numbers
+    are those of float32 on every machine."""
+    real = machine.processor_flags
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "processor_flags", lambda: frozenset())
+        yield real
 
 
 @pytest.fixture(scope="module", autouse=True)

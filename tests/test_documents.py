@@ -234,6 +234,7 @@ def test_the_settings_are_those_of_the_program():
 
     assert settings_table.with_table(PAGES["training.md"]) == PAGES["training.md"], "run python tools/settings_table.py"
     assert all(f"`{key}`" in PAGES["training.md"] for key in SETTINGS)
+    assert settings_table.HELP.read_text(encoding="utf-8") == settings_table.help_text(), "run python tools/settings_table.py"
 
 
 def test_the_reference_has_every_public_name():

@@ -3,6 +3,7 @@
     python tools/bench_networks.py --json=bench.json                all own networks, and a small one of keras.applications
     python tools/bench_networks.py --networks=deepid2,resnet32,keras:ResNet50
     python tools/bench_networks.py --markdown                       a table for the documents
+    python tools/bench_networks.py --peer=keras,torch --threads=1   steps in both precisions beside others (network_peers.py)
     python tools/bench_networks.py --quick                          only that it works, in seconds: no figures to quote
 
 Each network at width 1, for images and labels as published. Images are noise; each class of a label is rarer than the one before.
@@ -27,6 +28,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import measuring
+import network_peers
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
@@ -49,6 +51,9 @@ SAMPLES = 2048
 """Labels that class sizes are counted in; the first of them are the batch."""
 
 _NETWORKS = flags.DEFINE_list("networks", [*NETWORKS, "keras:MobileNetV3Small"], "which networks; deepid2 is always measured")
+_PEER = flags.DEFINE_list(
+    "peer", [], "keras, torch: compare steps of --networks, or of the paper's on faces and CIFAR, with theirs"
+)
 _ROUNDS = flags.DEFINE_integer("rounds", 10, "visits of every row", lower_bound=1)
 _SECONDS = flags.DEFINE_float("seconds", 0.4, "a row repeats what it measures for so long", lower_bound=0.0)
 _PIXELS = flags.DEFINE_integer("pixels", 8 * 224 * 224, "of all images of a batch; an image at least", lower_bound=1)
@@ -142,20 +147,20 @@ def three_figures(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def print_table(result: dict[str, Any], markdown: bool) -> None:
-    """Prints the table to the terminal, or as markdown."""
+def print_table(
+    result: dict[str, Any], header: Sequence[str], about: str, lines: Sequence[Sequence[str]], markdown: bool
+) -> None:
+    """Prints a table to the terminal, or as markdown."""
     machine = ", ".join(f"{name} {value}" for name, value in result["machine"].items() if value is not None)
-    about = f"per image, class_rel, {result['rounds']} rounds, ratios with quartiles"
-    lines = cells(result["networks"])
     if markdown:
         print(f"{machine}\n\n**{about}**\n")
-        print(*("| " + " | ".join(line) + " |" for line in (HEADER, ["---"] * len(HEADER), *lines)), sep="\n")
+        print(*("| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *lines)), sep="\n")
         return
     console = Console()
     if not console.is_terminal:
         console.width = 150
     console.print(machine, highlight=False)
-    table = Table(*HEADER, title=about, title_justify="left")
+    table = Table(*header, title=about, title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
     for line in lines:
@@ -172,19 +177,39 @@ def run(argv: Sequence[str]) -> None:
     try:
         for name in names:
             find_network(name)
+        if unknown := set(_PEER.value) - {"keras", "torch"}:
+            raise ValueError(f"peer must be keras, torch or both, received {unknown.pop()!r}")
     except ValueError as error:
         sys.exit(f"bench_networks: --networks: {error}")
     threads = _THREADS.value or measuring.cores()
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     started = time.perf_counter()
-    rows = measured(names, rounds, seconds, pixels, Console(stderr=True))
+    progress = Console(stderr=True)
+    if _PEER.value:
+        # Without this, waiting threads of TensorFlow would count as processor time.
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+        rows = network_peers.compared(
+            names if flags.FLAGS["networks"].present or _QUICK.value else network_peers.NETWORKS,
+            labels_of,
+            most=8 if _QUICK.value else network_peers.BATCH,
+            peers=_PEER.value,
+            rounds=rounds,
+            seconds=seconds,
+            threads=threads,
+            say=lambda line: progress.print(line, highlight=False),
+        )
+        header, lines = network_peers.HEADER, network_peers.cells(rows)
+        about = f"processor time of a step with cross-entropy, {rounds} rounds, ratios with quartiles"
+    else:
+        rows = measured(names, rounds, seconds, pixels, progress)
+        header, lines, about = HEADER, cells(rows), f"per image, class_rel, {rounds} rounds, ratios with quartiles"
     result = {
         "machine": measuring.machine(threads),
         "rounds": rounds,
         "seconds": time.perf_counter() - started,
         "networks": rows,
     }
-    print_table(result, _MARKDOWN.value)
+    print_table(result, header, about, lines, _MARKDOWN.value)
     if _JSON.value:
         write_json(Path(_JSON.value), result)
 

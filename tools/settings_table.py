@@ -1,4 +1,4 @@
-"""Writes the tables of all settings into docs/training.md, from the program's own table.
+"""Writes the tables of all settings into docs/training.md, and crl_tf/help.txt, from the program's own table and flags.
 
 python tools/settings_table.py
 """
@@ -6,9 +6,12 @@ python tools/settings_table.py
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 from crl_tf.experiment.settings import SETTINGS
+from crl_tf.help import HELP
 
 PAGE = Path(__file__).parents[1] / "docs" / "training.md"
 BEGIN, END = "<!-- settings -->\n", "<!-- /settings -->"
@@ -41,9 +44,17 @@ def with_table(page: str) -> str:
     return f"{before}{BEGIN}\n{settings_table()}{END}{rest.split(END)[1]}"
 
 
+def help_text() -> str:
+    """The command's help, as absl makes it of the flags, without where on this machine the command lies."""
+    command = [sys.executable, "-m", "crl_tf.main", "--helpshort"]
+    shown = subprocess.run(command, capture_output=True, text=True, cwd=PAGE.parents[1], check=False).stdout
+    return re.sub(r"^.*crl_tf/main\.py:$", "crl_tf/main.py:", shown, flags=re.M)
+
+
 def _shown(value: object) -> str:
     return "none" if value is None else f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 if __name__ == "__main__":
     PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    HELP.write_text(help_text(), encoding="utf-8")

@@ -141,7 +141,12 @@ def make_pipeline(
         raise ValueError(f"make_pipeline: first_batch must be less than the {in_epoch} of an epoch, received {first_batch}")
     batches = _index_batches(order_of, samples, batch_size, seed, epoch or EpochNumber(), first_batch)
     augmented = _augmentation(augment if training else ())
-    batches = batches.map(lambda index, number: augmented(*load(index), number), num_parallel_calls=usable_cores())
+
+    @tf.autograph.experimental.do_not_convert  # nothing branches in Python on a tensor
+    def loaded(index: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return augmented(*load(index), number)
+
+    batches = batches.map(loaded, num_parallel_calls=usable_cores())
     options = tf.data.Options()
     options.deterministic = True
     # Not AUTOTUNE: the end of an epoch waits for its tuner to wake, which sleeps twice as long each time.
@@ -187,6 +192,7 @@ def _index_batches(
         # Half of an unsigned number: not negative.
         return np.int64(np.random.SeedSequence([seed, epoch.take()]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
+    @tf.autograph.experimental.do_not_convert
     def batches_of_epoch(_: tf.Tensor) -> tf.data.Dataset:
         key = tf.ensure_shape(tf.numpy_function(next_key, [], tf.int64), [])
         order = tf.ensure_shape(tf.numpy_function(order_of, [key], tf.int64, stateful=False), [samples])

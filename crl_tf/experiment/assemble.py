@@ -15,6 +15,7 @@ from crl_tf.datasets.resampling import Resampled, resample
 from crl_tf.experiment.config import base_config, checked, flattened, long_enough, loss_sections, override
 from crl_tf.experiment.data import Data, load_data
 from crl_tf.experiment.devices import strategy_of
+from crl_tf.experiment.precision import settled
 from crl_tf.experiment.settings import XLA
 from crl_tf.experiment.trainers import TRAINERS
 from crl_tf.experiment.trainers.base import Trainer
@@ -102,7 +103,7 @@ def assemble(config: ConfigDict) -> Parts:
         ValueError: a setting is not what it should be.
         MeaninglessForData: image size or network give the method no meaning.
     """
-    config, method = checked(config)
+    config, method = checked(settled(config))
     network, settings, train = find_network(config.model), config.network, config.train
     return Parts(
         names={

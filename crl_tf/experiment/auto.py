@@ -32,6 +32,7 @@ from crl_tf.experiment.halving import (
     next_rungs,
     seconds_of,
 )
+from crl_tf.experiment.precision import settled
 from crl_tf.experiment.report import write_auto_report
 from crl_tf.experiment.report.grid import field_text, percent
 from crl_tf.experiment.run import run_parts
@@ -99,6 +100,7 @@ def auto(
         Diverged: cross-entropy itself diverged.
     """
     started, workdir = clock(), Path(workdir)
+    config = settled(config, workdir if resume else None)
     with held(workdir):
         content = _opened(config, workdir, budget, named, resume)
         if content["finished"]:

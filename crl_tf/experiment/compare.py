@@ -18,6 +18,7 @@ from crl_tf.experiment.config import override
 from crl_tf.experiment.data import Data
 from crl_tf.experiment.forecast import Clock
 from crl_tf.experiment.methods import METHODS, canonical, stands_alone
+from crl_tf.experiment.precision import settled
 from crl_tf.experiment.report import write_report
 from crl_tf.experiment.run import run_parts, save_figures
 from crl_tf.experiment.settings import check_setting
@@ -110,7 +111,9 @@ def compare(
         ValueError: a setting, a name or the folder is not what it should be, before anything is read.
         MeaninglessForData: the data give a method that was asked for by name no meaning, before anything is trained.
     """
-    recipe, workdir = config.to_dict(), Path(workdir)
+    workdir = Path(workdir)
+    config = settled(config, workdir if resume else None)
+    recipe = config.to_dict()
     first = plan(config, methods, seeds).runs[0]  # refuses what is wrong before anything is read
     with held(workdir):
         previous = _previous(recipe, workdir, seeds, resume)

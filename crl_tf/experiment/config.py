@@ -229,7 +229,8 @@ def from_json(settings: Mapping[str, Any] | None) -> ConfigDict:
     """
     if not isinstance(settings, Mapping):
         raise ValueError(f"config: a run's config.json holds its configuration under 'recipe', received {settings!r} there")
-    flat = flattened(settings)
+    # What a run computes in is always written; files from before that setting mean float32.
+    flat = {"train.precision": "float32", **flattened(settings)}
     return override(base_config(), flat if "method" in flat else _from_0_1(flat))
 
 

@@ -25,6 +25,7 @@ from crl_tf.experiment.deciding import Decision, decide
 from crl_tf.experiment.devices import told_of_lost_machines, writes
 from crl_tf.experiment.health import judged
 from crl_tf.experiment.measure import Measured, measure_model
+from crl_tf.experiment.precision import settled
 from crl_tf.experiment.predictions import PREDICTIONS, Outputs, save_predictions
 from crl_tf.experiment.proposal import FEW_IMAGES
 from crl_tf.experiment.report import (
@@ -56,6 +57,7 @@ from crl_tf.experiment.workdir import (
 from crl_tf.files import read_json, write_json, write_whole
 from crl_tf.losses.base import Loss
 from crl_tf.losses.table import Problem
+from crl_tf.machine import bfloat16
 from crl_tf.models import BACKBONE
 from crl_tf.models.backbones.panda import regions_of_landmarks
 from crl_tf.models.transfer import weighted_layers
@@ -85,7 +87,8 @@ def run(config: ConfigDict, workdir: Path, **options: Any) -> dict[str, Any]:
         config: as a recipe gives it (`crl_tf.experiment.config`).
         workdir, options: as for `run_parts`.
     """
-    return run_parts(assemble(config), workdir, **options)
+    going_on = Path(workdir) if options.get("resume") else None
+    return run_parts(assemble(settled(config, going_on)), workdir, **options)
 
 
 def run_parts(
@@ -386,9 +389,10 @@ def check_data(context: Context, where: str, changed_rows: bool) -> None:
 
 
 def _description(context: Context) -> dict[str, Any]:
-    """The content of config.json: everything needed to repeat the run, and the versions it ran with."""
+    """The content of config.json: everything needed to repeat the run, and the versions and the processor it ran with."""
     return {
         "recipe": dict(context.parts.recipe),
         "versions": {"python": platform.python_version(), "tensorflow": tf.__version__, "keras": keras.__version__},
+        "bfloat16": bfloat16().why,
         **described(context.data.dataset, context.data.digests),
     }

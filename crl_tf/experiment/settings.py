@@ -27,6 +27,9 @@ from crl_tf.models.transfer import IMAGENET
 from crl_tf.replicas import MINING
 from crl_tf.thresholds import WORDS, is_goal
 
+AUTO_PRECISION = "auto"
+"""The value of `train.precision` that leaves it to the processor (`crl_tf.experiment.precision`)."""
+
 XLA = {"auto": "auto", "on": True, "off": False}
 """The values of `train.xla`, and what `keras.Model.compile` calls them. Keras's "auto" is off on a CPU."""
 
@@ -251,7 +254,11 @@ SETTINGS: dict[str, Setting] = {
     ),
     "train.xla": Setting("auto", one_of(XLA), "compile the step with XLA; auto: not on a CPU", "xla"),
     "train.precision": Setting(
-        "float32", one_of(PRECISIONS), "what the network computes in; weights, head and losses stay float32", "precision"
+        AUTO_PRECISION,
+        one_of((AUTO_PRECISION, *PRECISIONS)),
+        "what the network computes in; weights, head and losses stay float32; auto: bfloat16 where the processor or the GPU"
+        " multiplies it itself",
+        "precision",
     ),
     # Class rectification.
     "crl.kappa": Setting(

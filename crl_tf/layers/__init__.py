@@ -1,5 +1,6 @@
 """Keras layers. All are registered here, so that `import crl_tf` is enough to load a saved model."""
 
+from crl_tf.layers.batch_normalization import BatchNormalization
 from crl_tf.layers.cluster_decision import ClusterDecision
 from crl_tf.layers.hog import HOG
 from crl_tf.layers.join_features import JoinFeatures
@@ -13,6 +14,7 @@ from crl_tf.layers.unit_features import UnitFeatures
 __all__ = [
     "HOG",
     "ApplicationInput",
+    "BatchNormalization",
     "ClusterDecision",
     "CosineLogits",
     "JoinFeatures",

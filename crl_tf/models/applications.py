@@ -22,6 +22,9 @@ MOST_MOMENTUM = 0.9
 """The most momentum of the averages of batch normalisation. Keras's networks have 0.99 and more, MobileNets 0.999: in the few
 hundred steps of a small dataset their averages lag far behind the weights, and inference stays near chance for long."""
 
+DEPTHWISE = ("convnext", "efficientnet", "efficientnet_v2", "mobilenet", "mobilenet_v2", "mobilenet_v3", "nasnet", "xception")
+"""The modules of keras.applications whose networks have depthwise convolutions."""
+
 STDDEV_RGB = (0.229, 0.224, 0.225)
 """Standard deviations of ImageNet's pixels, for `_as_published`."""
 
@@ -59,6 +62,7 @@ def application(name: str) -> Network:
         int(smallest[1]) if smallest else 1,
         preprocess=lambda images: ApplicationInput(module)(images),
         widths=False,
+        depthwise=module in DEPTHWISE,
     )
 
 

@@ -177,3 +177,13 @@ def test_averages_of_normalisation_follow_within_tens_of_steps(name):
     momenta = [x.momentum for x in network.get_layer("backbone").layers if isinstance(x, keras.layers.BatchNormalization)]
     # Of what the averages were, 0.9^50 = 0.5 % are left after 50 steps; of MobileNetV3's own 0.999 it would be 95 %.
     assert momenta and max(momenta) <= 0.9
+
+
+@pytest.mark.parametrize(
+    "name", ["MobileNetV3Small", "EfficientNetB0", "NASNetMobile", "ConvNeXtTiny", "ResNet50", "DenseNet121"]
+)
+def test_the_row_says_whether_a_network_has_depthwise_convolutions(name):
+    layers = getattr(keras.applications, name)(weights=None, include_top=False).layers
+    kinds = (keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
+    found = any(isinstance(layer, kinds) or getattr(layer, "groups", 1) > 1 for layer in layers)
+    assert find_network(f"keras:{name}").depthwise == found

@@ -18,6 +18,7 @@ import keras
 
 from crl_tf.experiment.assemble import assemble
 from crl_tf.experiment.config import from_json
+from crl_tf.experiment.precision import settled
 from crl_tf.experiment.run import run_parts
 from crl_tf.files import read_json, write_json
 from crl_tf.progress import Progress
@@ -54,7 +55,7 @@ def main(path: str) -> None:
     job = read_json(Path(path))
     folder, state = Path(job["folder"]), Path(job["state"])
     try:
-        parts = assemble(from_json(job["config"]))
+        parts = assemble(settled(from_json(job["config"]), folder))
         progress = StateFile(state, parts.names["epochs"])
         trained = Path(job["borrows"]) if job["borrows"] else None
         run_parts(parts, folder, resume=True, export=False, trained=trained, progress=progress)

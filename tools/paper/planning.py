@@ -91,7 +91,9 @@ class Request:
 
     def config(self, spec: Spec) -> ConfigDict:
         """The configuration of a run as the paper has it, on the data at hand, with the changes that are asked for."""
-        settings = {**dict(spec.settings), "data.dir": str(self.folders[spec.data]), "data.cache": str(self.out / "cache")}
+        # Not left to the processor: runs of one table may come from several machines.
+        settings = {"train.precision": "float32", **dict(spec.settings)}
+        settings |= {"data.dir": str(self.folders[spec.data]), "data.cache": str(self.out / "cache")}
         # What makes a run the one that it is, such as a sweep's setting, stays.
         fixed = {"method", *dict(spec.settings)} - {"data.image_size"}
         free = {key: value for key, value in self.changes.items() if key not in fixed}

@@ -44,7 +44,7 @@ def freeze_beside(model: CRLModel, features: keras.Model) -> None:
 
 def inference(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
     """The model in inference mode as a graph, which is traced once for all its calls."""
-    return tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+    return tf.function(lambda images: model(images, training=False), reduce_retracing=True, autograph=False)
 
 
 def extract_features(compute: Callable[[tf.Tensor], tf.Tensor], batches: Iterable[tuple[tf.Tensor, tf.Tensor]]) -> np.ndarray:

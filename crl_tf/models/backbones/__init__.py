@@ -38,6 +38,7 @@ class Network(NamedTuple):
     widths: whether width can differ from 1.
     parts: whether the backbone also takes `regions` (`crl_tf.models.backbones.panda`).
     linear_svm: whether a linear SVM per label replaces the last layer after training.
+    depthwise: whether it has depthwise convolutions, whose gradients bfloat16 makes slower on a processor.
     """
 
     backbone: Callable[..., keras.KerasTensor]
@@ -49,6 +50,7 @@ class Network(NamedTuple):
     widths: bool = True
     parts: bool = False
     linear_svm: bool = False
+    depthwise: bool = False
 
 
 CELEBA = (2,) * 40

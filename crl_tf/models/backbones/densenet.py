@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from crl_tf.layers.batch_normalization import BatchNormalization
 from crl_tf.models.heads import scaled
 
 
@@ -32,7 +33,7 @@ def densenet(images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor
 
 
 def _activated(x: keras.KerasTensor) -> keras.KerasTensor:
-    return layers.ReLU()(layers.BatchNormalization()(x))
+    return layers.ReLU()(BatchNormalization()(x))
 
 
 def _convolution(x: keras.KerasTensor, filters: int, kernel: int) -> keras.KerasTensor:

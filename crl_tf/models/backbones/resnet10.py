@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from crl_tf.layers.batch_normalization import BatchNormalization
 from crl_tf.models.heads import scaled
 
 
@@ -35,4 +36,4 @@ def _block(x: keras.KerasTensor, filters: int, stride: int) -> keras.KerasTensor
 def _normalized(x: keras.KerasTensor, filters: int, side: int, stride: int = 1) -> keras.KerasTensor:
     x = layers.Conv2D(filters, side, stride, padding="same", use_bias=False, kernel_initializer="he_normal")(x)
     # A momentum of 0.9, not Keras's 0.99: a training of few steps must be able to measure with its averages.
-    return layers.BatchNormalization(momentum=0.9)(x)
+    return BatchNormalization(momentum=0.9)(x)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from crl_tf.layers.batch_normalization import BatchNormalization
 from crl_tf.models.heads import scaled
 
 
@@ -21,7 +22,7 @@ def resnet32(images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor
         features [B, 64].
     """
     x = _convolution(images, scaled(16, width))
-    x = layers.ReLU()(layers.BatchNormalization()(x))
+    x = layers.ReLU()(BatchNormalization()(x))
     for stage, filters in enumerate((16, 32, 64)):
         for block in range(5):
             x = _block(x, scaled(filters, width), stride=2 if stage and not block else 1)
@@ -29,8 +30,8 @@ def resnet32(images: keras.KerasTensor, width: float = 1.0) -> keras.KerasTensor
 
 
 def _block(x: keras.KerasTensor, filters: int, stride: int) -> keras.KerasTensor:
-    residual = layers.ReLU()(layers.BatchNormalization()(_convolution(x, filters, stride)))
-    residual = layers.BatchNormalization()(_convolution(residual, filters))
+    residual = layers.ReLU()(BatchNormalization()(_convolution(x, filters, stride)))
+    residual = BatchNormalization()(_convolution(residual, filters))
     if stride > 1:
         x = layers.AveragePooling2D(1, strides=stride)(x)  # a window of one pixel: every second one
     if missing := filters - x.shape[-1]:

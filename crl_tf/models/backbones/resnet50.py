@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from crl_tf.layers.batch_normalization import BatchNormalization
 from crl_tf.models.heads import scaled
 
 
@@ -40,7 +41,7 @@ def _block(x: keras.KerasTensor, filters: int, stride: int, widens: bool) -> ker
 
 
 def _normalised(x: keras.KerasTensor) -> keras.KerasTensor:
-    return layers.BatchNormalization(epsilon=1.001e-5)(x)
+    return BatchNormalization(epsilon=1.001e-5)(x)
 
 
 def _activated(x: keras.KerasTensor) -> keras.KerasTensor:

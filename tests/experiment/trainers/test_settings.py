@@ -25,7 +25,7 @@ from crl_tf.experiment.settings import check_setting
         ("train.warmup_epochs", -1.0, "a number >= 0"),
         ("train.steps_per_execution", 0, "an int >= 1"),
         ("train.xla", "maybe", r"one of \['auto', 'on', 'off'\]"),
-        ("train.precision", "float16", r"one of \['float32', 'mixed_bfloat16', 'mixed_float16'\]"),
+        ("train.precision", "float16", r"one of \['auto', 'float32', 'mixed_bfloat16', 'mixed_float16'\]"),
         ("network.backbone_rate", 0.0, "a number > 0"),
         ("network.backbone_rate", -1.0, "a number > 0"),
         ("network.backbone_rate", math.nan, "a number > 0"),
