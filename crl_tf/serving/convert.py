@@ -6,6 +6,7 @@ import importlib
 import io
 import json
 import logging
+import re
 import tempfile
 import warnings
 import zipfile
@@ -103,10 +104,21 @@ def convert(
     check_installed([kind])
     size, scoring = (int(image_size[0]), int(image_size[1])), scoring or Scoring()
     text = json.dumps(description(schema, size, scoring, card), allow_nan=False)
-    frozen = frozen_graph(model, schema, size, scoring)
+    frozen = frozen_graph(in_float32(model), schema, size, scoring)
     images = np.zeros((0, *size, 3)) if calibration is None else calibration
     content = row.convert(frozen, (np.asarray(images[i : i + 1], np.float32) for i in range(len(images))), text)
     write_whole(path, lambda partial: partial.write_bytes(content))
+
+
+def in_float32(model: keras.Model) -> keras.Model:
+    """A model with the same weights, which are float32, that computes in float32 too: the formats have no bfloat16."""
+    described = json.dumps(keras.saving.serialize_keras_object(model))
+    plain = re.sub(r'"mixed_b?float16"', '"float32"', described)
+    if plain == described:
+        return model
+    copy = keras.saving.deserialize_keras_object(json.loads(plain))
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def frozen_graph(model: keras.Model, schema: AttributeSchema, size: tuple[int, int], scoring: Scoring) -> Frozen:

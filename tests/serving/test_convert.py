@@ -15,7 +15,7 @@ from crl_tf.layers.nearest_neighbours import NearestNeighbours
 from crl_tf.models import build_network
 from crl_tf.schema import Attribute, AttributeSchema
 from crl_tf.serving import convert as converting
-from crl_tf.serving.convert import CONVERSIONS, check_installed, convert
+from crl_tf.serving.convert import CONVERSIONS, check_installed, convert, in_float32
 from crl_tf.serving.converted import card_of, load_converted
 from crl_tf.serving.scoring import Scoring, answers
 
@@ -208,3 +208,17 @@ def test_a_file_that_is_none_is_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b"no model")
     with pytest.raises(ValueError, match=r"is no (LiteRT|ONNX) model|path must end in .tflite or .onnx"):
         load_converted(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["litert", "onnx"])
+def test_a_model_that_computes_in_bfloat16_is_converted_in_float32(kind, tmp_path):
+    network = build_network("deepid2", image_size=SIZE, num_classes=SCHEMA.num_classes, width=0.25, precision="mixed_bfloat16")
+    model = CRLModel(network, dtype="mixed_bfloat16")
+    assert in_float32(in_float32(model)).dtype_policy.name == "float32"
+    path = tmp_path / CONVERSIONS[kind].file
+    convert(model, SCHEMA, SIZE, path, kind)
+    found, wanted = load_converted(path)(IMAGES), expected(model, Scoring())
+    exact = expected(in_float32(model), Scoring())
+    for name in (name for name in wanted if name.endswith("_scores")):
+        np.testing.assert_allclose(found[name], exact[name], atol=ALLOWED[kind])
+        np.testing.assert_allclose(found[name], wanted[name], atol=0.03)
