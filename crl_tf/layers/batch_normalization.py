@@ -41,5 +41,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         values = tf.cast(tf.size(x), tf.float32) / x.shape[-1]
         variance = normalized.batch_variance * (tf.maximum(values - 1.0, 1.0) / values)
         for moving, value in ((self.moving_mean, normalized.batch_mean), (self.moving_variance, variance)):
+            # A replica's share of the last batch may be empty: it has no mean.
+            value = tf.where(values > 0, value, moving)
             moving.assign(moving * self.momentum + value * (1.0 - self.momentum))
         return tf.cast(normalized.y, self.compute_dtype)

@@ -71,3 +71,18 @@ def test_it_is_called_and_saved_like_keras(tmp_path):
     model.save(tmp_path / "model.keras")
     layer = keras.saving.load_model(tmp_path / "model.keras").layers[1]
     assert type(layer) is BatchNormalization and layer.momentum == 0.9
+
+
+def test_no_image_leaves_the_averages_as_they_are():
+    layer = BatchNormalization()
+    layer.build((None, 4, 4, 16))
+    layer.moving_mean.assign(np.arange(16, dtype="float32"))
+    images = tf.Variable(np.zeros((0, 4, 4, 16), "float32"))
+    with tf.GradientTape() as tape:
+        outputs = layer(images, training=True)
+        total = tf.reduce_sum(outputs)
+    assert outputs.shape == (0, 4, 4, 16)
+    np.testing.assert_allclose(layer.moving_mean, np.arange(16), rtol=1e-6)
+    np.testing.assert_allclose(layer.moving_variance, np.ones(16), rtol=1e-6)
+    gradients = tape.gradient(total, layer.trainable_variables)
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
