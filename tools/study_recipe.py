@@ -117,3 +117,9 @@ for _alpha in (0.1, 0.8):
 STUDIES["fashion_level"] = _variant(
     "fashion", "instance level", {}, ("instance_rel+logit_adjusted_base", "instance_rel", "class_rel+logit_adjusted_base")
 )
+STUDIES["fashion_batch_512"] = STUDIES["fashion"]._replace(
+    title=f"{STUDIES['fashion'].title}; batches of 512 images, learning rate 0.002",
+    settings={**STUDIES["fashion"].settings, "train.batch_size": 512, "train.learning_rate": 0.002},
+    methods=(*REFERENCES, f"{ON_ADJUSTED}+pairs"),
+)
+"""More images of each class in a batch. The rate: twice that of a quarter of the batch, by the square root, as for Adam."""
