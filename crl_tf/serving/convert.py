@@ -112,13 +112,17 @@ def convert(
 
 def in_float32(model: keras.Model) -> keras.Model:
     """A model with the same weights, which are float32, that computes in float32 too: the formats have no bfloat16."""
-    described = json.dumps(keras.saving.serialize_keras_object(model))
-    plain = re.sub(r'"mixed_b?float16"', '"float32"', described)
-    if plain == described:
+    if not _halves(model):
         return model
-    copy = keras.saving.deserialize_keras_object(json.loads(plain))
+    described = json.dumps(keras.saving.serialize_keras_object(model))
+    copy = keras.saving.deserialize_keras_object(json.loads(re.sub(r'"mixed_b?float16"', '"float32"', described)))
     copy.set_weights(model.get_weights())
     return copy
+
+
+def _halves(layer: keras.layers.Layer) -> bool:
+    """Whether a layer, or one inside it, computes in 16 bits."""
+    return "float16" in layer.compute_dtype or any(_halves(inner) for inner in getattr(layer, "layers", ()))
 
 
 def frozen_graph(model: keras.Model, schema: AttributeSchema, size: tuple[int, int], scoring: Scoring) -> Frozen:

@@ -49,3 +49,15 @@ def test_mistakes_get_one_line(tmp_path):
 )
 def test_three_digits(count, shown):
     assert three_digits(count) == shown
+
+
+def test_quick_beside_plain_keras(tmp_path):
+    ran = bench("--quick", "--peer=keras", "--markdown", "--json=found.json", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    rows = json.loads((tmp_path / "found.json").read_text())["networks"]
+    assert list(rows) == ["cifarnet/float32", "cifarnet/mixed_bfloat16"]
+    for row in rows.values():
+        assert list(row["seconds"]) == ["ours", "ours, again (A/A)", "plain Keras"] and len(row["ours_over"]) == 2
+        assert min(of["median"] for of in [*row["seconds"].values(), *row["ours_over"].values()]) > 0
+    assert "| cifarnet | mixed_bfloat16 |" in ran.stdout
+    assert "peer must be" in bench("--quick", "--peer=jax", cwd=tmp_path).stderr
