@@ -73,13 +73,15 @@ def export_saved_model(
 
     # The model is traced once for all signatures.
     computed = tf.function(
-        features_and_logits or (lambda images: (tf.zeros([0]), model(images, training=False))), input_signature=[of_size]
+        features_and_logits or (lambda images: (tf.zeros([0]), model(images, training=False))),
+        input_signature=[of_size],
+        autograph=False,
     )
 
     decoded = _decoder(size)
     of_logits = tf.TensorSpec([None, sum(schema.num_classes)], tf.float32)
 
-    @tf.function(input_signature=[of_logits, tf.TensorSpec([None], tf.bool)])
+    @tf.function(input_signature=[of_logits, tf.TensorSpec([None], tf.bool)], autograph=False)
     def answers_of(logits: tf.Tensor, valid: tf.Tensor) -> dict[str, tf.Tensor]:
         return answers(logits, schema, scoring, valid)
 
@@ -87,15 +89,15 @@ def export_saved_model(
         _, logits, numbers = _for_any_count(images, size, computed)
         return answers_of(tf.cast(logits, tf.float32), numbers if valid is None else numbers & valid)
 
-    @tf.function(input_signature=[floats])
+    @tf.function(input_signature=[floats], autograph=False)
     def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return answered(images)
 
-    @tf.function(input_signature=[small_integers])
+    @tf.function(input_signature=[small_integers], autograph=False)
     def predict_uint8(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return answered(images)
 
-    @tf.function(input_signature=[encoded])
+    @tf.function(input_signature=[encoded], autograph=False)
     def predict_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         images, valid = decoded(image_bytes)
         return {**answered(images, valid), VALID: valid}
@@ -108,17 +110,17 @@ def export_saved_model(
             mask = tf.reshape(numbers if valid is None else numbers & valid, [-1] + [1] * (len(features.shape) - 1))
             return {"features": tf.where(mask, tf.cast(features, tf.float32), float("nan"))}
 
-        @tf.function(input_signature=[floats])
+        @tf.function(input_signature=[floats], autograph=False)
         def features_of_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
             return features_of(images)
 
-        @tf.function(input_signature=[encoded])
+        @tf.function(input_signature=[encoded], autograph=False)
         def features_of_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
             return features_of(*decoded(image_bytes))
 
         signatures |= {FEATURES: features_of_images, FEATURES_OF_BYTES: features_of_bytes}
 
-    @tf.function(input_signature=[])
+    @tf.function(input_signature=[], autograph=False)
     def class_names() -> dict[str, tf.Tensor]:
         return {attribute.name: tf.constant(attribute.classes) for attribute in schema.attributes}
 
