@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from crl_tf.text import counted
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -52,7 +54,7 @@ def test_the_command_trains_and_predicts_and_a_server_loads_the_savedmodel(insta
     run(installed, "-m", "crl_tf.main", "--epochs=1", "--width=0.1", "--config.data.train_share=0.05", "--workdir=run")
     out = run(installed, "-m", "crl_tf.main", "--mode=predict", "--workdir=run", f"--input={ROOT / 'docs' / 'images'}")
     images = len(list((ROOT / "docs" / "images").glob("*.png")))
-    assert f"predictions.csv: {images} of {images} images, 0 unreadable" in out
+    assert f"predictions.csv: {images} of {counted(images, 'image')} predicted, 0 unreadable" in out
     without = """
 import sys
 sys.modules["crl_tf"] = None

@@ -181,7 +181,8 @@ def _busy(folder: Path) -> None:
 
 
 def _of_another_recipe(folder: Path) -> None:
-    config = override(base_config(), {"train.epochs": 3})
+    # As a run writes it: with a precision in place of auto.
+    config = override(base_config(), {"train.epochs": 3, "train.precision": "float32"})
     text = json_of({"recipe": config.to_dict()})
     (folder / "config.json").write_text(text)
     run(override(config, {"train.batch_size": 7}), folder, resume=True)
