@@ -21,7 +21,7 @@ from crl_tf.experiment.same_data import digests
 from crl_tf.imbalance import class_counts, imbalance_ratio
 from crl_tf.progress import SILENT, Progress
 from crl_tf.schema import AttributeSchema
-from crl_tf.text import listed
+from crl_tf.text import counted, listed
 
 _log = logging.getLogger(__name__)
 
@@ -109,8 +109,9 @@ def load_data(
         dataset, unreadable = without_unreadable(dataset, image_size=image_size, progress=progress)
         if unreadable:
             names = ", ".join(image.name for image in unreadable[:3])
-            count = "1 unreadable image" if len(unreadable) == 1 else f"{len(unreadable)} unreadable images"
-            _log.info("left out %s: %s%s", count, names, ", …" if len(unreadable) > 3 else "")
+            _log.info(
+                "left out %s: %s%s", counted(len(unreadable), "unreadable image"), names, ", …" if len(unreadable) > 3 else ""
+            )
             _warn_of_lost_classes(whole, dataset)
     if settings.train_share < 1:
         dataset = with_share_of_training(dataset, settings.train_share, seed)

@@ -17,12 +17,13 @@ WORDS = (
     "none; mirrored (all GPUs); mirrored:N (N GPUs; without a GPU, N logical CPUs); multiworker (the machines of TF_CONFIG); or"
     " slurm (those of a Slurm job)"
 )
+SEVERAL_MACHINES = ("multiworker", "slurm")
+"""The names of strategies of several machines."""
+
 LOST = re.compile(
     r"Collective ops is aborted|Connection reset|heartbeat|UNAVAILABLE|failed to connect|Socket closed", re.IGNORECASE
 )
 """What TensorFlow says when an exchange between machines fails."""
-
-SEVERAL_MACHINES = ("multiworker", "slurm")
 
 
 def is_distribution(name: str) -> bool:
@@ -107,19 +108,21 @@ def _of_several_machines(name: str) -> tf.distribute.Strategy:
         resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()
     elif not os.environ.get("TF_CONFIG"):
         raise ValueError("train.distribute='multiworker' needs --workers and --task, or the variable TF_CONFIG, received neither")
-    try:
+    with _before_tensorflow_starts(name):
         return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
-    except RuntimeError as error:
-        raise ValueError(f"train.distribute={name!r} must be set up before TensorFlow starts: begin a new process") from error
 
 
 def _make_logical_cpus(name: str, count: int) -> None:
     cpu = tf.config.list_physical_devices("CPU")[0]
     if len(tf.config.get_logical_device_configuration(cpu) or ()) >= count:
         return
-    try:
+    with _before_tensorflow_starts(name):
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+
+
+@contextlib.contextmanager
+def _before_tensorflow_starts(name: str) -> Iterator[None]:
+    try:
+        yield
     except RuntimeError as error:
-        raise ValueError(
-            f"train.distribute={name!r} must be set up before TensorFlow starts: choose it in a new process"
-        ) from error
+        raise ValueError(f"train.distribute={name!r} must be set up before TensorFlow starts: begin a new process") from error

@@ -33,8 +33,8 @@ def evaluate_on(workdir: Path, settings: Mapping[str, Any], *, progress: Progres
     """Measures a finished run, each run of a comparison or each finalist of a search on new data; writes nothing.
 
     Decision rules keep the strengths, and thresholds and temperatures their values, that were chosen on the run's own validation
-    images. Of data whose splits the seed draws
-    all images are measured; of data with splits of their own, and of the run's own data in another place, the test split.
+    images. Of data whose splits the seed draws all images are measured; of data with splits of their own, and of the run's own
+    data in another place, the test split.
     Labels and classes are matched by their names: a label that the new data lack is not measured, nor is an image of a class
     that the run does not know; both are logged. A class that is spelled otherwise is refused.
 
@@ -137,8 +137,8 @@ def _matched(labels: np.ndarray, new: AttributeSchema, own: AttributeSchema) -> 
                 attribute.name,
                 listed(map(repr, unknown.values()), 8),
             )
-        known = [NOT_ANNOTATED if name in unknown.values() else attribute.classes.index(name) for name in classes]
-        numbers = np.array([*known, NOT_ANNOTATED], np.int32)
+        number_of = {name: number for number, name in enumerate(attribute.classes)}
+        numbers = np.array([*(number_of.get(name, NOT_ANNOTATED) for name in classes), NOT_ANNOTATED], np.int32)
         matched[:, place] = numbers[labels[:, column]]
     return matched
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crl_tf.imbalance import imbalance_ratio
+from crl_tf.text import counted
 
 ABSENT = "–"
 """Shown where there is no number: for a label that a run lacks, or a share that was not measured."""
@@ -221,7 +222,7 @@ def imbalance_text(counts: np.ndarray) -> str:
 
 def field_text(field: str, value: Any) -> str:
     if field == "epochs":
-        return "1 epoch" if value == 1 else f"{value} epochs"
+        return counted(value, "epoch")
     return f"seed {value}" if field == "seed" else str(value)
 
 
@@ -232,7 +233,7 @@ def seeds_text(counts: Sequence[int]) -> str:
     '1 to 3 seeds'
     """
     fewest, most = min(counts), max(counts)
-    return f"{fewest} to {most} seeds" if fewest < most else "1 seed" if most == 1 else f"{most} seeds"
+    return f"{fewest} to {most} seeds" if fewest < most else counted(most, "seed")
 
 
 def text_cells(values: Iterable[object]) -> list[Cell]:
