@@ -148,7 +148,7 @@ def checked(config: ConfigDict) -> tuple[ConfigDict, Method]:
                 f"data.open_shards must be none for pairs, whose images lie in any shard, received {config.data.open_shards}"
             )
     if config.train.distribute != NONE and not trainer.distributed:
-        raise ValueError(
+        raise MeaninglessForData(
             f"train.distribute must be {NONE} for {config.method}, which trains on one device, received"
             f" {config.train.distribute!r}"
         )

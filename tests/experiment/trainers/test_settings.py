@@ -4,7 +4,9 @@ import math
 
 import pytest
 
+from crl_tf.datasets.resampling import MeaninglessForData
 from crl_tf.experiment import run as experiment
+from crl_tf.experiment.config import checked, override
 from crl_tf.experiment.settings import check_setting
 
 
@@ -62,3 +64,10 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tiny_recipe, tmp_p
     with pytest.raises(ValueError, match=complaint):
         experiment.run(tiny_recipe, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("method", ["lmle", "triplet_knn", "hog_knn"])
+def test_several_devices_have_no_meaning_for_what_trains_on_one_so_that_a_comparison_of_all_leaves_it_out(tiny_recipe, method):
+    recipe = override(tiny_recipe, {"method": method, "train.distribute": "mirrored:2"})
+    with pytest.raises(MeaninglessForData, match=f"train.distribute must be none for {method}, which trains on one device"):
+        checked(recipe)
