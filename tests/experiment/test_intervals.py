@@ -11,9 +11,9 @@ from crl_tf.experiment.intervals import (
     RANKINGS,
     Averages,
     bootstrap_intervals,
+    drawn_weights,
     paired_difference,
     replicates_for,
-    resampled_counts,
 )
 from crl_tf.experiment.predictions import Outputs, Predictions, load_predictions, save_predictions
 
@@ -50,15 +50,15 @@ def over_classes(of_class):
     return whole, known_mean([table[1, 3], table[1, 1]]), known_mean([table[1, 0], table[0, 0]])
 
 
-def shares_slowly(labels, decided):
+def shares_slowly(labels, decided, weights):
     def sensitivity(j, c):
-        hits = [said == c for truth, said in zip(labels[:, j], decided[:, j], strict=True) if truth == c]
-        return np.mean(hits) if hits else None
+        of_class = [(said == c, w) for truth, said, w in zip(labels[:, j], decided[:, j], weights, strict=True) if truth == c]
+        return sum(hit * w for hit, w in of_class) / sum(w for _, w in of_class) if of_class else None
 
     return over_classes(sensitivity)
 
 
-def ranking_slowly(labels, logits, measure):
+def ranking_slowly(labels, logits, measure, weights):
     starts = np.cumsum([0, *SIZES])
 
     def of_class(j, c):
@@ -66,41 +66,49 @@ def ranking_slowly(labels, logits, measure):
         truth = labels[known, j] == c
         powers = np.exp(logits[known, starts[j] : starts[j + 1]].astype(np.float64))
         score = (powers / powers.sum(axis=1, keepdims=True))[:, c].round(10)
-        return measure(truth, score) if truth.any() and not truth.all() else None
+        return measure(truth, score, sample_weight=weights[known]) if truth.any() and not truth.all() else None
 
     return over_classes(of_class)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_intervals_are_those_of_a_loop_that_repeats_the_images(seed):
+def test_intervals_are_those_of_a_loop_over_weighted_images(seed):
     outputs, predictions = case(seed)
     found = bootstrap_intervals(outputs, predictions, replicates=300, ranking_replicates=20, seed=seed)
-    counts = np.concatenate(list(resampled_counts(40, 300, seed)), axis=1).astype(int)
-    assert counts.shape == (40, 300) and (counts.sum(axis=0) == 40).all()
-    drawn = [np.repeat(np.arange(40), c) for c in counts.T]
+    weights = np.concatenate(list(drawn_weights(40, 300, seed)), axis=1).astype(np.float64).T
+    assert weights.shape == (300, 40)
     expected = {"level": 0.95, "replicates": 300, "ranking_replicates": 20, "seed": seed, "rules": {}}
 
     def interval(values):
         return pytest.approx(np.percentile([v for v in values if np.isfinite(v)], [2.5, 97.5]).tolist(), abs=1e-5)
 
     for rule in RULES:
-        of_drawn = [shares_slowly(outputs.labels[d], predictions.decided[rule][d]) for d in drawn]
+        of_drawn = [shares_slowly(outputs.labels, predictions.decided[rule], drawn) for drawn in weights]
         names = ("balanced_accuracy", "rarest_third", "most_frequent_third")
         expected["rules"][rule] = dict(zip(names, map(interval, zip(*of_drawn, strict=True)), strict=True))
     for name, measure in (("auroc", roc_auc_score), ("average_precision", average_precision_score)):
-        of_drawn = [ranking_slowly(outputs.labels[d], outputs.logits[d], measure) for d in drawn[:20]]
+        of_drawn = [ranking_slowly(outputs.labels, outputs.logits, measure, drawn) for drawn in weights[:20]]
         expected[name], expected[f"rarest_third_{name}"], _ = map(interval, zip(*of_drawn, strict=True))
     assert found == expected
     assert all(low < high for low, high in (found["auroc"], found["rules"]["argmax"]["rarest_third"]))
 
 
 def test_the_first_draws_do_not_depend_on_how_many_follow_and_a_seed_repeats_them():
-    few, many = (np.concatenate(list(resampled_counts(9, replicates, 4)), axis=1) for replicates in (3, 700))
+    few, many = (np.concatenate(list(drawn_weights(9, replicates, 4)), axis=1) for replicates in (3, 700))
     np.testing.assert_array_equal(few, many[:, :3])
-    other = np.concatenate(list(resampled_counts(9, 700, 5)), axis=1)
+    other = np.concatenate(list(drawn_weights(9, 700, 5)), axis=1)
     assert few.shape == (9, 3) and (many != other).any()
-    # As many images as there are, with replacement: each is missing from (1 - 1/n)^n of the replicates.
-    assert (many == 0).mean() == pytest.approx((1 - 1 / 9) ** 9, abs=0.02)
+    # Exponential: mean and standard deviation 1, and a share of exp(-1) above the mean.
+    assert [many.mean(), many.std(), (many > 1).mean()] == pytest.approx([1, 1, np.exp(-1)], abs=0.05)
+    assert (many > 0).all()
+
+
+def test_rare_classes_do_not_move_the_interval_off_the_number():
+    """Ten classes, all ten images of the first right, the only image of each other wrong: 10 % in every replicate."""
+    labels = np.concatenate([np.zeros(10, int), np.arange(1, 10)])[:, None]
+    predictions = Predictions(labels, {"argmax": np.zeros_like(labels, np.uint16)}, "argmax", (10,), (np.arange(10, 0, -1),))
+    found = bootstrap_intervals(Outputs(labels, np.zeros((19, 10), np.float32)), predictions)
+    assert found["rules"]["argmax"]["balanced_accuracy"] == pytest.approx([0.1, 0.1])
 
 
 def test_the_interval_covers_as_the_normal_approximation_does():
@@ -140,11 +148,10 @@ def test_the_time_stays_bounded():
 def difference_slowly(sides, share, replicates, seed):
     """The differences of every replicate: mean over the runs of a side, all on the same images."""
     place = ("balanced_accuracy", "rarest_third", "most_frequent_third").index(share)
-    counts = np.concatenate(list(resampled_counts(40, replicates, seed)), axis=1).astype(int)
+    weights = np.concatenate(list(drawn_weights(40, replicates, seed)), axis=1).astype(np.float64)
     differences = []
-    for count in [np.ones(40, int), *counts.T]:
-        drawn = np.repeat(np.arange(40), count)
-        of_sides = [[shares_slowly(run.labels[drawn], run.decided[rule][drawn]) for run in runs] for runs, rule in sides]
+    for drawn in [np.ones(40), *weights.T]:
+        of_sides = [[shares_slowly(run.labels, run.decided[rule], drawn) for run in runs] for runs, rule in sides]
         means = [np.mean([shares[place] for shares in of_side]) for of_side in of_sides]
         differences.append(means[0] - means[1])
     return differences[0], np.array(differences[1:])
