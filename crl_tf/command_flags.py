@@ -181,7 +181,7 @@ def exports_of_flags() -> list[str]:
 
 OF_PREDICT = ["input", "output", "overwrite", "scores", "features"]
 OF_SERVE = ["host", "port", "name", "show_images"]
-OF_DECISIONS = ["threshold", "calibrate", "config.decision.threshold", "config.decision.calibrate"]
+OF_DECISIONS = [name for key in ("rule", "threshold", "calibrate") for name in (key, f"config.decision.{key}")]
 OF_NEW_DATA = [
     name
     for key in ("data.dir", "data.schema", "data.skip_unreadable", "data.allow_outside_root")

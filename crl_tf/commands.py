@@ -104,6 +104,16 @@ def export(console: Console, workdir: Path, kinds: Sequence[str], settings: Mapp
         return _convert(console, finished, wanted) if wanted else 0
 
 
+def show_better_rule(console: Console, result: Mapping[str, Any], workdir: Path) -> None:
+    """Says which decision rule is better on the validation images than that of the run, if one is, and how to take it."""
+    on_validation = {name: of_rule["balanced_accuracy"] or 0.0 for name, of_rule in result["validation"]["rules"].items()}
+    best, own = max(on_validation, key=on_validation.__getitem__), result["rule"]
+    if on_validation[best] > on_validation[own]:
+        better = f"{best} {100 * on_validation[best]:.1f} %, {own} {100 * on_validation[own]:.1f} %"
+        show_line(console, f"validation images, class-balanced: {better}")
+        show_line(console, f"to decide by {best}: --mode=export --workdir={workdir} --rule=best")
+
+
 def check_convertible(wanted: Sequence[str]) -> None:
     """Refuses conversions whose libraries are missing."""
     if wanted:

@@ -39,6 +39,10 @@ RULES: dict[str, Rule] = {
 """The strengths of logit adjustment include 0, for models whose loss has adjusted the logits already."""
 
 
+BEST = "best"
+"""In place of a rule: the one with the largest class-balanced accuracy on validation images, of equal ones the first."""
+
+
 def check_rule(name: str) -> None:
     if name not in RULES:
         raise ValueError(f"rule must be one of {list(RULES)}, received {name!r}")

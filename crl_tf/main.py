@@ -102,6 +102,8 @@ def main(argv: Sequence[str]) -> None:
             _show(console, results)
             if given.MODE.value == "train":
                 console.print(f"models, SavedModels, figures, logs: {workdir}", highlight=False, soft_wrap=True)
+                if len(results) == 1:
+                    commands.show_better_rule(console, results[0], workdir)
                 code = commands.convert(console, workdir, conversions(given.exports_of_flags()))
         if given.MODE.value == "train" and code:
             sys.exit(code)

@@ -16,7 +16,7 @@ from crl_tf.experiment.config import base_config, checked, flattened, long_enoug
 from crl_tf.experiment.data import Data, load_data
 from crl_tf.experiment.devices import strategy_of
 from crl_tf.experiment.precision import settled
-from crl_tf.experiment.settings import XLA
+from crl_tf.experiment.settings import OF_METHOD, XLA
 from crl_tf.experiment.trainers import TRAINERS
 from crl_tf.experiment.trainers.base import Trainer
 from crl_tf.experiment.trainers.optimizer import make_optimizer
@@ -117,7 +117,7 @@ def assemble(config: ConfigDict) -> Parts:
         recipe=config.to_dict(),
         network={"name": config.model, "pretrained": settings.pretrained, "backbone_rate": settings.backbone_rate},
         trainer=TRAINERS[method.trainer],
-        rule=method.rule,
+        rule=method.rule if config.decision.rule == OF_METHOD else config.decision.rule,
         goal=None if config.decision.threshold is None else Goal.parse(config.decision.threshold),
         calibrate=config.decision.calibrate,
         training=(method.loss, method.trainer, method.resampling, method.order),

@@ -1,4 +1,4 @@
-"""Works with finished runs: finds the export of one, and makes it anew with other thresholds."""
+"""Works with finished runs: finds the export of one, and makes it anew with another decision."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import keras
 from crl_tf.experiment.assemble import assemble
 from crl_tf.experiment.config import override
 from crl_tf.experiment.deciding import Decision
+from crl_tf.experiment.health import judged
 from crl_tf.experiment.measure import Measured
+from crl_tf.experiment.predictions import PREDICTIONS, save_predictions
 from crl_tf.experiment.run import (
     Context,
     check_data,
@@ -24,6 +26,7 @@ from crl_tf.experiment.run import (
     save_decision_figures,
 )
 from crl_tf.experiment.trainers.archive import load_trained
+from crl_tf.experiment.trainers.gradient import HISTORY
 from crl_tf.experiment.workdir import (
     AUTO,
     COMPARISON,
@@ -105,13 +108,17 @@ def export_again(finished: Finished) -> dict[str, Any]:
     """Makes the export of a finished run anew, with the thresholds and temperatures of its settings.
 
     The model is the one that was trained. `config.json`, "decision" of `result.json`, `export/` and the figures of the decisions
-    are replaced; what was measured before stays.
+    are replaced; with another decision rule, what it decides in `result.json` and `predictions.npz` too.
 
     Returns:
         the content of `result.json`.
     """
     context, folder = finished.context, finished.context.workdir
     result = {**finished.result, "decision": finished.decision.numbers}
+    if finished.measured.numbers["rule"] != result["rule"]:
+        result |= finished.measured.numbers
+        result |= judged(result["labels"], folder / HISTORY)
+        save_predictions(finished.measured.predictions, folder / PREDICTIONS)
     export_model(context, finished.model, result, finished.decision)
     # Converted files hold the decision of before.
     shutil.rmtree(folder / CONVERTED, ignore_errors=True)

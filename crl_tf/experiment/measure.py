@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from crl_tf.checks import number_or_none
-from crl_tf.decision import candidates, check_rule, chosen_strengths, rule_offsets
+from crl_tf.decision import BEST, candidates, check_rule, chosen_strengths, rule_offsets
 from crl_tf.experiment.intervals import RANKINGS, Averages, bootstrap_intervals
 from crl_tf.experiment.predictions import Decide, Outputs, Predictions, collect_outputs, confusions, decisions
 from crl_tf.imbalance import imbalance_ratio
@@ -103,14 +103,14 @@ def measure_outputs(
         validation: on which the strength of every decision rule (`crl_tf.decision`) is chosen; adds "rules", the numbers under
             each, and "validation", `evaluate_validation`. None: the largest logit alone.
         strengths: of every rule and label, where they were chosen before; adds "rules". Not with `validation`.
-        rule: the one that decides the numbers outside "rules".
+        rule: the one that decides the numbers outside "rules"; `BEST` with `validation` only.
     """
     _check_strengths(rule, validation is not None, strengths)
     sizes = schema.num_classes
     on_validation = {}
     if validation is not None:
         on_validation = {"validation": _on_validation(validation, schema, train_counts, rule)}
-        rules = on_validation["validation"]["rules"]
+        rule, rules = (on_validation["validation"][key] for key in ("rule", "rules"))
         strengths = {name: list(of_rule["strengths"].values()) for name, of_rule in rules.items()}
     by_rule = strengths is not None
     strengths = strengths or {"argmax": [0.0] * len(sizes)}
@@ -132,7 +132,8 @@ def measure_outputs(
 
 
 def _check_strengths(rule: str, with_validation: bool, strengths: Mapping[str, Sequence[float]] | None) -> None:
-    check_rule(rule)
+    if rule != BEST:
+        check_rule(rule)
     if not with_validation and rule not in (strengths or {"argmax": None}):
         raise ValueError(f"evaluate_model: rule {rule!r} needs validation data to choose its strength on, received none")
 
@@ -174,9 +175,12 @@ def _on_validation(outputs: Outputs, schema: AttributeSchema, train_counts: Sequ
     of_rules = {
         name: [matrices[name, strength][label] for label, strength in enumerate(chosen)] for name, chosen in strengths.items()
     }
+    by_rule = _by_rule(schema, of_rules, train_counts, strengths)
+    if rule == BEST:
+        rule = max(by_rule, key=lambda name: by_rule[name]["balanced_accuracy"] or 0.0)
     numbers = measure(schema, of_rules[rule], train_counts, rankings=rankings_of(outputs, sizes))
     whole = {name: numbers[name] for name in (*SHARES, *RANKINGS)}
-    return {"rule": rule, **whole, "rules": _by_rule(schema, of_rules, train_counts, strengths)}
+    return {"rule": rule, **whole, "rules": by_rule}
 
 
 def _by_rule(

@@ -63,11 +63,11 @@ def evaluate_on(workdir: Path, settings: Mapping[str, Any], *, progress: Progres
             schema,
             counts,
             strengths=rules,
-            rule=parts.rule,
+            rule=result["rule"],
             progress=progress,
         )
         decision = decide_as_before(
-            result.get("decision", {}), found.test, schema, counts, rule=parts.rule, strengths=rules[parts.rule]
+            result.get("decision", {}), found.test, schema, counts, rule=result["rule"], strengths=rules[result["rule"]]
         )
         # Of the run's own data: they say nothing of the new ones.
         others = {key: value for key, value in result.items() if key not in ("validation", "complaints", "top5")}

@@ -269,7 +269,7 @@ def _outputs(context: Context, model: keras.Model, strategy: tf.distribute.Strat
 
 def decided(context: Context, measured: Measured) -> Decision:
     """Thresholds and temperatures of a measured model, as its configuration asks, and its calibration."""
-    data, rule = context.data, context.parts.rule
+    data, rule = context.data, measured.numbers["rule"]
     return decide(
         measured.validation,
         measured.test,

@@ -14,6 +14,7 @@ from crl_tf.datasets.cache import MEMORY, NONE
 from crl_tf.datasets.images.decode import LONGEST
 from crl_tf.datasets.pipeline import AUGMENTATIONS
 from crl_tf.datasets.sources.celeba import OFFICIAL, VALIDATIONS
+from crl_tf.decision import BEST, RULES
 from crl_tf.experiment.devices import NONE as NO_DISTRIBUTION
 from crl_tf.experiment.devices import WORDS as DISTRIBUTIONS
 from crl_tf.experiment.devices import is_distribution
@@ -29,6 +30,9 @@ from crl_tf.thresholds import WORDS, is_goal
 
 AUTO_PRECISION = "auto"
 """The value of `train.precision` that leaves it to the processor (`crl_tf.experiment.precision`)."""
+
+OF_METHOD = "method"
+"""The value of `decision.rule` that leaves it to the method."""
 
 XLA = {"auto": "auto", "on": True, "off": False}
 """The values of `train.xla`, and what `keras.Model.compile` calls them. Keras's "auto" is off on a CPU."""
@@ -318,6 +322,12 @@ SETTINGS: dict[str, Setting] = {
         for name, default in row.parameters.items()
     },
     # Scores and decisions, after training.
+    "decision.rule": Setting(
+        OF_METHOD,
+        one_of((OF_METHOD, *RULES, BEST)),
+        "the decision rule: the method's, another by its name, or the one that is best on validation images",
+        "rule",
+    ),
     "decision.threshold": Setting(
         None,
         Rule(str, is_goal, WORDS + ", or none", optional=True),

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
 
-from crl_tf.decision import RULES, rule_offsets
+from crl_tf.decision import BEST, RULES, rule_offsets
 from crl_tf.experiment.intervals import RANKINGS
 from crl_tf.experiment.measure import SHARES, confusion_matrices, evaluate_model, evaluate_validation, measure, measure_model
 from crl_tf.experiment.predictions import collect_outputs, decisions
@@ -152,6 +152,11 @@ def test_everything_takes_one_pass_over_each_split():
     (test, of_test), (validation, of_validation) = counted(logits, labels), counted(logits[:30], labels[:30])
     result = evaluate_model(model, test, schema, counts, validation=validation)
     assert of_test == of_validation == [1]
+    best = max(RULES, key=lambda name: result["validation"]["rules"][name]["balanced_accuracy"])
+    by_best = evaluate_model(model, test, schema, counts, validation=validation, rule=BEST)
+    assert by_best["rule"] == by_best["validation"]["rule"] == best and by_best["rules"] == result["rules"]
+    assert by_best["balanced_accuracy"] == result["rules"][best]["balanced_accuracy"]
+    assert of_test.pop() == of_validation.pop() == 1
     # What is said of validation is what validation alone gives: no test image is looked at.
     assert evaluate_validation(model, validation, schema, counts) == result["validation"]
     assert of_test == [1]

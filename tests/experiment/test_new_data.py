@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 from finished_runs import run_on
 
+from crl_tf.decision import BEST, rule_offsets
 from crl_tf.experiment.finished import export_again, export_of, opened, run_folder
 from crl_tf.experiment.new_data import evaluate_on
+from crl_tf.experiment.predictions import load_predictions
 from crl_tf.experiment.run import evaluate
 from crl_tf.files import read_json
+from crl_tf.ranking import label_columns
 from crl_tf.serving.predict import predict_files
 from crl_tf.serving.served import load_served
 
@@ -115,6 +118,27 @@ def test_thresholds_are_measured_on_new_data_as_they_were_chosen(finished, test_
         assert decision["rarest_third"] == chosen["rarest_third"]
 
 
+@pytest.mark.parametrize("rule", ["argmax", "threshold_adjustment", BEST])
+def test_an_export_with_another_rule_decides_by_it_and_is_measured_by_it(finished, test_rows, tmp_path, rule):
+    workdir, before = tmp_path / "run", finished[1]
+    shutil.copytree(finished[0], workdir)
+    with opened(workdir, {"decision.rule": rule}) as run_with_rule:
+        result = export_again(run_with_rule)
+    on_validation = {name: of["balanced_accuracy"] for name, of in before["validation"]["rules"].items()}
+    assert result["rule"] == (max(on_validation, key=on_validation.__getitem__) if rule == BEST else rule)
+    assert result["balanced_accuracy"] == before["rules"][result["rule"]]["balanced_accuracy"]
+    assert result["rules"] == before["rules"] and load_predictions(workdir / "predictions.npz").rule == result["rule"]
+    (again,), (measured,) = evaluate(workdir), evaluate_on(workdir, {"data.dir": str(test_rows), **OUTSIDE})
+    assert again["rule"] == measured["rule"] == result["rule"]
+    data = run_with_rule.context.data
+    images = next(iter(data.batches("test")))[0]
+    strengths = list(result["rules"][result["rule"]]["strengths"].values())
+    scores = run_with_rule.model(images).numpy() + rule_offsets(result["rule"], data.counts, strengths)
+    served = load_served(export_of(workdir)).answer("uint8_images", images=images)
+    for name, columns in zip(result["labels"], label_columns(data.dataset.schema.num_classes), strict=True):
+        assert served[f"{name}_index"].tolist() == scores[:, columns].argmax(axis=1).tolist()
+
+
 def test_unreadable_images_are_refused_or_left_out(finished, test_rows, log):
     with open(test_rows / "attributes.csv", "a") as file:
         file.write("small,broken.png,red,x\n")
@@ -148,7 +172,11 @@ def test_an_export_with_thresholds_replaces_the_other_and_the_run_keeps_its_numb
         result = export_again(run_with_thresholds)
     assert {**finished[1], "decision": None} == {**result, "decision": None}
     assert read_json(workdir / "result.json") == result
-    assert read_json(workdir / "config.json")["recipe"]["decision"] == {"threshold": "recall:0.9", "calibrate": True}
+    assert read_json(workdir / "config.json")["recipe"]["decision"] == {
+        "rule": "method",
+        "threshold": "recall:0.9",
+        "calibrate": True,
+    }
     served = load_served(workdir / "export")
     of_classes = [
         of_class["threshold"] for of_label in result["decision"]["thresholds"].values() for of_class in of_label.values()
