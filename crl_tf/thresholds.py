@@ -202,12 +202,12 @@ def choose_thresholds(
 
     Of a binary label the threshold of the rarer class t is chosen; the other class has 1 - t, so that the two agree. A class
     without a validation image, or whose label has no other, or that reaches the wanted precision nowhere, is not detected: its
-    threshold is 1 and `reached` False.
+    threshold is 1 and `reached` False. Nor is a class that training has never seen, whose scores say nothing of it.
 
     Args:
         scores: probabilities, float [n, sum(num_classes)]; a sample with NaN takes no part in this label.
         labels: int [n, L], -1 = not annotated, which take no part.
-        priors: share of each class in training, one array [C] per label.
+        priors: share of each class in training, one array [C] per label; 0 for a class that it did not have.
     Returns:
         for each label a `Chosen` per class.
     """
@@ -220,17 +220,17 @@ def choose_thresholds(
         columns, truth = columns[known], labels[known, label]
         rarer = int(np.argmin(priors[label]))
         wanted = [rarer] if size == 2 else range(size)
-        of_class = {k: _of_class(columns[:, k], truth == k, goal, seed) for k in wanted}
+        of_class = {k: _of_class(columns[:, k], truth == k, goal, seed, trained=priors[label][k] > 0) for k in wanted}
         if size == 2:
             of_class[1 - rarer] = _other(of_class[rarer], truth == 1 - rarer, columns[:, 1 - rarer])
         chosen.append([of_class[k] for k in range(size)])
     return chosen
 
 
-def _of_class(scores: np.ndarray, positive: np.ndarray, goal: Goal, seed: int) -> Chosen:
+def _of_class(scores: np.ndarray, positive: np.ndarray, goal: Goal, seed: int, trained: bool) -> Chosen:
     nan = float("nan")
     none = Chosen(NEVER, nan, nan, nan, nan, int(positive.sum()), False)
-    if not positive.any() or positive.all():
+    if not trained or not positive.any() or positive.all():
         return none
     chosen = choose_threshold(scores, positive, goal, seed=seed)
     # The best there is would detect most images, in the name of precision.

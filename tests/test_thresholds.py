@@ -185,6 +185,16 @@ def test_a_class_without_a_validation_image_is_not_detected():
     assert alone[0].threshold == 0.0 and not alone[0].reached and alone[0].positives == 3
 
 
+def test_a_class_that_training_never_saw_is_not_detected():
+    labels = np.array([[0], [1], [2], [2], [1], [0]])
+    scores = scores_of(np.random.default_rng(0), labels, (3,))
+    seen, unseen = (
+        choose_thresholds(scores, labels, (3,), [np.array(p)], GOALS[1])[0] for p in ([0.5, 0.3, 0.2], [0.6, 0.4, 0.0])
+    )
+    assert seen[:2] == unseen[:2] and seen[2].reached
+    assert unseen[2].threshold == 1.0 and not unseen[2].reached and unseen[2].positives == 2
+
+
 def test_nothing_annotated_detects_no_rare_class():
     scores = np.full((4, 5), 0.5)
     (binary, three) = choose_thresholds(scores, np.full((4, 2), -1), (2, 3), [np.array([0.3, 0.7]), np.full(3, 1 / 3)], GOALS[0])

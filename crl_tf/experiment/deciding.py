@@ -14,7 +14,6 @@ from crl_tf.checks import number_or_none
 from crl_tf.decision import rule_offsets
 from crl_tf.experiment.measure import SHARES, measure
 from crl_tf.experiment.predictions import Outputs, confusions, decisions
-from crl_tf.imbalance import class_priors
 from crl_tf.layout import Layout
 from crl_tf.metrics import most_frequent_of, rarest_of
 from crl_tf.schema import AttributeSchema
@@ -63,7 +62,7 @@ def decide(
         scale = temperatures(validation.logits, validation.labels, sizes)
         numbers["temperatures"] = dict(zip(schema.names, map(float, scale), strict=True))
     if goal is not None:
-        priors = [class_priors(counts) for counts in train_counts]
+        priors = [counts / max(1, counts.sum()) for counts in train_counts]
         scores = scores_of(validation.logits, _without_thresholds(numbers, schema), sizes)
         chosen = choose_thresholds(scores, validation.labels, sizes, priors, goal)
         numbers |= {"goal": str(goal), "thresholds": _described(schema, chosen)}
