@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import bench_tables
+import benchmark_tables
 import keras
 import loss_programs as programs
 import measuring
@@ -337,7 +337,7 @@ def run(argv: Sequence[str]) -> None:
         "items": [item.statistics() for item in items],
         "ratios": ratio_rows(items, plan),
     }
-    bench_tables.show(results, bench_tables.loss_listing(results), _MARKDOWN.value)
+    benchmark_tables.show(results, benchmark_tables.loss_listing(results), _MARKDOWN.value)
     if _JSON.value:
         write_json(Path(_JSON.value), results)
 

@@ -26,7 +26,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import bench_tables
+import benchmark_tables
 import keras
 import measuring
 import network_peers
@@ -155,8 +155,8 @@ def run(argv: Sequence[str]) -> None:
     else:
         rows = measured(names, rounds, seconds, pixels, progress)
     result = {**measuring.facts(threads, started), "rounds": rounds, "networks": rows}
-    tables = bench_tables.peers(result) if _PEER.value else bench_tables.networks(result)
-    bench_tables.show(result, tables, _MARKDOWN.value)
+    tables = benchmark_tables.peers(result) if _PEER.value else benchmark_tables.networks(result)
+    benchmark_tables.show(result, tables, _MARKDOWN.value)
     if _JSON.value:
         write_json(Path(_JSON.value), result)
 

@@ -33,7 +33,7 @@ from urllib.parse import urlsplit
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import bench_tables
+import benchmark_tables
 import keras
 import measuring
 import numpy as np
@@ -267,7 +267,7 @@ def run(argv: Sequence[str]) -> None:
             "load": measured_loads(export, clients, rounds, seconds),
         }
         result = {**measuring.facts(measuring.cores(), started), **result}
-        bench_tables.show(result, bench_tables.serving(result))
+        benchmark_tables.show(result, benchmark_tables.serving(result))
         if _JSON.value:
             write_json(Path(_JSON.value), result)
 

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import bench_tables
+import benchmark_tables
 import keras
 import measuring
 import numpy as np
@@ -206,7 +206,7 @@ def run(argv: Sequence[str]) -> None:
         found[case.name] = result_of(items_of(case, rounds, seconds, threads, _CLOCK.value))
         keras.backend.clear_session()
     result = {**measuring.facts(threads, started), "clock": _CLOCK.value, "rounds": rounds, "cases": found}
-    bench_tables.show(result, bench_tables.small(result), in_markdown=True)
+    benchmark_tables.show(result, benchmark_tables.small(result), in_markdown=True)
     if _JSON.value:
         write_json(Path(_JSON.value), result)
 

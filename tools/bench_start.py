@@ -24,7 +24,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import bench_tables
+import benchmark_tables
 import measuring
 import numpy as np
 
@@ -152,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     started = time.perf_counter()
     rows = starts(given.rounds)
     result = {**measuring.facts(measuring.cores(), started), "rounds": given.rounds, "starts": rows}
-    bench_tables.show(result, bench_tables.start(result), in_markdown=True)
+    benchmark_tables.show(result, benchmark_tables.start(result), in_markdown=True)
     if given.json:
         given.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 

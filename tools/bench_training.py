@@ -21,7 +21,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import bench_tables
+import benchmark_tables
 import keras
 import measuring
 import numpy as np
@@ -146,7 +146,7 @@ def run(argv: Sequence[str]) -> None:
     size = " x ".join(map(str, config.data.image_size))
     told = f"{config.model}, {config.method}, {num_labels} labels, batch {config.train.batch_size}, {size}, {rounds} rounds"
     result = {**measuring.facts(threads, started), "about": told, "recipe": config.to_dict(), "rounds": rounds, "rows": rows}
-    bench_tables.show(result, bench_tables.training(result))
+    benchmark_tables.show(result, benchmark_tables.training(result))
     if _JSON.value:
         write_json(Path(_JSON.value), result)
 

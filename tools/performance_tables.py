@@ -6,7 +6,7 @@
     python tools/performance_tables.py --check                  tells whether they are what the results say (a test does the same)
 
 Each part is one benchmark in a process of its own, kept as soon as it is measured. A part without results leaves the document as
-it is. `bench_tables.py` makes the tables.
+it is. `benchmark_tables.py` makes the tables.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import bench_tables
+import benchmark_tables
 from documents import ROOT, write
 
 RESULTS = Path(__file__).with_name("performance_results.json")
@@ -54,7 +54,7 @@ PARTS = {
     "start": Part("bench_start.py", ("--rounds=5",), 3),
     "serving": Part("bench_serving.py", (), 3),
 }
-"""By the name of the marker in the document, performance-NAME, and of its tables in bench_tables.TABLES."""
+"""By the name of the marker in the document, performance-NAME, and of its tables in benchmark_tables.TABLES."""
 
 DOCUMENTS = {f"performance-{name}": PAGE for name in PARTS}
 
@@ -72,8 +72,10 @@ def contents(results: Mapping[str, Any]) -> dict[str, str]:
     """The text of every marker whose part was measured."""
     texts = {}
     for name in (name for name in PARTS if name in results):
-        tables = bench_tables.TABLES[name](results[name])
-        texts[f"performance-{name}"] = "\n\n".join([bench_tables.about(results[name]), *(table.markdown() for table in tables)])
+        tables = benchmark_tables.TABLES[name](results[name])
+        texts[f"performance-{name}"] = "\n\n".join(
+            [benchmark_tables.about(results[name]), *(table.markdown() for table in tables)]
+        )
     return texts
 
 

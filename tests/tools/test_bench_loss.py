@@ -12,7 +12,7 @@ import tensorflow as tf
 
 sys.path.extend(str(Path(__file__).parents[1] / folder) for folder in ("../tools", "cases"))
 
-import bench_tables
+import benchmark_tables
 import loss_programs as programs
 import measuring
 from measuring import Item
@@ -110,7 +110,7 @@ def test_every_ratio_has_its_bar(quick):
 
 def test_the_tables_of_the_document_are_made_of_it(quick):
     _, found = quick
-    shown, _, forms, aims = bench_tables.loss(found)
+    shown, _, forms, aims = benchmark_tables.loss(found)
     row = dict(zip(shown.header, next(line for line in shown.lines if line[0] == "`class_rel`"), strict=True))
     assert all(row[name] for name in ("ms", "% of a step", "% of a bfloat16 step"))
     assert all(next(line for line in forms.lines if line[0] == "`class_rel`")) and len(aims.lines) > 5

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-import bench_tables
+import benchmark_tables
 import documents
 import performance_tables
 import pytest
@@ -31,7 +31,7 @@ def small(median=0.001):
 
 
 def test_every_part_has_its_tool_its_tables_and_its_place_in_the_document():
-    assert list(PARTS) == list(bench_tables.TABLES)
+    assert list(PARTS) == list(benchmark_tables.TABLES)
     page = performance_tables.PAGE.read_text(encoding="utf-8")
     for name, part in PARTS.items():
         assert Path(performance_tables.__file__).with_name(part.tool).is_file()
@@ -40,7 +40,7 @@ def test_every_part_has_its_tool_its_tables_and_its_place_in_the_document():
 
 def test_the_document_holds_what_was_measured():
     """Whoever measures again writes the tables again: python tools/performance_tables.py."""
-    results = json.loads(performance_tables.RESULTS.read_text(encoding="utf-8")) if performance_tables.RESULTS.exists() else {}
+    results = json.loads(performance_tables.RESULTS.read_text(encoding="utf-8"))
     assert set(results) <= set(PARTS)
     assert not documents.differing(performance_tables.contents(results), performance_tables.DOCUMENTS)
 
@@ -69,7 +69,7 @@ def test_losses_are_shown_with_their_share_of_a_step_and_what_was_not_measured_i
     assert f"| `class_rel` | {ms} | {share} |  |  |  |  | {memory} |" in text.splitlines()
     assert "| class_relative over a training step | 1.70 (1.53 to 1.87) | % | at most 1 |" in text.splitlines()
     assert "a DeepID2 step takes 200 (180 to 220) ms" in text
-    listing = bench_tables.loss_listing(result)[-1].markdown()
+    listing = benchmark_tables.loss_listing(result)[-1].markdown()
     assert "| class_relative over a training step | 1.70 (1.53 to 1.87) | % | at most 1 | NOT MET |" in listing
 
 
