@@ -83,12 +83,14 @@ def test_every_ratio_has_its_bar(quick):
     _, found = quick
     ratios = {ratio["name"]: ratio for ratio in found["ratios"]}
     bars = {
-        "class_relative over a training step": 1.0,
-        "instance_relative over a training step": 12.0,
+        "class_relative over a training step, less cross-entropy": 0.8,
+        "class_relative over a bfloat16 training step, less cross-entropy": 0.8,
+        "instance_relative over a training step, less cross-entropy": 10.0,
+        "instance_relative over a bfloat16 training step, less cross-entropy": 10.0,
         "scope=all over minority, training step": 1.0,
         "celeba: naive class_relative": 15.0,
         "celeba: pytorch-metric-learning, with top-k mining": 3.0,
-        "class_relative, batch to 96": 16.0,
+        "class_relative, batch to 96": 8.0,
         "class_relative, kappa to 6, batch 48": 5.0,
         "class_relative, peak memory": 6.0,
         "instance_relative, peak memory": 36.0,
