@@ -1,7 +1,7 @@
 """Times the losses, beside cross-entropy, a training step, their readable form, naive loops and pytorch-metric-learning.
 
     python tools/bench_loss.py --json=bench.json                    everything, with every number written
-    python tools/bench_loss.py --settings=celeba --only=loss       one setting; only rows with this in their name
+    python tools/bench_loss.py --settings=celeba --only=loss       one setting; only rows that this regular expression finds
     python tools/bench_loss.py --markdown                          tables for docs/performance.md
     python tools/bench_loss.py --quick                             only checks that it works, in seconds; no figures to quote
 
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ from typing import Any, NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import benchmark_tables
 import keras
 import loss_programs as programs
 import measuring
@@ -42,8 +44,6 @@ from loss_programs import Batches, Setting
 from measuring import Item
 from naive_crl import NOT_INSTALLED, checked_metric_learning, checked_naive
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from crl_tf.files import write_json
 from crl_tf.losses.crl.loss import CRL
@@ -52,7 +52,7 @@ from crl_tf.losses.cross_entropy import MultiLabelCrossEntropy
 _SETTINGS = flags.DEFINE_list("settings", ["celeba", "xdomain", "cifar"], "which settings")
 _ROUNDS = flags.DEFINE_integer("rounds", 9, "visits of every row", lower_bound=1)
 _THREADS = flags.DEFINE_integer("threads", None, "threads of TensorFlow and of torch; default: the machine's", lower_bound=1)
-_ONLY = flags.DEFINE_list("only", [], "only rows with one of these in their name, such as loss/class_relative")
+_ONLY = flags.DEFINE_list("only", [], "only rows whose name one of these finds, such as loss/class_relative$")
 _QUICK = flags.DEFINE_bool("quick", False, "tiny sizes and few rows: that it works, not what it takes")
 _MARKDOWN = flags.DEFINE_bool("markdown", False, "print tables as markdown")
 _JSON = flags.DEFINE_string("json", None, "JSON file for every number")
@@ -63,6 +63,11 @@ tf.get_logger().setLevel("ERROR")
 Run = Callable[[int], Any]
 LEVELS = ("class", "instance")
 CONTROL = "control: a temporary of 100 MB"
+STEP_BARS = {
+    **{("class", comparison): bar for comparison, bar in (("relative", 0.8), ("absolute", 0.8), ("distribution", 1.0))},
+    **{("instance", comparison): 10.0 for comparison in ("relative", "absolute", "distribution")},
+}
+"""At most so many % of a step, more than cross-entropy."""
 
 
 class Plan(NamedTuple):
@@ -107,10 +112,12 @@ def ratios(plan: Plan) -> list[Ratio]:
     kappa, (middle, large) = plan.kappas[1], plan.batches
     step, entropy = "celeba/step/cross_entropy", "celeba/loss/cross_entropy"
     listed = []
-    for level, bar in (("class", 1.0), ("instance", 12.0)):
-        for one in (f"{level}_{comparison}" for comparison in plan.comparisons):
-            listed.append(Ratio(f"{one} over a training step", f"celeba/loss/{one}", step, bar))
-            listed.append(Ratio(f"{one} over a training step, less cross-entropy", f"celeba/loss/{one}", step, minus=entropy))
+    for level, comparison in itertools.product(LEVELS, plan.comparisons):
+        one = f"{level}_{comparison}"
+        listed.append(Ratio(f"{one} over a training step", f"celeba/loss/{one}", step))
+        for precision, under in (("", step), ("bfloat16 ", f"{step} bfloat16")):
+            name = f"{one} over a {precision}training step, less cross-entropy"
+            listed.append(Ratio(name, f"celeba/loss/{one}", under, STEP_BARS[level, comparison], minus=entropy))
     for one in (f"{level}_{comparison}" for level in LEVELS for comparison in plan.comparisons):
         fast = f"celeba/rectification/{one}"
         listed.append(Ratio(f"{one}: the readable form over the fast one", f"{fast} readable", fast, None, "x"))
@@ -138,8 +145,7 @@ def ratios(plan: Plan) -> list[Ratio]:
             listed.append(Ratio(name, over, f"{setting}/rectification/instance_relative", held, "x faster"))
     for one in (f"class_{comparison}" for comparison in plan.comparisons):
         base = f"celeba/loss/{one}"
-        # A step of the network takes 16 times as long with such a batch.
-        listed.append(Ratio(f"{one}, batch to {large}", f"{base} batch={large}", base, 16.0, "x"))
+        listed.append(Ratio(f"{one}, batch to {large}", f"{base} batch={large}", base, 8.0, "x"))
         wide = f"{base} batch={middle}"
         listed.append(Ratio(f"{one}, kappa to {kappa}, batch {middle}", f"{wide} kappa={kappa}", wide, 5.0, "x"))
     for level, bar in (("class", 6.0), ("instance", 36.0)):
@@ -182,8 +188,9 @@ def rows(setting: Setting, plan: Plan, threads: int) -> dict[str, Callable[[], R
         made = CRL(setting.num_classes, level=level, comparison=comparison, alpha=0.5, **{"kappa": kappa, **parameters})
         return programs.training_loop(setting, made, batches, xla=xla)
 
-    def entropy_step(xla: bool = False) -> Run:
-        return programs.training_loop(setting, MultiLabelCrossEntropy(setting.num_classes), batches, xla=xla)
+    def entropy_step(xla: bool = False, precision: str = "float32") -> Run:
+        made = MultiLabelCrossEntropy(setting.num_classes)
+        return programs.training_loop(setting, made, batches, xla=xla, precision=precision)
 
     builders: dict[str, Callable[[], Run]] = {"loss/empty loop": partial(looped, programs.nothing, False)}
     for level, comparison in variants:
@@ -208,6 +215,7 @@ def rows(setting: Setting, plan: Plan, threads: int) -> dict[str, Callable[[], R
             if setting.name != "cifar":  # a minute of tracing; two settings show it
                 builders[f"naive/class_{comparison}"] = partial(naive, comparison)
     builders[f"loss/instance_relative batch={plan.batches[0]}"] = partial(loss, "instance", "relative", plan.batches[0])
+    builders["step/cross_entropy bfloat16"] = partial(entropy_step, precision="mixed_bfloat16")
     builders["loss/class_relative scope=all"] = partial(loss, "class", "relative", scope="all")
     builders["step/class_relative scope=all"] = partial(step, "class", "relative", scope="all")
     for name in ("loss/class_relative", "step/class_relative"):
@@ -220,7 +228,7 @@ def rows(setting: Setting, plan: Plan, threads: int) -> dict[str, Callable[[], R
 
 def first_step(setting: Setting, plan: Plan, level: str, threads: int) -> float:
     """Seconds of a new model's first training step; called in a fresh process."""
-    set_threads(threads)
+    measuring.set_threads(threads)
     model = programs.make_model(setting, CRL(setting.num_classes, level=level, alpha=0.5, kappa=plan.kappas[0]))
     images, labels = programs.make_images(setting)[0], programs.make_batches(setting, setting.batch).labels[0].numpy()
     started = time.perf_counter()
@@ -230,7 +238,7 @@ def first_step(setting: Setting, plan: Plan, level: str, threads: int) -> float:
 
 def peaks(setting: Setting, plan: Plan, threads: int) -> dict[str, list[int]]:
     """Bytes that value and gradient of every loss hold at their worst, by name; called in a fresh process."""
-    set_threads(threads)
+    measuring.set_threads(threads)
     first = [x[0] for x in programs.make_batches(setting, setting.batch)]
     losses = {"cross_entropy": programs.cross_entropy(setting)}
     for level, comparison in itertools.product(LEVELS, plan.comparisons):
@@ -243,15 +251,9 @@ def peaks(setting: Setting, plan: Plan, threads: int) -> dict[str, list[int]]:
     return {**by_name, CONTROL: measuring.peak_bytes(control)}
 
 
-def set_threads(threads: int) -> None:
-    """Sets the threads of TensorFlow; call before it has done anything."""
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
-
-
 def wanted(name: str, only: Sequence[str]) -> bool:
     """Whether --only selects this row."""
-    return not only or any(part in name for part in only)
+    return not only or any(re.search(part, name) for part in only)
 
 
 def fresh_items(chosen: Sequence[Setting], plan: Plan, threads: int, only: Sequence[str]) -> list[Item]:
@@ -311,47 +313,6 @@ def ratio_rows(items: Sequence[Item], plan: Plan) -> list[dict[str, Any]]:
     return shown
 
 
-def tables(results: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Title, header and cells of each table."""
-    made = []
-    for setting in results["settings"]:
-        cells = []
-        for row in (row for row in results["items"] if row["name"].startswith(f"{setting}/")):
-            scale, unit = (1e-6, "MB") if row["unit"] == "B" else (1e3, "ms")
-            numbers = [f"{scale * row[q]:.4g}" if row[q] is not None else "-" for q in ("median", "q1", "q3")]
-            about = row["note"] or f"{len(row['by_round'])} x {row['iterations']}"
-            cells.append([row["name"].partition("/")[2], numbers[0], f"{numbers[1]} .. {numbers[2]}", unit, about])
-        made.append((setting, ["", "median", "quartiles", "", "measured"], cells))
-    cells = []
-    for row in results["ratios"]:
-        numbers = [f"{row[q]:.3g}" if row[q] is not None else "-" for q in ("median", "q1", "q3")]
-        bar = "" if row["bar"] is None else f"{'at least' if row['form'] == 'x faster' else 'at most'} {row['bar']:g}"
-        met = {True: "met", False: "NOT MET", None: ""}[row["met"]]
-        cells.append([row["name"], numbers[0], row["form"], f"{numbers[1]} .. {numbers[2]}", bar, met])
-    made.append(("ratios", ["", "median", "", "quartiles", "bar", ""], cells))
-    return made
-
-
-def print_tables(results: dict[str, Any], markdown: bool) -> None:
-    """To the terminal, or as markdown."""
-    machine = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
-    if markdown:
-        print(machine)
-        for title, header, cells in tables(results):
-            lines = [header, ["---"] * len(header), *cells]
-            print(f"\n**{title}**\n", *("| " + " | ".join(line) + " |" for line in lines), sep="\n")
-        return
-    console = Console()
-    if not console.is_terminal:
-        console.width = 130
-    console.print(machine, highlight=False)
-    for title, header, cells in tables(results):
-        table = Table(*header, title=title, title_justify="left")
-        for line in cells:
-            table.add_row(*map(escape, line))
-        console.print(table)
-
-
 def run(argv: Sequence[str]) -> None:
     """Measures what the flags say, prints the tables and writes --json."""
     plan, known, threads = QUICK if _QUICK.value else FULL, programs.settings(_QUICK.value), _THREADS.value or measuring.cores()
@@ -359,7 +320,7 @@ def run(argv: Sequence[str]) -> None:
         sys.exit(f"bench_loss: takes flags only, received {argv[1]!r}")
     if not _SETTINGS.value or set(_SETTINGS.value) - set(known):
         sys.exit(f"bench_loss: --settings must name some of {','.join(known)}, received {','.join(_SETTINGS.value)!r}")
-    set_threads(threads)
+    measuring.set_threads(threads)
     keras.utils.set_random_seed(0)
     progress, started = Console(stderr=True), time.perf_counter()
     chosen = [known[name] for name in known if name in _SETTINGS.value]
@@ -374,14 +335,13 @@ def run(argv: Sequence[str]) -> None:
     if not items:
         sys.exit(f"bench_loss: --only={','.join(_ONLY.value)!r} is in no row's name")
     results = {
-        "machine": measuring.machine(threads),
+        **measuring.facts(threads, started),
         "settings": [setting.name for setting in chosen],
         "rounds": rounds,
-        "seconds": time.perf_counter() - started,
         "items": [item.statistics() for item in items],
         "ratios": ratio_rows(items, plan),
     }
-    print_tables(results, _MARKDOWN.value)
+    benchmark_tables.show(results, benchmark_tables.loss_listing(results), _MARKDOWN.value)
     if _JSON.value:
         write_json(Path(_JSON.value), results)
 

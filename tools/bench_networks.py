@@ -26,16 +26,16 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import benchmark_tables
 import keras
 import measuring
 import network_peers
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
-from counting import flops, three_digits
+from counting import flops
 from measuring import Item, repeated
 from rich.console import Console
-from rich.table import Table
 
 from crl_tf.crl_model import CRLModel
 from crl_tf.experiment.config import base_config
@@ -64,8 +64,6 @@ _JSON = flags.DEFINE_string("json", None, "JSON file for every number")
 
 # This program makes a tf.function for every row, of which TensorFlow warns.
 tf.get_logger().setLevel("ERROR")
-
-HEADER = ["network", "image", "batch", "parameters", "FLOPs", "forward, ms", "x deepid2", "step, ms", "x deepid2"]
 
 
 def labels_of(num_classes: Sequence[int]) -> np.ndarray:
@@ -100,11 +98,6 @@ def programs(name: str, batch_size: int) -> tuple[Callable[[int], Any], Callable
     return repeated(forward), repeated(step), {**counted, "batch_size": batch_size}
 
 
-def spread(values: Sequence[float]) -> dict[str, Any]:
-    q1, median, q3 = (float(q) for q in np.percentile(values, [25, 50, 75]))
-    return {"median": median, "q1": q1, "q3": q3, "values": [float(value) for value in values]}
-
-
 def measured(names: Sequence[str], rounds: int, seconds: float, pixels: int, progress: Console) -> dict[str, dict[str, Any]]:
     """Every network by its name, as JSON: seconds per image, and the ratios to DeepID2's."""
     items: dict[tuple[str, str], Item] = {}
@@ -124,48 +117,9 @@ def measured(names: Sequence[str], rounds: int, seconds: float, pixels: int, pro
     for (shown, _), item in items.items():
         item.by_round = {number: value / rows[shown]["batch_size"] for number, value in item.by_round.items()}
     for (shown, what), item in items.items():
-        rows[shown][f"{what}_seconds"] = spread(list(item.by_round.values()))
-        rows[shown][f"{what}_ratio"] = spread(measuring.quotient(item, items[BASELINE, what]))
+        rows[shown][f"{what}_seconds"] = measuring.quartiles(list(item.by_round.values()))
+        rows[shown][f"{what}_ratio"] = measuring.quartiles(measuring.quotient(item, items[BASELINE, what]))
     return rows
-
-
-def cells(rows: dict[str, dict[str, Any]]) -> list[list[str]]:
-    """The cells of the table, a line per network."""
-    lines = []
-    for name, row in rows.items():
-        line = [name, " x ".join(map(str, row["image_size"])), str(row["batch_size"])]
-        line += [f"{row['parameters']:,}", three_digits(row["flops"])]
-        for what in ("forward", "step"):
-            ratio = row[f"{what}_ratio"]
-            line += [f"{1e3 * row[f'{what}_seconds']['median']:.3g}"]
-            line += [" .. ".join(three_figures(ratio[q]) for q in ("q1", "median", "q3"))]
-        lines.append(line)
-    return lines
-
-
-def three_figures(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def print_table(
-    result: dict[str, Any], header: Sequence[str], about: str, lines: Sequence[Sequence[str]], markdown: bool
-) -> None:
-    """Prints a table to the terminal, or as markdown."""
-    machine = ", ".join(f"{name} {value}" for name, value in result["machine"].items() if value is not None)
-    if markdown:
-        print(f"{machine}\n\n**{about}**\n")
-        print(*("| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *lines)), sep="\n")
-        return
-    console = Console()
-    if not console.is_terminal:
-        console.width = 150
-    console.print(machine, highlight=False)
-    table = Table(*header, title=about, title_justify="left")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for line in lines:
-        table.add_row(*line)
-    console.print(table)
 
 
 def run(argv: Sequence[str]) -> None:
@@ -198,18 +152,11 @@ def run(argv: Sequence[str]) -> None:
             threads=threads,
             say=lambda line: progress.print(line, highlight=False),
         )
-        header, lines = network_peers.HEADER, network_peers.cells(rows)
-        about = f"processor time of a step with cross-entropy, {rounds} rounds, ratios with quartiles"
     else:
         rows = measured(names, rounds, seconds, pixels, progress)
-        header, lines, about = HEADER, cells(rows), f"per image, class_rel, {rounds} rounds, ratios with quartiles"
-    result = {
-        "machine": measuring.machine(threads),
-        "rounds": rounds,
-        "seconds": time.perf_counter() - started,
-        "networks": rows,
-    }
-    print_table(result, header, about, lines, _MARKDOWN.value)
+    result = {**measuring.facts(threads, started), "rounds": rounds, "networks": rows}
+    tables = benchmark_tables.peers(result) if _PEER.value else benchmark_tables.networks(result)
+    benchmark_tables.show(result, tables, _MARKDOWN.value)
     if _JSON.value:
         write_json(Path(_JSON.value), result)
 

@@ -33,14 +33,13 @@ from urllib.parse import urlsplit
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import benchmark_tables
 import keras
 import measuring
 import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 from measuring import Item, repeated
-from rich.console import Console
-from rich.table import Table
 
 from crl_tf.ending import ended_in_one_line
 from crl_tf.files import write_json
@@ -135,7 +134,8 @@ def measured_calls(export: Export, batch: int, rounds: int, seconds: float) -> d
     for item in items:
         measuring.calibrate(item, seconds)
     measuring.measure(items, rounds=rounds, seconds=seconds, seed=0, report=lambda _: None)
-    return {item.name: {**spread(item.by_round.values()), "ratio": spread(measuring.quotient(item, items[0]))} for item in items}
+    ratios = {item.name: measuring.quartiles(measuring.quotient(item, items[0])) for item in items}
+    return {item.name: {**measuring.quartiles(list(item.by_round.values())), "ratio": ratios[item.name]} for item in items}
 
 
 def one_picture(served: Served, times: int) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def one_picture(served: Served, times: int) -> dict[str, Any]:
         began = time.perf_counter()
         served.answer(BYTES, image_bytes=tf.constant([content]))
         values.append(time.perf_counter() - began)
-    return spread(values[5:])
+    return measuring.quartiles(values[5:])
 
 
 class Question(NamedTuple):
@@ -238,7 +238,7 @@ def summary(loads: Sequence[Load]) -> dict[str, Any]:
     latencies = [latency for of in loads for latency in of.latencies]
     p50, p99 = np.percentile(latencies, [50, 99]).tolist() if latencies else (None, None)
     counts = {key: sum(getattr(of, key) for of in loads) for key in ("refused", "wrong", "lost")}
-    throughput = spread([len(of.latencies) / of.seconds for of in loads])
+    throughput = measuring.quartiles([len(of.latencies) / of.seconds for of in loads])
     return {"requests": len(latencies), **counts, "p50_seconds": p50, "p99_seconds": p99, "per_second": throughput}
 
 
@@ -249,34 +249,9 @@ def resident(process: int) -> int | None:
     return 1024 * int(found[1]) if found else None
 
 
-def spread(values: Any) -> dict[str, Any]:
-    values = [float(value) for value in values]
-    q1, median, q3 = np.percentile(values, [25, 50, 75]).tolist()
-    return {"median": median, "q1": q1, "q3": q3, "values": values}
-
-
-def show(console: Console, result: dict[str, Any]) -> None:
-    """Prints the tables."""
-    table = Table("", "ms", "x Keras", title=f"a call with {result['batch']} images", title_justify="left")
-    for name, row in result["calls"].items():
-        ratio = row["ratio"]
-        table.add_row(name, f"{1000 * row['median']:.2f}", f"{ratio['median']:.3f} ({ratio['q1']:.3f} to {ratio['q3']:.3f})")
-    console.print(table)
-    table = Table("clients", "requests", "p50, ms", "p99, ms", "per second", "refused", "wrong", "lost", title="the server")
-    for count, row in result["load"]["clients"].items():
-        times = [f"{1000 * row[key]:.1f}" for key in ("p50_seconds", "p99_seconds")]
-        counts = [str(row[key]) for key in ("refused", "wrong", "lost")]
-        table.add_row(count, str(row["requests"]), *times, f"{row['per_second']['median']:.0f}", *counts)
-    console.print(table)
-    alone = 1000 * result["one_picture_seconds"]["median"]
-    console.print(f"a call with one picture, without the server: {alone:.1f} ms", highlight=False)
-    memory = [f"{size / 2**20:.0f}" for size in result["load"]["memory_bytes"] if size]
-    console.print(f"memory of the server, MiB: {', '.join(memory)}", highlight=False)
-
-
 def run(argv: Sequence[str]) -> None:
     """Measures what the flags say, prints the tables and writes --json."""
-    console = Console(width=110)
+    started = time.perf_counter()
     logging.set_verbosity(logging.WARNING)  # an export tells much of itself
     name, rounds, seconds = ("cifarnet", 2, 0.3) if _QUICK.value else (_NETWORK.value, _ROUNDS.value, _SECONDS.value)
     with ended_in_one_line(), tempfile.TemporaryDirectory(prefix="bench_serving-") as scratch:
@@ -285,14 +260,14 @@ def run(argv: Sequence[str]) -> None:
         clients = [int(text) for text in _CLIENTS.value]
         export = exported(name, Path(scratch) / "export")
         result = {
-            "machine": measuring.machine(measuring.cores()),
             "network": name,
             "batch": _BATCH.value,
             "calls": measured_calls(export, _BATCH.value, rounds, seconds / 10),
             "one_picture_seconds": one_picture(export.served, 20 if _QUICK.value else 500),
             "load": measured_loads(export, clients, rounds, seconds),
         }
-        show(console, result)
+        result = {**measuring.facts(measuring.cores(), started), **result}
+        benchmark_tables.show(result, benchmark_tables.serving(result))
         if _JSON.value:
             write_json(Path(_JSON.value), result)
 

@@ -13,7 +13,7 @@ one of 16 in front of 1,000 and 10,000 classes. Rows:
     first step   `train_on_batch` of a new model in a fresh process, with tracing, without imports and making the model
 
 One process, interleaved rounds, medians with quartiles; ratios to cross-entropy are taken round by round. "again" is a copy
-of the first row, and its ratio to that is the noise. Prints markdown, for docs/performance.md.
+of the first row, and its ratio to that is the noise. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import benchmark_tables
 import keras
 import measuring
 import numpy as np
@@ -152,7 +153,7 @@ def bare_step(case: Case, row: str) -> Callable[[int], float]:
 
 def first_step(case: Case, row: str, threads: int, clock: str) -> float:
     """Seconds of a new model's first training step; called in a fresh process."""
-    set_threads(threads)
+    measuring.set_threads(threads)
     model = make_model(case, row)
     inputs, labels = (part[: case.batch] for part in make_batches(case))
     started = CLOCKS[clock]()
@@ -161,12 +162,6 @@ def first_step(case: Case, row: str, threads: int, clock: str) -> float:
 
 
 PROGRAMS: dict[str, Callable[[Case, str], Callable[[int], Any]]] = {"fit": fit, "step": bare_step}
-
-
-def set_threads(threads: int) -> None:
-    """Sets the threads of TensorFlow; call before it has done anything."""
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
 
 
 def items_of(case: Case, rounds: int, seconds: float, threads: int, clock: str) -> dict[str, Item]:
@@ -190,19 +185,8 @@ def result_of(items: dict[str, Item]) -> list[dict[str, Any]]:
     """Medians and quartiles of a case, as JSON, with ratios to the baseline."""
     shown = []
     for row, item in items.items():
-        ratios = measuring.quotient(item, items[BASELINE])
-        q1, median, q3 = (float(q) for q in np.percentile(ratios, [25, 50, 75]))
-        shown.append({**item.statistics(), "name": row, "ratio": {"median": median, "q1": q1, "q3": q3, "values": ratios}})
+        shown.append({**item.statistics(), "name": row, "ratio": measuring.quartiles(measuring.quotient(item, items[BASELINE]))})
     return shown
-
-
-def print_table(name: str, rows: Sequence[dict[str, Any]]) -> None:
-    """A case as markdown."""
-    print(f"\n| {name} | ms | quartiles | ratio | quartiles |\n|---|---|---|---|---|")
-    for row in rows:
-        low, median, high = (f"{1e3 * row[q]:.3g}" for q in ("q1", "median", "q3"))
-        ratio = row["ratio"]
-        print(f"| {row['name']} | {median} | {low} to {high} | {ratio['median']:.2f} | {ratio['q1']:.2f} to {ratio['q3']:.2f} |")
 
 
 def run(argv: Sequence[str]) -> None:
@@ -214,17 +198,17 @@ def run(argv: Sequence[str]) -> None:
     if not cases:
         sys.exit(f"bench_small: --only={','.join(_ONLY.value)!r} is in no case's name")
     threads = _THREADS.value or measuring.cores()
-    set_threads(threads)
+    measuring.set_threads(threads)
     keras.utils.set_random_seed(0)
-    machine, found, progress = measuring.machine(threads), {}, Console(stderr=True)
-    print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    started, found, progress = time.perf_counter(), {}, Console(stderr=True)
     for case in cases:
         progress.print(f"measuring {case.name}", highlight=False)
         found[case.name] = result_of(items_of(case, rounds, seconds, threads, _CLOCK.value))
-        print_table(case.name, found[case.name])
         keras.backend.clear_session()
+    result = {**measuring.facts(threads, started), "clock": _CLOCK.value, "rounds": rounds, "cases": found}
+    benchmark_tables.show(result, benchmark_tables.small(result), in_markdown=True)
     if _JSON.value:
-        write_json(Path(_JSON.value), {"machine": machine, "clock": _CLOCK.value, "rounds": rounds, "cases": found})
+        write_json(Path(_JSON.value), result)
 
 
 if __name__ == "__main__":

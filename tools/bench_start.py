@@ -11,6 +11,7 @@ process, which other work on the machine does not change much, and the time that
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import subprocess
@@ -23,6 +24,8 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import benchmark_tables
+import measuring
 import numpy as np
 
 COMMAND = ("-m", "crl_tf.main")
@@ -45,21 +48,24 @@ def seconds_of(arguments: Sequence[str]) -> tuple[float, float]:
     return usage.ru_utime + usage.ru_stime, time.perf_counter() - started
 
 
-def starts(rounds: int) -> list[str]:
-    """The lines of the table of starts, in Markdown."""
+def starts(rounds: int) -> dict[str, dict[str, Any]]:
+    """Seconds of every start, and the ratio of its processor time to that of `import keras`, as JSON."""
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in STARTS}
     for name in STARTS:  # not counted: the first one reads from the disk
         seconds_of(STARTS[name])
     for _ in range(rounds):
         for name, arguments in STARTS.items():
             taken[name].append(seconds_of(arguments))
-    lines = [f"| median of {rounds} | processor, s | of import keras | wall, s |", "|---|---|---|---|"]
-    base = np.array(taken[BASELINE])
+    base = np.array(taken[BASELINE])[:, 0]
+    rows = {}
     for name, values in taken.items():
-        cpu, wall = np.median(values, axis=0)
-        low, ratio, high = np.percentile(np.array(values)[:, 0] / base[:, 0], [25, 50, 75])
-        lines.append(f"| `{name}` | {cpu:.2f} | {ratio:.2f} ({low:.2f} to {high:.2f}) | {wall:.1f} |")
-    return lines
+        processor, wall = np.array(values).T
+        rows[name] = {
+            "processor": measuring.quartiles(processor),
+            "wall": measuring.quartiles(wall),
+            "ratio": measuring.quartiles(processor / base),
+        }
+    return rows
 
 
 def job(flags: Sequence[str]) -> list[str]:
@@ -134,13 +140,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the command line, measures, and prints."""
     flags = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
     flags.add_argument("--rounds", type=int, default=7, help="of the starts; default: 7")
+    flags.add_argument("--json", type=Path, help="JSON file for every number of the starts")
     flags.add_argument("--job", action="store_true", help="a whole run; further flags are those of crl_tf.main")
     flags.add_argument("--memory", type=int, metavar="EPOCHS", help="of so many epochs")
     given, others = flags.parse_known_args(arguments)
     if others and not given.job:
         flags.error(f"unknown: {others[0]}")
-    lines = job(others) if given.job else memory(given.memory) if given.memory else starts(given.rounds)
-    print("\n".join(lines))
+    if given.job or given.memory:
+        print("\n".join(job(others) if given.job else memory(given.memory)))
+        return
+    started = time.perf_counter()
+    rows = starts(given.rounds)
+    result = {**measuring.facts(measuring.cores(), started), "rounds": given.rounds, "starts": rows}
+    benchmark_tables.show(result, benchmark_tables.start(result), in_markdown=True)
+    if given.json:
+        given.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,30 +1,35 @@
-"""Measures images per second of training with steps_per_execution, XLA and mixed precision, against none of them.
+"""Times training steps with steps_per_execution, XLA and mixed precision, against none of them.
 
     python tools/bench_training.py                                       as celeba_paper: DeepID2, 40 labels, batch 256, 55 x 47
     python tools/bench_training.py --loss=instance_rel --model=cifarnet --batch_size=32 --config.data.image_size="(16, 16)"
     python tools/bench_training.py --quick                               only that it works, in seconds: no figures to quote
 
-A measurement is one `fit` of --images generated images, in memory, through the pipeline of a run; where one execution takes more
-images, of as many as it takes. One process, interleaved: every round visits every row once. A row shows the median of its
-rounds, the smallest and the largest; ratios to the first row are taken within each round. The row measured twice (A/A) shows how
-far from 1 a ratio is by chance. `first` is how much longer the first fit, which traces and compiles, took than the second, in
-seconds. Takes every flag of `crl_tf.main` as well, and --images, --rounds and --json as `bench_input.py` does.
+What is called in a loop is the function that `fit` calls: it takes as many batches as an execution has steps, from batches of
+generated images that were read and augmented before. `fit` itself is not timed, as bench_input.py does with the whole pipeline.
+One process, interleaved rounds (tools/measuring.py), medians with quartiles; ratios to the first row, of time, are taken within
+each round. The row measured twice (A/A) shows how far from 1 a ratio is by chance. The first call, which traces and compiles, is
+shown by how much longer it took than the others. Takes every flag of `crl_tf.main` as well.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import benchmark_tables
 import keras
+import measuring
 import numpy as np
+import tensorflow as tf
 from absl import app, flags
-from bench_input import machine, measured
+from measuring import Item, repeated
 from ml_collections import ConfigDict
 from rich.console import Console
-from rich.table import Table
 
 from crl_tf import main
 from crl_tf.datasets import Dataset, Split
@@ -37,6 +42,15 @@ from crl_tf.experiment.trainers.gradient import compiled
 from crl_tf.files import write_json
 from crl_tf.imbalance import class_counts
 from crl_tf.schema import Attribute, AttributeSchema
+
+_ROUNDS = flags.DEFINE_integer("rounds", 7, "visits of every row", lower_bound=1)
+_SECONDS = flags.DEFINE_float("seconds", 1.0, "a row repeats its steps for so long", lower_bound=0.0)
+_THREADS = flags.DEFINE_integer("threads", None, "threads of TensorFlow; default: the machine's", lower_bound=1)
+_QUICK = flags.DEFINE_bool("quick", False, "tiny sizes and few rows: that it works, not what it takes")
+_JSON = flags.DEFINE_string("json", None, "JSON file for every number")
+
+BATCHES = 4
+"""Prepared batches, which the steps take in turn."""
 
 LABELS = 40
 BASELINE, CONTROL = "none of them", "none of them, again (A/A)"
@@ -67,86 +81,74 @@ def generated(config: ConfigDict, count: int, num_labels: int) -> Dataset:
     return Dataset("generated", schema, {"train": Split(images, labels), "validation": few, "test": few})
 
 
-def training(
-    config: ConfigDict, settings: dict[str, Any], dataset: Dataset, images: int, first: list[float]
-) -> Callable[[], float]:
-    """Measures one epoch: images per second. Appends to `first` how many seconds the first one takes longer."""
+def steps(config: ConfigDict, settings: dict[str, Any], dataset: Dataset) -> tuple[Callable[[int], None], int]:
+    """run(n): n executions of training; and how many steps each of them has."""
     config = override(config, {f"train.{name}": value for name, value in {**PLAIN, **settings}.items()})
-    batch_size = config.train.batch_size
-    # Whole batches: XLA compiles once for every shape. And whole executions: Keras cuts them to the epoch.
-    steps = max(images // batch_size, config.train.steps_per_execution)
-    steps -= steps % config.train.steps_per_execution
-    split = dataset.splits["train"]
-    part = Split(split.images[: steps * batch_size], split.labels[: steps * batch_size])
-    dataset = Dataset(dataset.name, dataset.schema, {**dataset.splits, "train": part})
     keras.utils.set_random_seed(config.seed)
-    counts = class_counts(part.labels, dataset.schema.num_classes)
-    data = Data(dataset, counts, config.data.image_size, batch_size, config.seed, config.data.augment)
+    counts = class_counts(dataset.splits["train"].labels, dataset.schema.num_classes)
+    data = Data(dataset, counts, config.data.image_size, config.train.batch_size, config.seed, config.data.augment)
     model, _, batches = compiled(prepare(Context(assemble(config), data, Path())))
-    taken: list[float] = []
-
-    def measure() -> float:
-        started = time.perf_counter()
-        model.fit(batches, shuffle=False, verbose=0)
-        taken.append(time.perf_counter() - started)
-        if len(taken) == 2:
-            first.append(taken[0] - taken[1])
-        return len(part) / taken[-1]
-
-    return measure
-
-
-def spread(values: Sequence[float]) -> dict[str, Any]:
-    return {"median": float(np.median(values)), "smallest": min(values), "largest": max(values), "rounds": list(values)}
+    prepared = list(batches.take(BATCHES))
+    # Builds what the step keeps (slots of the optimizer, metrics), which a compiled step may not.
+    model.train_step(prepared[0])
+    model.make_train_function()
+    stacked = tf.nest.map_structure(lambda *parts: tf.stack(parts), *prepared)
+    again = tf.data.Dataset.from_tensor_slices(stacked).repeat()
+    options = tf.data.Options()
+    options.autotune.enabled = False  # as in the pipeline
+    iterator = iter(again.with_options(options))
+    return repeated(lambda: model.train_function(iterator)), config.train.steps_per_execution
 
 
-def table(rows: dict[str, dict[str, Any]], title: str) -> Table:
-    shown = Table("", "images/s", "smallest", "largest", "ratio", "smallest", "largest", "first, s", title=title)
-    shown.title_justify = "left"
-    for column in shown.columns[1:]:
-        column.justify = "right"
-    for name, row in rows.items():
-        of_images, of_ratio = (
-            [format(row[key][what], digits) for what in ("median", "smallest", "largest")]
-            for key, digits in (("images_per_second", ",.0f"), ("ratio", ".3f"))
-        )
-        shown.add_row(name, *of_images, *of_ratio, f"{row['first_seconds']:.1f}")
-    return shown
+def measured(
+    config: ConfigDict, dataset: Dataset, chosen: dict[str, dict[str, Any]], rounds: int, seconds: float, progress: Console
+) -> dict[str, dict[str, Any]]:
+    """Seconds of a step of every row, as JSON."""
+    items, first, executed = {}, {}, {}
+    for name, settings in chosen.items():
+        progress.print(f"preparing {name}", highlight=False)
+        run, executed[name] = steps(config, settings, dataset)
+        items[name] = Item(name, run)
+        first[name] = measuring.timed(run, 1)
+        measuring.calibrate(items[name], seconds)
+    measuring.measure(
+        list(items.values()),
+        rounds=rounds,
+        seconds=seconds,
+        seed=0,
+        report=lambda number: progress.print(f"round {number} of {rounds}", highlight=False),
+    )
+    rows = {}
+    for name, item in items.items():
+        first[name] -= float(np.median(list(item.by_round.values())))
+        item.by_round = {number: value / executed[name] for number, value in item.by_round.items()}
+    for name, item in items.items():
+        taken = measuring.quartiles(list(item.by_round.values()))
+        ratio = measuring.quartiles(measuring.quotient(item, items[BASELINE]))
+        rows[name] = {"seconds": taken, "ratio": ratio, "first_seconds": first[name]}
+    return rows
 
 
 def run(argv: Sequence[str]) -> None:
     """Measures what the flags say, prints the table and writes --json."""
-    values = flags.FLAGS
-    rounds, images, num_labels = (2, 64, 3) if values.quick else (values.rounds, values.images, LABELS)
+    rounds, seconds, num_labels = (2, 0.02, 3) if _QUICK.value else (_ROUNDS.value, _SECONDS.value, LABELS)
+    started, progress = time.perf_counter(), Console(stderr=True)
+    threads = _THREADS.value or measuring.cores()
+    measuring.set_threads(threads)
     with ended_in_one_line():
-        named = values["config"].present or values["dataset"].present
+        named = flags.FLAGS["config"].present or flags.FLAGS["dataset"].present
         config = main.configuration(None if named else load_recipe("celeba_paper"))
-        if values.quick:
+        if _QUICK.value:
             config = override(config, {"train.batch_size": 16, "model": "cifarnet", "data.image_size": (16, 16)})
-        if images < config.train.batch_size:
-            raise ValueError(f"images must be >= batch_size ({config.train.batch_size}), received {images}")
-        chosen = {name: settings for name, settings in ROWS.items() if not values.quick or name in QUICK_ROWS}
-        longest = max(row.get("steps_per_execution", 1) for row in chosen.values())
-        dataset = generated(config, max(images, longest * config.train.batch_size), num_labels)
-        first: dict[str, list[float]] = {name: [] for name in chosen}
-        by_name = {name: training(config, row, dataset, images, first[name]) for name, row in chosen.items()}
-        speeds = measured(by_name, rounds)
-    rows = {
-        name: {
-            "images_per_second": spread(row),
-            "ratio": spread([a / b for a, b in zip(row, speeds[BASELINE], strict=True)]),
-            "first_seconds": first[name][0],
-        }
-        for name, row in speeds.items()
-    }
-    result = {"machine": machine(), "recipe": config.to_dict(), "rows": rows}
-    console = Console()
-    console.print(" · ".join(f"{key} {value}" for key, value in result["machine"].items()), highlight=False)
+        chosen = {name: settings for name, settings in ROWS.items() if not _QUICK.value or name in QUICK_ROWS}
+        dataset = generated(config, BATCHES * config.train.batch_size, num_labels)
+        rows = measured(config, dataset, chosen, rounds, seconds, progress)
     size = " x ".join(map(str, config.data.image_size))
-    about = f"{config.model}, {config.method}, {num_labels} labels, batch {config.train.batch_size}, {size}, {rounds} rounds"
-    console.print(table(rows, about))
-    if values.json:
-        write_json(Path(values.json), result)
+    told = f"{config.model}, {config.method}, {num_labels} labels, batch {config.train.batch_size}, {size}, {rounds} rounds"
+    result = {**measuring.facts(threads, started), "about": told, "recipe": config.to_dict(), "rounds": rounds, "rows": rows}
+    benchmark_tables.show(result, benchmark_tables.training(result))
+    if _JSON.value:
+        write_json(Path(_JSON.value), result)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Counts the floating-point operations of a network, and shows large counts."""
+"""Counts the floating-point operations of a network."""
 
 from __future__ import annotations
 
@@ -78,16 +78,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
-
-
-def three_digits(count: int) -> str:
-    """A count to three digits, in thousands, millions or billions.
-
-    >>> [three_digits(count) for count in (812, 16_901_190, 999_600, 8_988_757_235)]
-    ['812', '16.9 M', '1.00 M', '8.99 G']
-    """
-    units = [(1, ""), (1e3, " k"), (1e6, " M"), (1e9, " G")]
-    # By what is shown: 999,600 is 1.00 M, not 1000 k.
-    factor, unit = next((u for u in units if float(f"{count / u[0]:.3g}") < 1000), units[-1])
-    value = count / factor
-    return f"{value:.{max(0, 3 - len(f'{value:.0f}')) if unit else 0}f}{unit}"

@@ -166,10 +166,11 @@ def loss_loop(step: Callable[..., tuple[tf.Tensor, ...]], batches: Batches, *, n
     return lambda iterations: float(loop(tf.constant(iterations))) / iterations
 
 
-def make_model(setting: Setting, loss: keras.losses.Loss) -> CRLModel:
+def make_model(setting: Setting, loss: keras.losses.Loss, precision: str = "float32") -> CRLModel:
     """The network of the setting, compiled."""
-    network = build_network(setting.network, image_size=setting.image_size, num_classes=setting.num_classes)
-    model = CRLModel(network)
+    classes = setting.num_classes
+    network = build_network(setting.network, image_size=setting.image_size, num_classes=classes, precision=precision)
+    model = CRLModel(network, dtype=precision)
     # So small a rate that the thousandth step is the same work as the first.
     model.compile(keras.optimizers.SGD(1e-6, momentum=0.9), loss=loss)
     return model
@@ -181,9 +182,11 @@ def make_images(setting: Setting) -> np.ndarray:
     return np.random.default_rng(2).uniform(0, 255, shape).astype(np.float32)
 
 
-def training_loop(setting: Setting, loss: keras.losses.Loss, batches: Batches, *, xla: bool = False) -> Callable[[int], float]:
+def training_loop(
+    setting: Setting, loss: keras.losses.Loss, batches: Batches, *, xla: bool = False, precision: str = "float32"
+) -> Callable[[int], float]:
     """run(n): n whole training steps in one graph; returns the running loss. With xla the step is compiled."""
-    model, images = make_model(setting, loss), tf.constant(make_images(setting))
+    model, images = make_model(setting, loss, precision), tf.constant(make_images(setting))
     # Builds what the step keeps (slots of the optimizer, metrics), which a compiled step may not.
     model.train_step((images[0], batches.labels[0]))
     step = tf.function(lambda x, y: model.train_step((x, y))["loss"], jit_compile=xla)

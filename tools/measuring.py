@@ -1,4 +1,4 @@
-"""How bench_loss.py measures: interleaved rounds in one process, spread, peak memory in a fresh process, and the machine.
+"""How the benchmarks measure: interleaved rounds in one process, spread, peak memory in a fresh process, and the machine.
 
 Times. Every round visits every program once, in an order drawn anew, so that a slow minute of the machine falls on all of them
 alike; garbage is collected between rounds only. Ratios are taken round by round before their median, for the same reason.
@@ -21,10 +21,13 @@ import os
 import platform
 import random
 import re
+import shlex
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +50,11 @@ class Item:
 
     def statistics(self) -> dict[str, Any]:
         """The row as JSON: median and quartiles are None where nothing was measured, and `note` says why."""
-        values = list(self.by_round.values())
-        q1, median, q3 = (float(q) for q in np.percentile(values, [25, 50, 75])) if values else (None,) * 3
-        shown = {"name": self.name, "unit": self.unit, "median": median, "q1": q1, "q3": q3}
+        found = quartiles(list(self.by_round.values()))
         return {
-            **shown,
+            "name": self.name,
+            "unit": self.unit,
+            **{key: found[key] for key in ("median", "q1", "q3")},
             "iterations": self.iterations,
             "note": self.note,
             "by_round": {str(r): v for r, v in self.by_round.items()},
@@ -142,6 +145,12 @@ def quotient(over: Item, under: Item, minus: Item | None = None) -> list[float]:
     return [(over.by_round[r] - (minus.by_round[r] if minus else 0.0)) / under.by_round[r] for r in shared]
 
 
+def quartiles(values: Sequence[float]) -> dict[str, Any]:
+    """Median and quartiles with the values, as JSON; None where there are none."""
+    q1, median, q3 = (float(q) for q in np.percentile(values, [25, 50, 75])) if len(values) else (None,) * 3
+    return {"median": median, "q1": q1, "q3": q3, "values": [float(value) for value in values]}
+
+
 def in_fresh_process(function: Callable[..., Any], *arguments: Any, environment: Mapping[str, str] | None = None) -> Any:
     """Runs function(*arguments) in a new process, with these environment variables added."""
     before = dict(os.environ)
@@ -177,6 +186,30 @@ def _status_bytes(name: str) -> int:
     return 1024 * int(re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.M)[1])
 
 
+def set_threads(threads: int) -> None:
+    """Sets the threads of TensorFlow; call before it has done anything."""
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def facts(threads: int, started: float) -> dict[str, Any]:
+    """What every benchmark writes beside its numbers: the command, the day, how long it took, and the machine.
+
+    Args:
+        started: `time.perf_counter()` at its start.
+    """
+    # Where the numbers go is no part of what was measured.
+    arguments = [argument for argument in sys.argv[1:] if not argument.startswith("--json")]
+    return {
+        "command": shlex.join(["python", f"tools/{Path(sys.argv[0]).name}", *arguments]),
+        "date": date.today().isoformat(),
+        "seconds": time.perf_counter() - started,
+        "machine": machine(threads),
+    }
+
+
 def cores() -> int:
     """The number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -192,7 +225,7 @@ def machine(threads: int) -> dict[str, Any]:
         "cores": cores(),
         "threads": threads,
         "memory_gb": round(int(memory[1]) / 2**20, 1) if memory else None,
-        "system": f"{platform.system()} {platform.release()}",
+        "system": platform.system(),
         "python": platform.python_version(),
         **{name: _version(name) for name in ("tensorflow", "keras", "numpy", "torch", "pytorch-metric-learning")},
     }

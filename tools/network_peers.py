@@ -33,8 +33,6 @@ RATES = {"momentum": 0.9, "weight_decay": 0.0005}
 SLOW = 1e-6
 """The learning rate: the steps repeat one batch, and at a rate that could diverge, NaN would be timed."""
 
-HEADER = ["network", "precision", "ours, ms", "A/A", "of plain Keras", "PyTorch, ms", "of PyTorch"]
-
 
 def _network(name: str, row: Network, precision: str) -> keras.Model:
     keras.utils.set_random_seed(0)
@@ -132,27 +130,6 @@ def _torch_step(
 def _facts(items: Mapping[tuple[str, str, str], Item], name: str, precision: str) -> dict[str, Any]:
     of_row = {side: item for (of, at, side), item in items.items() if (of, at) == (name, precision)}
     ours = of_row[OURS]
-    seconds = {side: _quartiles(list(item.by_round.values())) for side, item in of_row.items()}
-    ratios = {side: _quartiles(measuring.quotient(ours, item)) for side, item in of_row.items() if side != OURS}
+    seconds = {side: measuring.quartiles(list(item.by_round.values())) for side, item in of_row.items()}
+    ratios = {side: measuring.quartiles(measuring.quotient(ours, item)) for side, item in of_row.items() if side != OURS}
     return {"seconds": seconds, "ours_over": ratios}
-
-
-def _quartiles(values: Sequence[float]) -> dict[str, Any]:
-    q1, median, q3 = (float(q) for q in np.percentile(values, [25, 50, 75]))
-    return {"median": median, "q1": q1, "q3": q3, "values": [float(value) for value in values]}
-
-
-def cells(rows: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
-    """The cells of the table, a line per network and precision."""
-
-    def ratio(row: Mapping[str, Any], side: str) -> str:
-        of = row["ours_over"].get(side)
-        return "" if of is None else f"{of['median']:.2f} ({of['q1']:.2f} to {of['q3']:.2f})"
-
-    lines = []
-    for key, row in rows.items():
-        ms = {side: f"{1e3 * of['median']:.1f}" for side, of in row["seconds"].items()}
-        lines.append(
-            [*key.split("/"), ms[OURS], *(ratio(row, side) for side in (CONTROL, KERAS)), ms.get(TORCH, ""), ratio(row, TORCH)]
-        )
-    return lines

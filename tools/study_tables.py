@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from documents import ROOT, markdown, write
+
 RESULTS = Path(__file__).with_name("study_results.json")
 DOCUMENTS = {"study-summary": ROOT / "README.md", "study-tables": ROOT / "docs" / "results.md"}
 """Which document holds the table of each marker."""
@@ -50,12 +50,6 @@ def interval(difference: Mapping[str, float]) -> str:
     """
     text = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * difference[key] for key in ("difference", "low", "high")))
     return f"**{text}**" if difference["low"] > 0 or difference["high"] < 0 else text
-
-
-def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def runs_by_method(results: Mapping[str, Any], study: str) -> dict[str, list[dict[str, Any]]]:
@@ -112,32 +106,12 @@ def summary(results: Mapping[str, Any]) -> str:
     return markdown(headings, rows)
 
 
-def between_markers(text: str, marker: str, content: str) -> str:
-    """A document with new content between <!-- marker --> and <!-- /marker -->."""
-    before, start, rest = text.partition(f"<!-- {marker} -->\n")
-    _, end, after = rest.partition(f"<!-- /{marker} -->")
-    if not start or not end:
-        raise ValueError(f"the document must hold <!-- {marker} --> and <!-- /{marker} -->, received neither or one")
-    return f"{before}{start}\n{content}\n\n{end}{after}"
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the command line, and writes or checks the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a document differs")
     flags = parser.parse_args(arguments)
-    different = []
-    for marker, content in tables(json.loads(RESULTS.read_text(encoding="utf-8"))).items():
-        path = DOCUMENTS[marker]
-        text = path.read_text(encoding="utf-8")
-        new = between_markers(text, marker, content)
-        if new != text:
-            different.append(str(path.relative_to(ROOT)))
-            if not flags.check:
-                path.write_text(new, encoding="utf-8")
-    if flags.check and different:
-        sys.exit(f"differ from study_results.json: {', '.join(different)}: run python tools/study_tables.py")
-    print(f"written: {', '.join(different)}" if different else "the tables are what the results say")
+    write(tables(json.loads(RESULTS.read_text(encoding="utf-8"))), DOCUMENTS, check=flags.check, of=RESULTS.name)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 sys.path.extend(str(Path(__file__).parents[1] / folder) for folder in ("../tools", "cases"))
 
+import benchmark_tables
 import loss_programs as programs
 import measuring
 from measuring import Item
@@ -56,7 +57,8 @@ def test_every_row_is_measured_and_shown(quick):
     two = ["class_relative", "instance_relative"]
     wanted = [f"{kind}/{one}" for kind in ("loss", "memory", "rectification") for one in two] + ["naive/class_relative"]
     wanted += [f"rectification/{one} readable" for one in two]
-    wanted += ["loss/cross_entropy", "loss/cross_entropy XLA", "step/cross_entropy", "memory/cross_entropy"]
+    wanted += ["loss/cross_entropy", "loss/cross_entropy XLA", "memory/cross_entropy"]
+    wanted += ["step/cross_entropy", "step/cross_entropy bfloat16"]
     wanted += ["loss/class_relative batch=96", "loss/class_relative batch=48", "loss/class_relative batch=48 kappa=6"]
     wanted += [f"{kind}/class_relative{kin}" for kind in ("loss", "step") for kin in ("", " again", " scope=all")]
     wanted += [f"pytorch-metric-learning/{how} mining" for how in ("with top-k", "without")] + ["memory/" + CONTROL]
@@ -81,12 +83,14 @@ def test_every_ratio_has_its_bar(quick):
     _, found = quick
     ratios = {ratio["name"]: ratio for ratio in found["ratios"]}
     bars = {
-        "class_relative over a training step": 1.0,
-        "instance_relative over a training step": 12.0,
+        "class_relative over a training step, less cross-entropy": 0.8,
+        "class_relative over a bfloat16 training step, less cross-entropy": 0.8,
+        "instance_relative over a training step, less cross-entropy": 10.0,
+        "instance_relative over a bfloat16 training step, less cross-entropy": 10.0,
         "scope=all over minority, training step": 1.0,
         "celeba: naive class_relative": 15.0,
         "celeba: pytorch-metric-learning, with top-k mining": 3.0,
-        "class_relative, batch to 96": 16.0,
+        "class_relative, batch to 96": 8.0,
         "class_relative, kappa to 6, batch 48": 5.0,
         "class_relative, peak memory": 6.0,
         "instance_relative, peak memory": 36.0,
@@ -106,6 +110,14 @@ def test_every_ratio_has_its_bar(quick):
     assert ratio["median"] == pytest.approx(np.median(by_round))
 
 
+def test_the_tables_of_the_document_are_made_of_it(quick):
+    _, found = quick
+    shown, _, forms, aims = benchmark_tables.loss(found)
+    row = dict(zip(shown.header, next(line for line in shown.lines if line[0] == "`class_rel`"), strict=True))
+    assert all(row[name] for name in ("ms", "% of a step", "% of a bfloat16 step"))
+    assert all(next(line for line in forms.lines if line[0] == "`class_rel`")) and len(aims.lines) > 5
+
+
 def test_peak_memory_sees_a_temporary(quick):
     if sys.platform != "linux":
         pytest.skip("peak memory is read from /proc")
@@ -120,7 +132,7 @@ def test_markdown(tmp_path):
     ran = bench("--quick", "--settings=cifar", "--only=loss/empty", "--markdown", cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     table = ran.stdout.partition("**cifar**\n\n")[2].splitlines()
-    assert table[:2] == ["|  | median | quartiles |  | measured |", "| --- | --- | --- | --- | --- |"]
+    assert table[:2] == ["|  | median (quartiles) |  | measured |", "| --- | --- | --- | --- |"]
     assert table[2].startswith("| loss/empty loop | ") and not list(tmp_path.iterdir())
 
 

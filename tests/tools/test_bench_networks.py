@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from counting import three_digits
+from benchmark_tables import three_digits
 
 TOOL = str(Path(__file__).parents[2] / "tools" / "bench_networks.py")
 

@@ -2,6 +2,7 @@
 
 import json
 
+import documents
 import pytest
 import study_tables
 
@@ -60,18 +61,8 @@ def test_only_a_difference_whose_interval_excludes_0_is_bold(low, high, bold):
     assert study_tables.interval(gain(low, (low + high) / 2, high)).startswith("**") == bold
 
 
-def test_a_document_without_markers_is_refused_and_the_rest_of_it_is_kept():
-    assert (
-        study_tables.between_markers("a\n<!-- m -->\nold\n<!-- /m -->\nb", "m", "new") == "a\n<!-- m -->\n\nnew\n\n<!-- /m -->\nb"
-    )
-    with pytest.raises(ValueError, match="must hold <!-- m --> and <!-- /m -->"):
-        study_tables.between_markers("a <!-- m -->", "m", "new")
-
-
 def test_readme_and_results_hold_what_the_study_found():
     """Whoever runs the study again writes the tables again: python tools/study_tables.py."""
     results = json.loads(study_tables.RESULTS.read_text(encoding="utf-8"))
-    for marker, content in study_tables.tables(results).items():
-        text = study_tables.DOCUMENTS[marker].read_text(encoding="utf-8")
-        assert study_tables.between_markers(text, marker, content) == text, marker
+    assert not documents.differing(study_tables.tables(results), study_tables.DOCUMENTS)
     assert {run["study"] for run in results["runs"]} <= set(results["studies"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -16,17 +16,31 @@ from crl_tf.losses.crl.mining import safe_root
 CLOSE = 0.1
 
 
+class Part(NamedTuple):
+    """Groups [P] with about as many anchors each. groups: int32 [P]; None for all groups, in their order.
+
+    candidates: int32 [P, A], the samples that may be anchors, as rows of [G B].
+    """
+
+    groups: tf.Tensor | None
+    candidates: tf.Tensor
+
+    def of(self, groups: tf.Tensor) -> tf.Tensor:
+        """The features of these groups: [G, B, D] to [P, B, D]."""
+        return groups if self.groups is None else tf.gather(groups, self.groups)
+
+
 class GroupAnchors(NamedTuple):
     """Anchors [R], each in a group of features [G, B, D].
 
     group, sample: int32 [R], its group and its place in the batch.
-    candidates: int32 [G, A], places in the batch of the samples that may be anchors.
-    place: int32 [R], its place among the candidates, as a row of [G A].
+    parts: all groups. A product of matrices fills up the groups of a part to the largest of them.
+    place: int32 [R], its place among the candidates of all parts, one after the other.
     """
 
     group: tf.Tensor
     sample: tf.Tensor
-    candidates: tf.Tensor
+    parts: Sequence[Part]
     place: tf.Tensor
 
 
@@ -45,9 +59,9 @@ def nearness_to_all(groups: tf.Tensor, anchors: GroupAnchors) -> tf.Tensor:
     The square |a|^2 + |b|^2 - 2 a b without its first term, which is the same for all that an anchor is compared with.
     """
     groups = tf.stop_gradient(groups)
-    of_candidates = tf.gather(groups, anchors.candidates, batch_dims=1)
-    products = tf.reshape(tf.matmul(2.0 * of_candidates, groups, transpose_b=True), [-1, length(groups, 1)])
-    return tf.gather(products, anchors.place) - tf.gather(tf.reduce_sum(tf.square(groups), axis=-1), anchors.group)
+    flat = tf.reshape(groups, [-1, groups.shape[-1]])
+    products = [tf.matmul(2.0 * tf.gather(flat, part.candidates), part.of(groups), transpose_b=True) for part in anchors.parts]
+    return tf.gather(_rows(products), anchors.place) - tf.gather(tf.reduce_sum(tf.square(groups), axis=-1), anchors.group)
 
 
 def pair_distances(
@@ -68,7 +82,12 @@ def pair_distances(
         flat = tf.reshape(groups, [-1, groups.shape[-1]])
         difference = tf.gather(flat, first_row)[:, None, :] - tf.gather(flat, second_row)
         return safe_root(tf.where(valid, tf.reduce_sum(tf.square(difference), axis=-1), 0.0))
-    of_candidates = tf.gather(tf.stop_gradient(groups), anchors.candidates, batch_dims=1)
+
+    def in_order(of_parts: Sequence[tf.Tensor]) -> tf.Tensor:
+        if len(of_parts) == 1:
+            return of_parts[0]
+        order = tf.concat([part.groups for part in anchors.parts], axis=0)
+        return tf.gather(tf.concat(of_parts, axis=0), tf.math.invert_permutation(order))
 
     @tf.custom_gradient
     def distances(groups: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
@@ -86,15 +105,17 @@ def pair_distances(
             pull = tf.math.divide_no_nan(upstream, distance)
             apart = tf.gather_nd(pull, close)[:, None] * difference
             pull = tf.tensor_scatter_nd_update(pull, close, tf.zeros_like(close[:, 0], pull.dtype))
-            samples, candidates = tf.shape(flat)[0], anchors.candidates
-            weights = tf.math.unsorted_segment_sum(pull, anchors.place[:, None] * batch + second, tf.size(candidates) * batch)
-            weights = tf.reshape(weights, [-1, length(candidates, 1), batch])
-            pulled = tf.reshape(tf.matmul(weights, groups), [-1, groups.shape[-1]])
+            samples, sizes = tf.shape(flat)[0], [tf.size(part.candidates) for part in anchors.parts]
+            weights = tf.math.unsorted_segment_sum(pull, anchors.place[:, None] * batch + second, tf.add_n(sizes) * batch)
+            pulled, back = [], []
+            for part, of_part in zip(anchors.parts, tf.split(tf.reshape(weights, [-1, batch]), sizes), strict=True):
+                of_part = tf.reshape(of_part, [part.candidates.shape[0], length(part.candidates, 1), batch])
+                pulled.append(tf.matmul(of_part, part.of(groups)))
+                back.append(tf.matmul(of_part, tf.gather(flat, part.candidates), transpose_a=True))
             degree = tf.math.unsorted_segment_sum(pull, second_row, samples)
             degree += tf.math.unsorted_segment_sum(tf.reduce_sum(pull, axis=1), first_row, samples)
-            total = degree[:, None] * flat - tf.reshape(tf.matmul(weights, of_candidates, transpose_a=True), tf.shape(flat))
-            candidate_row = tf.reshape(candidates + tf.range(length(candidates, 0))[:, None] * batch, [-1])
-            total -= tf.math.unsorted_segment_sum(pulled, candidate_row, samples)
+            total = degree[:, None] * flat - tf.reshape(in_order(back), tf.shape(flat))
+            total -= tf.math.unsorted_segment_sum(_rows(pulled), _flat([part.candidates for part in anchors.parts]), samples)
             near = tf.concat([apart, -apart], axis=0), tf.concat(ends, axis=0)
             total = tf.cond(tf.size(close) > 0, lambda: total + tf.math.unsorted_segment_sum(*near, samples), lambda: total)
             message = "the instance level has no second derivatives in its fast form: use form='readable'"
@@ -103,3 +124,12 @@ def pair_distances(
         return distance, gradient
 
     return distances(groups)
+
+
+def _rows(of_parts: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The rows of all parts: [P, A, N] each to [R, N]."""
+    return tf.concat([tf.reshape(values, [-1, length(values, 2)]) for values in of_parts], axis=0)
+
+
+def _flat(of_parts: Sequence[tf.Tensor]) -> tf.Tensor:
+    return tf.concat([tf.reshape(values, [-1]) for values in of_parts], axis=0)

@@ -42,6 +42,8 @@ def test_both_forms_agree_on_every_case(name, level, comparison):
 SHAPES = {
     # sizes of the labels, batch size, kappa, scope
     "many-binary": ([2] * 12, 64, 9, "minority"),
+    # Enough labels that the instance level cuts them into parts, of unequal size.
+    "very-many": ([2] * 10 + [3] * 9, 48, 6, "minority"),
     "many-small-classes": (XDOMAIN_SIZES, 48, 5, "minority"),
     "one-label": ([40], 90, 6, "all"),
     "large-classes": ([2, 3], 120, 25, "all"),
@@ -104,6 +106,25 @@ def test_features_shared_by_all_labels(comparison):
     fast = value_and_gradient(case.labels, shared, **options)
     np.testing.assert_allclose(fast[0], expected, **VALUE_TOLERANCE)
     assert_same(fast, value_and_gradient(case.labels, shared, form="readable", **options))
+
+
+@pytest.mark.parametrize("comparison", ["relative", "absolute", "distribution"])
+def test_labels_with_many_few_and_no_anchors(comparison):
+    """45 labels: so many that they are cut into parts by their number of anchors, some of which have none."""
+    rng = np.random.default_rng(307)
+    rates = rng.permutation(np.repeat([0.0, 0.05, 0.2, 0.5], [15, 10, 10, 10]))
+    labels = (rng.random((40, 45)) < rates).astype(np.int32)
+    labels[:, np.flatnonzero(rates == 0.5)[0]] = -1
+    features = (rng.standard_normal((40, 45, 5)) + labels[..., None]).astype(np.float32)
+    for kappa in (3, None):
+        options = {"num_classes": [2] * 45, "level": "instance", "comparison": comparison, "kappa": kappa}
+        fast = value_and_gradient(labels, features, **options)
+        expected = oracle_crl(labels, features, [2] * 45, "instance", comparison, kappa=kappa)
+        np.testing.assert_allclose(fast[0], expected, **VALUE_TOLERANCE)
+        assert (expected[rates == 0.0] == 0).all() and np.count_nonzero(expected) > 20
+        assert_same(fast, value_and_gradient(labels, features, form="readable", **options))
+    none = value_and_gradient(np.zeros_like(labels), features, **options)
+    assert not none[0].any() and not none[1].any()
 
 
 @pytest.mark.parametrize("offset", [0.0, 300.0])
