@@ -15,6 +15,12 @@ def replicas() -> int:
     return int(tf.distribute.get_strategy().num_replicas_in_sync)
 
 
+def of_all(value: tf.Tensor) -> tf.Tensor:
+    """The samples of all replicas, along the first axis, in the order of the replicas. Call inside of a replica."""
+    # The exchange asks for a value's device, which an argument of a graph does not have.
+    return tf.distribute.get_replica_context().all_gather(tf.identity(value), axis=0)
+
+
 class Share(NamedTuple):
     """Where the samples of this replica are among those of all.
 
@@ -28,10 +34,9 @@ class Share(NamedTuple):
     @classmethod
     def of(cls, batch: tf.Tensor) -> Share:
         """The share of a tensor whose first axis are this replica's samples. Call inside of a replica."""
-        context = tf.distribute.get_replica_context()
         count = tf.shape(batch)[0]
-        counts = context.all_gather(count[tf.newaxis], axis=0)
-        number = context.replica_id_in_sync_group
+        counts = of_all(count[tf.newaxis])
+        number = tf.distribute.get_replica_context().replica_id_in_sync_group
         return cls(tf.reduce_sum(counts[:number]), count, tf.cast(tf.equal(number, 0), tf.float32))
 
     def gathered(self, value: tf.Tensor) -> tf.Tensor:
@@ -39,6 +44,6 @@ class Share(NamedTuple):
 
         Each replica that takes the gradient of the same loss of all samples so takes its part, and their sum is the whole.
         """
-        every = tf.stop_gradient(tf.distribute.get_replica_context().all_gather(value, axis=0))
+        every = tf.stop_gradient(of_all(value))
         last = self.first + self.count
         return tf.ensure_shape(tf.concat([every[: self.first], value, every[last:]], axis=0), [None, *value.shape[1:]])

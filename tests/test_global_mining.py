@@ -21,6 +21,7 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * replicas)
 import keras, numpy as np
 from crl_tf import ClassBalancedAccuracy, CRLModel
+from crl_tf.layers import BatchNormalization
 from crl_tf.losses.table import Problem, make_loss
 
 # The last batch has one sample: all replicas but the first have none of it.
@@ -34,31 +35,37 @@ y[rng.random(y.shape) < 0.1] = -1
 weights = rng.random(count).astype("float32")
 strategies = [tf.distribute.get_strategy(), tf.distribute.MirroredStrategy([f"CPU:{k}" for k in range(replicas)])]
 report = {}
-for name in names:
-    found = []
+for row in names:
+    found, (name, _, kind) = [], row.partition(" ")
     for strategy in strategies:
         with strategy.scope():
             keras.utils.set_random_seed(0)
             inputs = keras.Input((6,))
-            features = keras.layers.Dense(8, activation="tanh", kernel_regularizer=keras.regularizers.L2(0.1))(inputs)
+            middle = keras.layers.Reshape((2, 1, 3))(inputs)
+            if kind == "normalized":  # of images, and of vectors
+                middle = BatchNormalization(synchronized=True)(middle)
+            middle = keras.layers.Flatten()(middle)
+            if kind == "normalized":
+                middle = keras.layers.BatchNormalization(synchronized=True)(middle)
+            features = keras.layers.Dense(8, activation="tanh", kernel_regularizer=keras.regularizers.L2(0.1))(middle)
             model = CRLModel(keras.Model(inputs, {"features": features, "logits": keras.layers.Dense(5)(features)}))
             loss = make_loss(name, {"crl": {"alpha": 0.4}}, Problem([2, 3], counts, cosine_scale=30.0), mining="global")
             model.compile(keras.optimizers.SGD(0.02), loss=loss, metrics=[ClassBalancedAccuracy([2, 3])])
-        before = [value.numpy() for value in model.trainable_variables]
+        before = [value.numpy() for value in model.weights]
         history = model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, sample_weight=weights).history
-        found.append(([value.numpy() for value in model.trainable_variables], model.tallies(), history))
+        found.append(([value.numpy() for value in model.weights], model.tallies(), history))
     (one, tallies, logs), (several, others, of_several) = found
-    report[name] = {
+    report[row] = {
         "apart": max(float(np.abs(a - b).max()) for a, b in zip(one, several)),
         "moved": max(float(np.abs(a - b).max()) for a, b in zip(one, before)),
         "logs": [{key: value[0] for key, value in of.items()} for of in (logs, of_several)],
         "tallies": [{key: np.asarray(value).tolist() for key, value in of.items()} for of in (tallies, others)],
     }
-    print(name, report[name]["apart"], file=sys.stderr)
+    print(row, report[row]["apart"], file=sys.stderr)
 print(json.dumps(report))
 """
 
-RUNS = {2: ("class_rel",), 3: tuple(LOSSES), 4: ("instance_dis",)}
+RUNS = {2: ("class_rel",), 3: (*LOSSES, "class_rel normalized"), 4: ("instance_dis",)}
 
 
 def measured(replicas, names):

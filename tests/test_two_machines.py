@@ -1,4 +1,4 @@
-"""Two processes on loopback train as one: a killed one ends the other by one line, and both go on where they were."""
+"""Two processes on loopback train and measure as one: a killed one ends the other by one line, and both go on where they were."""
 
 import csv
 import signal
@@ -7,12 +7,17 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+
+from crl_tf.experiment.run import evaluate
+from crl_tf.experiment.trainers.archive import load_trained
+from crl_tf.files import read_json
 
 TRAINING = [
     "--method=class_rel",
     "--model=deepid2",
-    "--epochs=10",
+    "--epochs=6",
     "--config.data.train_share=0.1",
     "--config.train.least_steps=0",
 ]
@@ -49,9 +54,10 @@ def rows(workdir):
 
 @pytest.fixture(scope="module")
 def trainings(tmp_path_factory):
-    """A training of two processes, one of which is killed after its first epochs, that goes on; and the same on one device."""
+    """A training of two processes, one of which is killed after its first epochs, that goes on; one that nothing stopped; and the
+    same on one device."""
     folder = tmp_path_factory.mktemp("machines")
-    several, one = folder / "several", folder / "one"
+    several, unstopped, one = (folder / name for name in ("several", "unstopped", "one"))
     (first, second), logs = machines(several, *TRAINING)
     ends = time.monotonic() + PATIENCE
     while len(rows(several)) < 2 and first.poll() is None and time.monotonic() < ends:
@@ -63,13 +69,14 @@ def trainings(tmp_path_factory):
     stopped = (code, seconds, logs[0].read_text(), len(rows(several)))
     processes, again = machines(several, "--resume")
     codes = [process.wait(PATIENCE) for process in processes]
-    start(one, *TRAINING, log=folder / "one.log").wait(PATIENCE)
-    return several, one, stopped, codes, [log.read_text() for log in again]
+    others = [*machines(unstopped, *TRAINING)[0], start(one, *TRAINING, log=folder / "one.log")]
+    assert [process.wait(PATIENCE) for process in others] == [0, 0, 0]
+    return several, unstopped, one, stopped, codes, [log.read_text() for log in again]
 
 
 def test_a_lost_machine_ends_the_others_by_one_line(trainings):
-    several, _, (code, seconds, said, epochs), _, _ = trainings
-    assert code == 1 and seconds < 60 and 2 <= epochs < 10, said
+    several, _, _, (code, seconds, said, epochs), _, _ = trainings
+    assert code == 1 and seconds < 60 and 2 <= epochs < 6, said
     assert said.splitlines()[-1] == (
         "crl_tf: another machine of the training is lost, or has stopped; start all of them again with"
         f" --resume --workdir={several}"
@@ -78,13 +85,32 @@ def test_a_lost_machine_ends_the_others_by_one_line(trainings):
 
 
 def test_they_go_on_and_train_as_one_device(trainings):
-    several, one, _, codes, (first, second) = trainings
+    several, _, one, _, codes, (first, second) = trainings
     assert codes == [0, 0], first + second
     assert f"trained together with the first machine, which measures and writes {several}" in second
     assert (several / "result.json").is_file() and "class-balanced accuracy" in first
     together, alone = rows(several), rows(one)
-    assert [row["epoch"] for row in together] == [str(epoch) for epoch in range(10)]
+    assert [row["epoch"] for row in together] == [str(epoch) for epoch in range(6)]
     for name in ("loss", "L_crl", "balanced_accuracy", "val_loss", "val_balanced_accuracy"):
         found, expected = ([float(row[name]) for row in of] for of in (together, alone))
         assert found == pytest.approx(expected, rel=0.02), name
         assert found[0] == pytest.approx(expected[0], rel=1e-5), name
+
+
+def test_what_goes_on_ends_as_what_was_never_stopped(trainings):
+    several, unstopped = trainings[:2]
+    for one, other in zip(
+        *([w.numpy() for w in load_trained(f / "model.keras").weights] for f in (several, unstopped)), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    for one, other in zip(rows(several), rows(unstopped), strict=True):
+        assert {**one, "seconds": None} == {**other, "seconds": None}
+
+
+def test_both_measure_what_one_device_measures(trainings):
+    several = trainings[0]
+    (measured,), result = evaluate(several), read_json(several / "result.json")
+    assert {name: label["confusion"] for name, label in result["labels"].items()} == {
+        name: label["confusion"] for name, label in measured["labels"].items()
+    }
+    assert result["validation"]["balanced_accuracy"] == pytest.approx(measured["validation"]["balanced_accuracy"], abs=1e-6)

@@ -1,4 +1,4 @@
-"""The order of an epoch, as indices: shuffled, by shard or in full, and shared among workers, before an image is read."""
+"""The order of an epoch, as indices: shuffled, by shard or in full, before an image is read."""
 
 from __future__ import annotations
 
@@ -110,19 +110,3 @@ def shuffled_by_shard(indices: np.ndarray, records: Records, open_shards: int, k
     group[rng.permutation(len(records.shards))] = np.arange(len(records.shards)) // open_shards
     order = rng.permutation(indices)
     return order[np.argsort(group[records.shard[order]], kind="stable")]
-
-
-def share_of_worker(order: np.ndarray, worker: int, num_workers: int, *, equal: bool) -> np.ndarray:
-    """Every `num_workers`-th sample of an epoch's order, so that the workers together read each sample once.
-
-    Args:
-        order: the epoch's samples, the same for every worker.
-        worker: in [0, num_workers).
-        equal: leave out the last samples, fewer than `num_workers`, so that all workers take equally many steps (training).
-
-    >>> share_of_worker(np.arange(7), 1, 3, equal=False).tolist(), share_of_worker(np.arange(7), 0, 3, equal=True).tolist()
-    ([1, 4], [0, 3])
-    """
-    if num_workers < 1 or not 0 <= worker < num_workers:
-        raise ValueError(f"worker must lie in [0, {num_workers - 1}], received {worker} of {num_workers}")
-    return order[worker : len(order) // num_workers * num_workers if equal else None : num_workers]

@@ -3,37 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from crl_tf.datasets.images.decode import decode_images, encoded_image, read_images, resized
-from crl_tf.datasets.ordering import paired, share_of_worker, shuffled, shuffled_by_shard
+from crl_tf.datasets.ordering import paired, shuffled, shuffled_by_shard
 from crl_tf.datasets.source import Records, Split
 from crl_tf.machine import usable_cores
 
 
-def flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+class Among(NamedTuple):
+    """Where images stand in a batch of which they are a part: its first place, and the size of the batch."""
+
+    first: tf.Tensor | int
+    size: tf.Tensor | int
+
+
+def flip(images: tf.Tensor, seed: tf.Tensor, among: Among | None = None) -> tf.Tensor:
     """Mirrors each image left to right with probability 1/2. Not for what reads differently mirrored (digits, text)."""
-    draws = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], seed)
-    mirrored = tf.where(draws[:, 0, 0, 0] < 0.5)
+    mirrored = tf.where(_draws(images, seed, among)[:, 0] < 0.5)
     # Faster than tf.where over all pixels, because only mirrored images are moved.
     return tf.tensor_scatter_nd_update(images, mirrored, tf.reverse(tf.gather_nd(images, mirrored), axis=[2]))
 
 
-def crop(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def crop(images: tf.Tensor, seed: tf.Tensor, among: Among | None = None) -> tf.Tensor:
     """Pads each side with black by 1/8 of its length and cuts out the original size at random (He et al. 2016)."""
     for axis, axis_seed in zip((1, 2), tf.unstack(tf.random.split(seed, 2)), strict=True):
         size = images.shape[axis]
         margin = size // 8
         paddings = [[margin, margin] if a == axis else [0, 0] for a in range(4)]
-        start = tf.random.stateless_uniform([tf.shape(images)[0], 1], axis_seed, maxval=2 * margin + 1, dtype=tf.int32)
+        start = _draws(images, axis_seed, among, maxval=2 * margin + 1, dtype=tf.int32)
         images = tf.gather(tf.pad(images, paddings), start + tf.range(size)[tf.newaxis, :], axis=axis, batch_dims=1)
     return images
 
 
-AUGMENTATIONS: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {"flip": flip, "crop": crop}
-"""Each maps images [B, H, W, 3] and the seed of the batch, int64 [2], to images of the same shape and type."""
+def _draws(images: tf.Tensor, seed: tf.Tensor, among: Among | None, **options: Any) -> tf.Tensor:
+    """A random number for each image, [B, 1]: that which it has in the whole batch."""
+    count = tf.shape(images, out_type=tf.int64)[0]
+    first, size = among or Among(0, count)
+    return tf.random.stateless_uniform([size, 1], seed, **options)[first : first + count]
+
+
+AUGMENTATIONS: dict[str, Callable[..., tf.Tensor]] = {"flip": flip, "crop": crop}
+"""Each maps images [B, H, W, 3] and the seed of the batch, int64 [2], to images of the same shape and type; of a part of a batch
+with its place among all (`Among`), to those that the whole batch would have there."""
+
+
+class Shares(NamedTuple):
+    """The parts of every batch that are read here: of `of` nearly equal ones, `count` of them from the part `first` on."""
+
+    first: int = 0
+    count: int = 1
+    of: int = 1
+
+    def check(self) -> None:
+        """Raises ValueError for parts that there are not."""
+        if self.count < 1 or not 0 <= self.first <= self.of - self.count:
+            raise ValueError(f"make_pipeline: shares must be parts among all of them, received {self}")
+
+
+WHOLE = Shares()
+"""Every batch, undivided."""
 
 
 class EpochNumber:
@@ -66,7 +98,7 @@ def make_pipeline(
     augment: Sequence[str] = (),
     open_shards: int | None = None,
     pairs: np.ndarray | None = None,
-    worker: tuple[int, int] = (0, 1),
+    shares: Shares = WHOLE,
     epoch: EpochNumber | None = None,
     first_batch: int = 0,
 ) -> tf.data.Dataset:
@@ -88,8 +120,8 @@ def make_pipeline(
         augment: names in `AUGMENTATIONS`, applied in this order.
         open_shards: of `Records`, how many shards a shuffle reads from at a time (`ordering.shuffled_by_shard`); None: all.
         pairs: int [n], groups of the samples, two of which come side by side in training (`ordering.paired`); None: no pairs.
-        worker: (i, n) yields every n-th sample of the epoch's order, beginning with the i-th, so that n processes with the same
-            seed share an epoch and, in training, take equally many steps.
+        shares: the parts of every batch that are yielded, each as an element of its own, which may be empty: processes with the
+            same seed share batches, whose order and augmentation are those of the undivided ones.
         epoch: the number of the next iteration; None: iterations count from 0.
         first_batch: how many batches of every iteration are left out: a training goes on within an epoch.
     Returns:
@@ -109,10 +141,7 @@ def make_pipeline(
     image_size = (int(image_size[0]), int(image_size[1]))
     if open_shards is not None and not isinstance(split.images, Records):
         raise ValueError("make_pipeline: open_shards must be None for images that are not Records")
-    if pairs is not None and worker[1] > 1:
-        raise ValueError(
-            f"make_pipeline: pairs must be None for several workers, whose shares divide pairs, received {worker[1]}"
-        )
+    shares.check()
     read = _reader(split.images, image_size)
 
     def ordered(drawn: np.ndarray, key: int) -> np.ndarray:
@@ -122,7 +151,7 @@ def make_pipeline(
             drawn = shuffled(drawn, key)
         if training and pairs is not None:
             drawn = paired(drawn, pairs, key)
-        return share_of_worker(drawn, *worker, equal=training)
+        return drawn
 
     def order_of(key: np.ndarray) -> np.ndarray:
         drawn = indices(int(key)) if callable(indices) else first
@@ -132,27 +161,23 @@ def make_pipeline(
         labels = tf.numpy_function(lambda i: split.labels[i].astype(np.int32), [index], tf.int32, stateful=False)
         return read(index), tf.ensure_shape(labels, [None, split.labels.shape[1]])
 
-    samples = len(ordered(first, 0))
-    if not samples:
-        raise ValueError(f"make_pipeline: {worker[1]} workers share {len(first)} samples, fewer than one each")
+    samples = len(first)
     # Whole batches: per sample, the overhead of a map costs more than the work on a small image.
     in_epoch = -(-samples // batch_size)
     if not 0 <= first_batch < in_epoch:
         raise ValueError(f"make_pipeline: first_batch must be less than the {in_epoch} of an epoch, received {first_batch}")
-    batches = _index_batches(order_of, samples, batch_size, seed, epoch or EpochNumber(), first_batch)
+    batches = _index_batches(order_of, samples, batch_size, seed, epoch or EpochNumber(), first_batch, shares)
     augmented = _augmentation(augment if training else ())
 
     @tf.autograph.experimental.do_not_convert  # nothing branches in Python on a tensor
-    def loaded(index: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return augmented(*load(index), number)
+    def loaded(index: tf.Tensor, number: tf.Tensor, among: Among) -> tuple[tf.Tensor, tf.Tensor]:
+        return augmented(*load(index), number, among)
 
     batches = batches.map(loaded, num_parallel_calls=usable_cores())
     options = tf.data.Options()
     options.deterministic = True
     # Not AUTOTUNE: the end of an epoch waits for its tuner to wake, which sleeps twice as long each time.
     options.autotune.enabled = False
-    # Several machines: each takes its share of every batch. The files are no shards.
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return batches.prefetch(PREFETCHED).with_options(options)
 
 
@@ -180,9 +205,16 @@ def _check_arguments(
 
 
 def _index_batches(
-    order_of: Callable[[np.ndarray], np.ndarray], samples: int, batch_size: int, seed: int, epoch: EpochNumber, first_batch: int
+    order_of: Callable[[np.ndarray], np.ndarray],
+    samples: int,
+    batch_size: int,
+    seed: int,
+    epoch: EpochNumber,
+    first_batch: int,
+    shares: Shares = WHOLE,
 ) -> tf.data.Dataset:
-    """Batches of indices, int64 [B], in an order that `order_of` makes anew in each epoch from its key; and a number per batch.
+    """Shares of batches of indices, int64 [B], in an order that `order_of` makes anew in each epoch from its key; a number per
+    batch; and the place of the share among the batch.
 
     tf.data's own shuffle keeps a tensor per sample, which for a million samples takes seconds and ten times the memory. Its
     random numbers cannot be continued in another process.
@@ -196,10 +228,18 @@ def _index_batches(
     def batches_of_epoch(_: tf.Tensor) -> tf.data.Dataset:
         key = tf.ensure_shape(tf.numpy_function(next_key, [], tf.int64), [])
         order = tf.ensure_shape(tf.numpy_function(order_of, [key], tf.int64, stateful=False), [samples])
-        starts = tf.data.Dataset.range(first_batch * batch_size, samples, batch_size)
-        return starts.map(lambda start: (order[start : tf.minimum(start + batch_size, samples)], key + start))
+        steps = tf.data.Dataset.range(first_batch * shares.count, in_epoch * shares.count)
 
-    count = -(-samples // batch_size) - first_batch
+        def share(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Among]:
+            start, part = step // shares.count * batch_size, step % shares.count + shares.first
+            size = tf.minimum(start + batch_size, samples) - start
+            first, last = size * part // shares.of, size * (part + 1) // shares.of
+            return order[start + first : start + last], key + start, Among(first, size)
+
+        return steps.map(share)
+
+    in_epoch = -(-samples // batch_size)
+    count = (in_epoch - first_batch) * shares.count
     return tf.data.Dataset.range(1).flat_map(batches_of_epoch).apply(tf.data.experimental.assert_cardinality(count))
 
 
@@ -239,14 +279,14 @@ def _reader(images: np.ndarray | Records, image_size: tuple[int, int]) -> Callab
 
 
 def _augmentation(augment: Sequence[str]) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
-    """A function from images, labels and the number of a batch to images and labels.
+    """A function from images, labels, the number of a batch and their place among it to images and labels.
 
     Each augmentation derives its draws from the number. No op keeps a state, so that a parallel map has the same result.
     """
 
-    def apply(images: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def apply(images: tf.Tensor, labels: tf.Tensor, number: tf.Tensor, among: Among) -> tuple[tf.Tensor, tf.Tensor]:
         for place, name in enumerate(augment):
-            images = AUGMENTATIONS[name](images, tf.stack([number, tf.constant(place, tf.int64)]))
+            images = AUGMENTATIONS[name](images, tf.stack([number, tf.constant(place, tf.int64)]), among)
         return images, labels
 
     return apply

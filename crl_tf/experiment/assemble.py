@@ -132,6 +132,7 @@ def assemble(config: ConfigDict) -> Parts:
             freeze=0 if settings.freeze == "none" else settings.freeze,
             cosine_scale=settings.cosine_scale,
             precision=train.precision,
+            synchronized=settings.synchronized,
         ),
         precision=train.precision,
         takes_regions=network.parts,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from crl_tf.datasets.ordering import rarest_class
 from crl_tf.datasets.pipeline import EpochNumber, make_pipeline
 from crl_tf.datasets.sources.celeba import OFFICIAL
 from crl_tf.datasets.splitting import stratified_split
+from crl_tf.experiment.devices import Batches, shared
 from crl_tf.experiment.same_data import digests
 from crl_tf.imbalance import class_counts, imbalance_ratio
 from crl_tf.progress import SILENT, Progress
@@ -57,7 +59,8 @@ class Data:
         pairs: bool = False,
         epoch: EpochNumber | None = None,
         first_batch: int = 0,
-    ) -> tf.data.Dataset:
+        strategy: tf.distribute.Strategy | None = None,
+    ) -> Batches:
         """Batches of images uint8 [B, *image_size, 3] and labels int32 [B, L]; shuffled and augmented in training.
 
         Args:
@@ -65,11 +68,13 @@ class Data:
             pairs: whether two images of a class, the rarest of each image's, come side by side in training.
             epoch: the number of the next iteration; None: iterations count from 0.
             first_batch: how many batches of every iteration are left out.
+            strategy: of several replicas, a machine reads the shares of its own.
         """
         samples = self.dataset.splits[split]
         # A cache of records is an array, which needs no order by shard.
         by_shard = training and isinstance(samples.images, Records)
-        return make_pipeline(
+        make = functools.partial(
+            make_pipeline,
             samples,
             image_size=self.image_size,
             batch_size=self.batch_size,
@@ -82,6 +87,7 @@ class Data:
             epoch=epoch,
             first_batch=first_batch,
         )
+        return make() if strategy is None else shared(make, strategy)
 
 
 def load_data(

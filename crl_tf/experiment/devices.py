@@ -8,12 +8,17 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import tensorflow as tf
 
+from crl_tf.datasets.pipeline import Shares
+
 _log = logging.getLogger(__name__)
+
+Batches = tf.data.Dataset | tf.distribute.DistributedDataset
+"""Of one device, or of the replicas of a strategy."""
 
 NONE = "none"
 WORDS = (
@@ -69,6 +74,37 @@ def writes(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process writes the files of a run: of several machines the first one does."""
     resolver = getattr(strategy, "cluster_resolver", None)
     return resolver is None or resolver.task_type in (None, "chief") or (resolver.task_type, resolver.task_id) == ("worker", 0)
+
+
+def shared(make: Callable[..., tf.data.Dataset], strategy: tf.distribute.Strategy) -> Batches:
+    """Batches of which each replica gets its share, and each machine reads no others.
+
+    Args:
+        make: from `shares` (`crl_tf.datasets.pipeline.Shares`) to those of each batch; without, to undivided batches.
+    Returns:
+        for a strategy of one replica, undivided batches.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1:
+        return make()
+
+    here = 0
+
+    def of_machine(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        nonlocal here
+        here = replicas // context.num_input_pipelines
+        return make(shares=Shares(context.input_pipeline_id * here, here, replicas))
+
+    batches = strategy.distribute_datasets_from_function(of_machine)
+    # TensorFlow counts shares, and Keras takes their number for that of the steps.
+    batches._cardinality //= here
+    return batches
+
+
+def steps_of(batches: Batches) -> int:
+    """How many batches there are in an epoch."""
+    number = batches.cardinality
+    return int(number() if callable(number) else number)
 
 
 def set_machines(workers: Sequence[str], task: int) -> None:

@@ -74,42 +74,67 @@ def measure_model(
 
     Args:
         model: from images to concatenated logits.
-        test: batches of images and labels [B, L].
+        test, validation: batches of images and labels [B, L].
+        schema, train_counts, strengths, rule: as for `measure_outputs`.
+    """
+    _check_strengths(rule, validation is not None, strengths)
+    of_validation, of_test = (
+        None if data is None else collect_outputs(model, data, schema.num_classes, progress=progress)
+        for data in (validation, test)
+    )
+    return measure_outputs(of_test, schema, train_counts, validation=of_validation, strengths=strengths, rule=rule)
+
+
+def measure_outputs(
+    test: Outputs,
+    schema: AttributeSchema,
+    train_counts: Sequence[np.ndarray],
+    *,
+    validation: Outputs | None = None,
+    strengths: Mapping[str, Sequence[float]] | None = None,
+    rule: str = "argmax",
+) -> Measured:
+    """Measures what a model says of test images.
+
+    Args:
+        test: of the test images.
         schema: where its attributes have groups that can be ranked, "top5" is measured as well, on the logits as they are.
         train_counts: training samples per class of every label.
-        validation: batches on which the strength of every decision rule (`crl_tf.decision`) is chosen, in one pass; adds
-            "rules", the numbers under each, and "validation", `evaluate_validation`. None: the largest logit alone.
+        validation: on which the strength of every decision rule (`crl_tf.decision`) is chosen; adds "rules", the numbers under
+            each, and "validation", `evaluate_validation`. None: the largest logit alone.
         strengths: of every rule and label, where they were chosen before; adds "rules". Not with `validation`.
         rule: the one that decides the numbers outside "rules".
     """
-    check_rule(rule)
+    _check_strengths(rule, validation is not None, strengths)
     sizes = schema.num_classes
-    of_validation = None if validation is None else collect_outputs(model, validation, sizes, progress=progress)
     on_validation = {}
-    if of_validation is not None:
-        on_validation = {"validation": _on_validation(of_validation, schema, train_counts, rule)}
+    if validation is not None:
+        on_validation = {"validation": _on_validation(validation, schema, train_counts, rule)}
         rules = on_validation["validation"]["rules"]
         strengths = {name: list(of_rule["strengths"].values()) for name, of_rule in rules.items()}
     by_rule = strengths is not None
     strengths = strengths or {"argmax": [0.0] * len(sizes)}
-    if rule not in strengths:
-        raise ValueError(f"evaluate_model: rule {rule!r} needs validation data to choose its strength on, received none")
-    outputs = collect_outputs(model, test, sizes, progress=progress)
     decided = {
-        name: decisions(outputs.logits, sizes, _shifted(rule_offsets(name, train_counts, chosen)))
+        name: decisions(test.logits, sizes, _shifted(rule_offsets(name, train_counts, chosen)))
         for name, chosen in strengths.items()
     }
     top = None
     if ranked := ranked_groups(schema):
         by_rank = functools.partial(top_of_group, num_classes=sizes, groups=ranked, k=TOP)
-        top = confusions(outputs.labels, decisions(outputs.logits, sizes, by_rank), sizes)
-    matrices = {name: confusions(outputs.labels, of_rule, sizes) for name, of_rule in decided.items()}
-    numbers = measure(schema, matrices[rule], train_counts, top=top, rankings=rankings_of(outputs, sizes))
+        top = confusions(test.labels, decisions(test.logits, sizes, by_rank), sizes)
+    matrices = {name: confusions(test.labels, of_rule, sizes) for name, of_rule in decided.items()}
+    numbers = measure(schema, matrices[rule], train_counts, top=top, rankings=rankings_of(test, sizes))
     if by_rule:
         numbers = {"rule": rule, **numbers, "rules": _by_rule(schema, matrices, train_counts, strengths), **on_validation}
-    predictions = Predictions(outputs.labels, decided, rule, sizes, tuple(np.asarray(c) for c in train_counts))
-    numbers = {**numbers, "intervals": bootstrap_intervals(outputs, predictions)}
-    return Measured(numbers, predictions, outputs, of_validation)
+    predictions = Predictions(test.labels, decided, rule, sizes, tuple(np.asarray(c) for c in train_counts))
+    numbers = {**numbers, "intervals": bootstrap_intervals(test, predictions)}
+    return Measured(numbers, predictions, test, validation)
+
+
+def _check_strengths(rule: str, with_validation: bool, strengths: Mapping[str, Sequence[float]] | None) -> None:
+    check_rule(rule)
+    if not with_validation and rule not in (strengths or {"argmax": None}):
+        raise ValueError(f"evaluate_model: rule {rule!r} needs validation data to choose its strength on, received none")
 
 
 def evaluate_validation(

@@ -12,9 +12,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from crl_tf.experiment.devices import Batches, steps_of
 from crl_tf.files import write_whole
 from crl_tf.layout import PADDING_LOGIT, Layout
 from crl_tf.progress import SILENT, Progress
+from crl_tf.replicas import of_all
 
 PREDICTIONS = "predictions.npz"
 """Its name in the folder of a run."""
@@ -38,9 +40,10 @@ class Outputs(NamedTuple):
 
 def collect_outputs(
     model: keras.Model,
-    data: tf.data.Dataset,
+    data: Batches,
     num_classes: Sequence[int],
     *,
+    strategy: tf.distribute.Strategy | None = None,
     progress: Progress = SILENT,
     in_memory: int = IN_MEMORY,
 ) -> Outputs:
@@ -50,26 +53,33 @@ def collect_outputs(
         model: from images to concatenated logits.
         data: batches of images and labels [B, L].
         num_classes: of each label.
+        strategy: of whose replicas each computes its share of a batch; all machines have the outputs of all images.
         in_memory: bytes of logits above which they are kept in a temporary file (in the folder that TMPDIR names).
     """
     width = sum(num_classes)
+    strategy = strategy or tf.distribute.get_strategy()
+
+    def of_replica(images: tf.Tensor, of_images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        logits = tf.reshape(tf.cast(model(images, training=False), tf.float32), [-1, width])
+        return of_all(logits), of_all(of_images)
 
     @tf.function(reduce_retracing=True, autograph=False)
-    def logits_of(images: tf.Tensor) -> tf.Tensor:
-        return tf.cast(model(images, training=False), tf.float32)
+    def of_batch(*batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tuple(strategy.experimental_local_results(value)[0] for value in strategy.run(of_replica, args=batch))
 
     labels: list[np.ndarray] = [np.zeros((0, len(num_classes)), np.int32)]
     batches: list[np.ndarray] = [np.zeros((0, width), np.float32)]
     file, kept = None, 0
-    for images, of_batch in progress.track(data, "measuring", int(data.cardinality())):
-        labels.append(np.asarray(of_batch, np.int32))
-        batches.append(logits_of(images).numpy().reshape(-1, width))
+    for batch in progress.track(data, "measuring", steps_of(data)):
+        logits, of_images = of_batch(*batch)
+        labels.append(np.asarray(of_images, np.int32))
+        batches.append(logits.numpy())
         kept += batches[-1].nbytes
         if file is None and kept > in_memory:
             file = tempfile.TemporaryFile()  # the map keeps it open
         if file is not None:
-            for batch in batches:
-                file.write(batch.tobytes())
+            for waiting in batches:
+                file.write(waiting.tobytes())
             batches = []
     if file is None:
         return Outputs(np.concatenate(labels), np.concatenate(batches))

@@ -24,9 +24,9 @@ from crl_tf.experiment.data import Data
 from crl_tf.experiment.deciding import Decision, decide
 from crl_tf.experiment.devices import told_of_lost_machines, writes
 from crl_tf.experiment.health import judged
-from crl_tf.experiment.measure import Measured, measure_model
+from crl_tf.experiment.measure import Measured, measure_outputs
 from crl_tf.experiment.precision import settled
-from crl_tf.experiment.predictions import PREDICTIONS, Outputs, save_predictions
+from crl_tf.experiment.predictions import PREDICTIONS, Outputs, collect_outputs, save_predictions
 from crl_tf.experiment.proposal import FEW_IMAGES
 from crl_tf.experiment.report import (
     save_class_distributions,
@@ -158,14 +158,16 @@ def _take_part(parts: Parts, workdir: Path, resume: bool) -> None:
         context = Context(_long_enough(parts, data), data, own)
         keras.utils.set_random_seed(parts.names["seed"])
         with told_of_lost_machines(parts.strategy(), workdir):
-            context.parts.trainer.train(prepare(context))
+            _outputs(context, context.parts.trainer.train(prepare(context)).model, parts.strategy())
 
 
 def _run(context: Context, trained: Path | None, export: bool) -> dict[str, Any]:
-    names = context.parts.names
+    names, strategy = context.parts.names, context.parts.strategy()
     keras.utils.set_random_seed(names["seed"])
     model, seconds, facts = train(context, prepare(context), trained)
-    measured = measure(context, model)
+    with told_of_lost_machines(strategy, context.workdir):
+        measured = measure(context, model, strategy if trained is None else None)
+    model = on_one_device(context, model)
     decision = decided(context, measured)
     result = {**names, "seconds": round(seconds, 1), **facts, **measured.numbers, "decision": decision.numbers}
     result |= judged(result["labels"], context.workdir / HISTORY)
@@ -237,24 +239,32 @@ def train(context: Context, task: Task, trained: Path | None = None) -> Trained:
         facts = {key: of_other[key] for key in OF_TRAINING if key in of_other}
         result = Trained(load_trained(trained / MODEL), of_other["seconds"], facts)
     write_whole(context.workdir / MODEL, result.model.save)
-    if context.parts.strategy().num_replicas_in_sync > 1:
-        # What follows works with the variables of one device.
-        result = result._replace(model=load_trained(context.workdir / MODEL))
     return result
 
 
-def measure(context: Context, model: keras.Model) -> Measured:
-    """Measures the test split under every decision rule, whose strengths are chosen on the validation split."""
+def on_one_device(context: Context, model: keras.Model) -> keras.Model:
+    """The trained model, which is saved, with the variables of one device."""
+    return model if context.parts.strategy().num_replicas_in_sync == 1 else load_trained(context.workdir / MODEL)
+
+
+def measure(context: Context, model: keras.Model, strategy: tf.distribute.Strategy | None = None) -> Measured:
+    """Measures the test split under every decision rule, whose strengths are chosen on the validation split.
+
+    Args:
+        strategy: that the model was trained with, on whose devices, of all machines, it is measured; None: on one.
+    """
+    validation, test = _outputs(context, model, strategy)
     data = context.data
-    return measure_model(
-        model,
-        data.batches("test"),
-        data.dataset.schema,
-        data.counts,
-        validation=data.batches("validation"),
-        rule=context.parts.rule,
-        progress=context.progress,
-    )
+    return measure_outputs(test, data.dataset.schema, data.counts, validation=validation, rule=context.parts.rule)
+
+
+def _outputs(context: Context, model: keras.Model, strategy: tf.distribute.Strategy | None) -> list[Outputs]:
+    """What the model says of the validation and the test images."""
+    data, sizes = context.data, context.data.dataset.schema.num_classes
+    return [
+        collect_outputs(model, data.batches(split, strategy=strategy), sizes, strategy=strategy, progress=context.progress)
+        for split in ("validation", "test")
+    ]
 
 
 def decided(context: Context, measured: Measured) -> Decision:

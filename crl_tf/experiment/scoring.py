@@ -25,7 +25,7 @@ from crl_tf.experiment.predictions import (
     load_predictions,
     save_predictions,
 )
-from crl_tf.experiment.run import Context, prepare, train
+from crl_tf.experiment.run import Context, on_one_device, prepare, train
 from crl_tf.experiment.trainers.gradient import usual_epoch_seconds
 from crl_tf.experiment.workdir import VALIDATION, open_run
 from crl_tf.files import read_json, write_json
@@ -57,7 +57,7 @@ def train_and_score(
     context = Context(parts, data, folder, progress)
     model, seconds, facts = train(context, prepare(context))
     trained = clock()
-    score = _score(model, data, folder, progress)
+    score = _score(on_one_device(context, model), data, folder, progress)
     # Of a training in several sittings, the clock has seen the last one only.
     times = {"measuring": clock() - trained, "total": max(clock() - began, seconds), "epoch": usual_epoch_seconds(folder)}
     score |= {"seconds": round(seconds, 1), **times}

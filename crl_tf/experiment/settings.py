@@ -216,6 +216,9 @@ SETTINGS: dict[str, Setting] = {
     "network.backbone_rate": Setting(
         1.0, number("(0, inf)"), "learning rate of the backbone, as a multiple of the head's", "backbone_rate"
     ),
+    "network.synchronized": Setting(
+        False, SWITCH, "on several devices, batch normalisation over the whole batch; false: over each share, as Keras does"
+    ),
     # The training.
     "train.epochs": Setting(10, whole(1), "passes over the training images", "epochs"),
     "train.least_steps": Setting(

@@ -13,7 +13,7 @@ import keras
 from crl_tf.models.applications import application, application_names
 from crl_tf.models.backbones import NETWORKS, Network
 from crl_tf.models.backbones.panda import Region
-from crl_tf.models.transfer import BACKBONE, check_pretrained, freeze_layers, load_backbone
+from crl_tf.models.transfer import BACKBONE, check_pretrained, freeze_layers, load_backbone, weighted_layers
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -80,6 +80,7 @@ def build_network(
     cosine_scale: float | None = None,
     regions: Sequence[Region] | None = None,
     precision: str | None = None,
+    synchronized: bool = False,
 ) -> keras.Model:
     """Builds the network `name` with a head for every label.
 
@@ -93,6 +94,7 @@ def build_network(
         cosine_scale: the logits are this times the cosine of features and weights (`CosineLogits`); None for plain logits.
         regions: of the parts, for a network that looks at parts (`crl_tf.models.backbones.panda`); None for its own.
         precision: the dtype policy of the backbone, one of `PRECISIONS`; None for that of the process. Heads are float32.
+        synchronized: batch normalisation takes the mean and variance of a batch over all replicas, not of each share.
     Returns:
         a keras.Model from images [B, H, W, 3] in [0, 255], uint8 or float, to {"features": [B, L, D] or [B, D], "logits":
         [B, sum(num_classes)]}, float32. Its layer "backbone" holds everything but the preprocessing and the head.
@@ -112,6 +114,9 @@ def build_network(
         if pretrained is not None:
             load_backbone(backbone, pretrained, name)
         freeze_layers(backbone, freeze)
+        for layer in weighted_layers(backbone):
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = synchronized
         outputs = network.head(backbone(preprocessed), num_classes, width, cosine_scale)
         return keras.Model(images, outputs, name=name.replace(":", "_"))
 

@@ -1,13 +1,15 @@
-"""The order of an epoch: full shuffles, shuffles by the shard, and workers that share an epoch."""
+"""The order of an epoch: full shuffles, shuffles by the shard, pairs, and shares of its batches."""
 
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 import pytest
 
 from crl_tf.datasets import Records, Split
-from crl_tf.datasets.ordering import paired, rarest_class, share_of_worker, shuffled, shuffled_by_shard
-from crl_tf.datasets.pipeline import make_pipeline
+from crl_tf.datasets.ordering import paired, rarest_class, shuffled, shuffled_by_shard
+from crl_tf.datasets.pipeline import Shares, make_pipeline
 
 
 def records(num_shards=20, per_shard=50):
@@ -53,32 +55,32 @@ def test_a_subset_is_shuffled_by_its_own_shards():
     assert sorted(shuffled_by_shard(indices, records(), 2, key=5)) == [3, 3, 17, 900]
 
 
-def test_workers_share_an_epoch():
-    order = np.random.default_rng(0).permutation(11)
-    uneven = [share_of_worker(order, i, 3, equal=False) for i in range(3)]
-    assert sorted(np.concatenate(uneven)) == list(range(11)) and [len(part) for part in uneven] == [4, 4, 3]
-    even = [share_of_worker(order, i, 3, equal=True) for i in range(3)]
-    assert [len(part) for part in even] == [3, 3, 3] and len(set(np.concatenate(even))) == 9
-
-
-def test_workers_of_a_pipeline():
-    split = numbered(23)
-    for training in (True, False):
-        parts = [order_of(split, training=training, worker=(i, 2), seed=4) for i in range(2)]
-        together = np.concatenate(parts)
-        # 23 is odd: in training one sample of this epoch is left out.
-        assert len(set(together)) == len(together) == (22 if training else 23)
-        whole = order_of(split, training=training, seed=4)
-        np.testing.assert_array_equal(parts[1], whole[1::2])
-    pipeline = make_pipeline(split, image_size=(2, 2), batch_size=4, training=True, worker=(0, 2))
-    assert pipeline.cardinality() == 3 == len(list(pipeline))
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("parts", "machines"), [(2, 2), (3, 1), (4, 2), (7, 7)])
+def test_shares_of_batches_are_the_batches(training, parts, machines):
+    """23 samples in batches of 5, of which the last has 3: more parts than samples leave some empty."""
+    rng = np.random.default_rng(0)
+    split = Split(rng.integers(0, 256, (23, 16, 16, 3)).astype(np.uint8), np.arange(23, dtype=np.int32)[:, np.newaxis])
+    options = {"image_size": (16, 16), "batch_size": 5, "training": training, "seed": 4, "augment": ("flip", "crop")}
+    options["first_batch"] = 1
+    whole = make_pipeline(split, **options)
+    here = parts // machines
+    of_machines = [make_pipeline(split, shares=Shares(i * here, here, parts), **options) for i in range(machines)]
+    assert {int(pipeline.cardinality()) for pipeline in of_machines} == {4 * here}
+    for _ in range(2):  # epochs
+        elements = [list(pipeline.as_numpy_iterator()) for pipeline in of_machines]
+        for number, (images, labels) in enumerate(whole.as_numpy_iterator()):
+            shares = [of[number * here + k] for of in elements for k in range(here)]
+            sizes = [len(of_share) for _, of_share in shares]
+            assert max(sizes) - min(sizes) <= 1
+            np.testing.assert_array_equal(np.concatenate([of_share for _, of_share in shares]), labels)
+            np.testing.assert_array_equal(np.concatenate([of_share for of_share, _ in shares]), images)
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match=r"worker must lie in \[0, 1\], received 2 of 2"):
-        make_pipeline(numbered(5), image_size=(2, 2), batch_size=2, training=True, worker=(2, 2))
-    with pytest.raises(ValueError, match="3 workers share 2 samples, fewer than one each"):
-        make_pipeline(numbered(2), image_size=(2, 2), batch_size=2, training=True, worker=(0, 3))
+    for shares in (Shares(2, 1, 2), Shares(0, 3, 2), Shares(-1, 1, 2), Shares(0, 0, 2)):
+        with pytest.raises(ValueError, match=r"shares must be parts among all of them, received Shares\(first="):
+            make_pipeline(numbered(5), image_size=(2, 2), batch_size=2, training=True, shares=shares)
     with pytest.raises(ValueError, match="open_shards must be >= 1, received 0"):
         shuffled_by_shard(np.arange(3), records(), 0, key=0)
     with pytest.raises(ValueError, match="open_shards must be None for images that are not Records"):
@@ -95,7 +97,7 @@ def test_a_million_samples_are_shuffled_in_little_memory():
     batches = _index_batches(lambda key: shuffled(np.arange(1_000_000), int(key)), 1_000_000, 4096, 0, EpochNumber(), 0)
     assert batches.cardinality() == 245  # 1,000,000 / 4,096 = 244.1
     for _ in range(2):
-        epoch = np.concatenate([b.numpy() for b, _ in batches])
+        epoch = np.concatenate([b.numpy() for b, *_ in batches])
         assert np.array_equal(np.bincount(epoch), np.ones(1_000_000, np.int64))
         seen.append(epoch)
     assert (seen[0] == seen[1]).mean() < 1e-4
@@ -154,5 +156,7 @@ def test_batches_of_a_pipeline_hold_whole_pairs_of_the_drawn_samples():
     # Out of training the order is that of the split.
     order = np.concatenate([y.numpy()[:, 0] for _, y in make_pipeline(split, **{**options, "training": False})])
     assert order.tolist() == labels[:, 0].tolist()
-    with pytest.raises(ValueError, match="pairs must be None for several workers"):
-        make_pipeline(split, worker=(0, 2), **options)
+    # Halves of a batch hold whole pairs too.
+    halves = [list(make_pipeline(split, shares=Shares(i, 1, 2), **options)) for i in range(2)]
+    for _, labels in itertools.chain(*halves):
+        assert labels.shape == (4, 1) and (labels[0::2] == labels[1::2]).numpy().all()

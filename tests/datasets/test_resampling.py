@@ -279,17 +279,6 @@ def test_a_pipeline_draws_anew_in_every_epoch(training):
     assert epochs_of(draw, seed=4, training=training)[1] != epochs
 
 
-def test_workers_share_a_drawn_epoch():
-    def draw(epoch):
-        return np.random.default_rng(epoch).permutation(60)[:21].astype(np.int32)
-
-    whole = epochs_of(draw)[1]
-    for i in range(2):
-        part = epochs_of(draw, worker=(i, 2))[1]
-        # 21 is odd: one is left out.
-        assert part == [epoch[:20][i::2] for epoch in whole]
-
-
 def test_a_drawn_epoch_is_checked():
     with pytest.raises(ValueError, match=r"indices must lie in \[0, 59\], received 60 to 60"):
         epochs_of(lambda epoch: np.array([60]))

@@ -16,6 +16,7 @@ import tensorflow as tf
 from crl_tf.crl_model import CRLModel
 from crl_tf.datasets.pipeline import EpochNumber
 from crl_tf.experiment.data import Data
+from crl_tf.experiment.devices import Batches
 from crl_tf.experiment.trainers.best_epoch import LAST
 from crl_tf.losses.base import Loss
 from crl_tf.progress import SILENT, Progress
@@ -66,10 +67,10 @@ class Task:
     strategy: tf.distribute.Strategy = field(default_factory=tf.distribute.get_strategy)
     epoch: EpochNumber = field(default_factory=EpochNumber)
 
-    def training_batches(self, first_batch: int = 0) -> tf.data.Dataset:
+    def training_batches(self, first_batch: int = 0) -> Batches:
         """The training batches of an epoch, without the first so many."""
         options = {"indices": self.indices, "pairs": self.pairs, "epoch": self.epoch, "first_batch": first_batch}
-        return self.data.batches("train", training=True, **options)
+        return self.data.batches("train", training=True, strategy=self.strategy, **options)
 
     @property
     def steps_per_epoch(self) -> int:

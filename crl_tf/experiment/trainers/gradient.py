@@ -11,10 +11,10 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from crl_tf.callbacks import StopAtNaN
 from crl_tf.crl_model import CRLModel
+from crl_tf.experiment.devices import Batches, steps_of
 from crl_tf.experiment.trainers.archive import damage_of
 from crl_tf.experiment.trainers.base import Task, Trained
 from crl_tf.experiment.trainers.best_epoch import BEST, LAST, EndEarly, best, is_over, scores
@@ -52,7 +52,7 @@ def _train(task: Task) -> Trained:
     trained = fit(
         model,
         batches,
-        task.data.batches("validation"),
+        task.data.batches("validation", strategy=task.strategy),
         epochs=task.epochs,
         workdir=task.workdir,
         first=first,
@@ -87,11 +87,11 @@ def fit_in_one_sitting(task: Task, model: keras.Model, epochs: int) -> None:
     )
 
 
-def compiled(task: Task) -> tuple[CRLModel, Loss, tf.data.Dataset]:
+def compiled(task: Task) -> tuple[CRLModel, Loss, Batches]:
     """The task's network, compiled with its loss and optimizer; the loss; and the training batches of an epoch."""
     batches = task.training_batches()
     loss, model = task.make_loss(), task.make_model()
-    optimizer = task.make_optimizer(model, int(batches.cardinality()))
+    optimizer = task.make_optimizer(model, steps_of(batches))
     metrics = [ClassBalancedAccuracy(list(task.data.dataset.schema.num_classes))]
     model.compile(optimizer, loss=loss, metrics=metrics, **task.compile_options)
     return model, loss, batches
@@ -99,8 +99,8 @@ def compiled(task: Task) -> tuple[CRLModel, Loss, tf.data.Dataset]:
 
 def fit(
     model: keras.Model,
-    train: tf.data.Dataset,
-    validation: tf.data.Dataset,
+    train: Batches,
+    validation: Batches,
     *,
     epochs: int,
     workdir: Path,
@@ -108,7 +108,7 @@ def fit(
     keep: str = LAST,
     patience: int | None = None,
     every: int | None = None,
-    rest: Callable[[int], tf.data.Dataset] | None = None,
+    rest: Callable[[int], Batches] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     progress: Progress = SILENT,
 ) -> int:
@@ -143,7 +143,7 @@ def fit(
         # On from the same sums: added up later, they would be rounded otherwise.
         model.continue_tallies(_Tallies.of(workdir, first) if position is None else position.tallies)
 
-    def run(batches: tf.data.Dataset, first: int, last: int, position: Position | None = None) -> int:
+    def run(batches: Batches, first: int, last: int, position: Position | None = None) -> int:
         before = 0.0 if position is None else position.seconds
         together = [
             # The recorders come after the check for NaN, so that a diverged epoch is not recorded.
@@ -156,7 +156,7 @@ def fit(
             *(EndEarly(workdir / HISTORY, patience), *progress.callbacks()),
         ]
         if position is not None:
-            together = going_on(together, position, position.step + int(batches.cardinality()))
+            together = going_on(together, position, position.step + steps_of(batches))
         # The pipeline has shuffled.
         options = {"initial_epoch": first, "epochs": last, "shuffle": False, "callbacks": together, "verbose": 0}
         return model.fit(batches, validation_data=validation, **options).epoch[-1] + 1
