@@ -117,7 +117,13 @@ class CRLModel(keras.Model):
         return self._features_and_logits(inputs, training=False)
 
     def _features_and_logits(self, inputs: tf.Tensor, training: bool | None) -> tuple[tf.Tensor, tf.Tensor]:
-        return _taken_apart(self.network(inputs, training=training))
+        if replicas() == 1 or tf.distribute.in_cross_replica_context():
+            return _taken_apart(self.network(inputs, training=training))
+        # A replica's share of the last batch may be empty, which oneDNN's convolutions refuse: zeros stand in, whose outputs are
+        # dropped.
+        count = tf.shape(keras.tree.flatten(inputs)[0])[0]
+        features, logits = _taken_apart(self.network(keras.tree.map_structure(_one_or_more, inputs), training=training))
+        return features[:count], logits[:count]
 
     def fit(self, x: Any = None, y: Any = None, *arguments: Any, **keywords: Any) -> keras.callbacks.History:
         """As in Keras. Targets in an array are checked before the training, others after its first step and each epoch.
@@ -308,6 +314,11 @@ class CRLModel(keras.Model):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> CRLModel:
         network = keras.saving.deserialize_keras_object(config["network"], custom_objects=custom_objects)
         return cls(network, name=config["name"], dtype=config.get("dtype"))  # files of 0.1.0 have no dtype
+
+
+def _one_or_more(values: tf.Tensor) -> tf.Tensor:
+    shape = tf.shape(values)
+    return tf.concat([values, tf.zeros([tf.cast(shape[0] == 0, tf.int32), *tf.unstack(shape[1:])], values.dtype)], axis=0)
 
 
 def _taken_apart(outputs: Any) -> tuple[Any, Any]:

@@ -51,11 +51,11 @@ def find_images(inputs: Sequence[str | os.PathLike[str]]) -> Inputs:
             texts = _of_table(Path(name))
             found.paths.extend(os.path.join(os.path.dirname(name), text) if text else "" for text in texts)
             found.names.extend(texts)
-            seen.update(found.paths)
+            seen.update(map(os.path.abspath, found.paths))
             continue
         for path in _meant_by(name, found.passed_over):
-            if path not in seen:
-                seen.add(path)
+            if (place := os.path.abspath(path)) not in seen:
+                seen.add(place)
                 found.paths.append(path)
                 found.names.append(path)
     if not found.paths:

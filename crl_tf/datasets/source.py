@@ -119,17 +119,19 @@ class Dataset:
     """A dataset: its name, its schema and the splits train, validation and test.
 
     drawn: whether the seed has drawn the splits, and not a list, a column or folders.
+    needed: the splits that must hold images: all of them, or "test" for data that a trained model is measured on.
     """
 
     name: str
     schema: AttributeSchema
     splits: Mapping[str, Split]
     drawn: bool = False
+    needed: tuple[str, ...] = SPLITS
 
     def __post_init__(self) -> None:
         if set(self.splits) != set(SPLITS):
             raise ValueError(f"Dataset {self.name!r}: splits must be {SPLITS}, received {tuple(self.splits)}")
         for name, split in self.splits.items():
-            if len(split) == 0:
+            if len(split) == 0 and name in self.needed:
                 raise ValueError(f"Dataset {self.name!r}: split {name!r} is empty")
             self.schema.check_labels(split.labels, f"Dataset {self.name!r}, split {name!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,8 @@ from pathlib import Path
 import tensorflow as tf
 
 from crl_tf.datasets.pipeline import Shares
+
+_log = logging.getLogger(__name__)
 
 Batches = tf.data.Dataset | tf.distribute.DistributedDataset
 """Of one device, or of the replicas of a strategy."""
@@ -110,9 +113,11 @@ def set_machines(workers: Sequence[str], task: int) -> None:
     Args:
         workers: host:port of each. task: the place of this one among them.
     """
-    wrong = next((worker for worker in workers if not re.fullmatch(r"[^\s:/]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}", worker)), None)
+    address = re.compile(r"(?:[^\s:/]+|\[[0-9a-fA-F:]+\]):(\d{1,5})")
+    ports = {worker: int(match[1]) for worker in workers if (match := address.fullmatch(worker))}
+    wrong = next((worker for worker in workers if not 0 < ports.get(worker, 0) < 1 << 16), None)
     if wrong is not None:
-        raise ValueError(f"workers must be host:port, separated by commas, received {wrong!r}")
+        raise ValueError(f"workers must be host:port with a port in [1, 65535], separated by commas, received {wrong!r}")
     if len(set(workers)) < len(workers):
         raise ValueError(f"workers must name each machine once, received {','.join(workers)!r}")
     if not 0 <= task < len(workers):
@@ -144,8 +149,16 @@ def _of_several_machines(name: str) -> tf.distribute.Strategy:
         resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()
     elif not os.environ.get("TF_CONFIG"):
         raise ValueError("train.distribute='multiworker' needs --workers and --task, or the variable TF_CONFIG, received neither")
-    with _before_tensorflow_starts(name):
-        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    # TensorFlow waits for an hour, without a word.
+    _log.info("waiting for the other machines of the training, each of which needs the same list and a place of its own in it")
+    try:
+        with _before_tensorflow_starts(name):
+            return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    except tf.errors.OpError as error:
+        raise ValueError(
+            f"train.distribute={name!r}: this machine cannot listen at its address, or not reach the others ({error.message}):"
+            " the port must be free, and --task its own place in --workers"
+        ) from error
 
 
 def _make_logical_cpus(name: str, count: int) -> None:

@@ -25,7 +25,7 @@ from crl_tf.progress import SILENT, Progress
 from crl_tf.serving.export import DEFAULT, FEATURES
 from crl_tf.serving.scoring import DETECTED, INDEX, NAME, SCORES
 from crl_tf.serving.served import Served
-from crl_tf.text import csv_text
+from crl_tf.text import csv_text, repeated
 
 BATCH_SIZE = 64
 ERROR = "error"
@@ -74,7 +74,7 @@ def predict_files(
         overwrite: replace an output that exists.
         batch_size: images at a time. threads: that decode; None: one per core.
     Raises:
-        ValueError: the output exists or ends in something else, or the export has no features.
+        ValueError: the output exists, ends in something else or would have two columns of a name, or the export has no features.
     """
     check_output(output, overwrite=overwrite)
     if features and FEATURES not in served.signatures:
@@ -82,7 +82,8 @@ def predict_files(
     if batch_size < 1:
         raise ValueError(f"batch_size must be an int >= 1, received {batch_size}")
     began, unreadable = time.perf_counter(), []
-    names = paths if names is None else names
+    # A file's name need not be text; the columns of all forms must be.
+    names = [os.fsencode(name).decode(errors="backslashreplace") for name in (paths if names is None else names)]
     batches = _batches(paths, served.image_size, batch_size, threads or usable_cores())
 
     def answered(images: np.ndarray) -> dict[str, np.ndarray]:
@@ -136,6 +137,9 @@ def check_output(output: Path, *, overwrite: bool = False) -> None:
         raise ValueError(f"output must end in {', '.join(FORMATS)}, received {str(output)!r}")
     if os.path.isdir(output) or (os.path.lexists(output) and not overwrite):
         raise ValueError(f"output must be a new file, or --overwrite given, received {str(output)!r}, which exists")
+    folder = next(parent for parent in output.absolute().parents if os.path.lexists(parent))
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise ValueError(f"output must lie in a folder that can be written to, received {str(output)!r}")
 
 
 def _batches(paths: Sequence[str], image_size: tuple[int, int], batch_size: int, threads: int) -> tf.data.Dataset:
@@ -156,23 +160,30 @@ def _batches(paths: Sequence[str], image_size: tuple[int, int], batch_size: int,
 
 
 def _table(served: Served, answers: dict[str, np.ndarray], scores: bool, features: bool) -> pa.Table:
-    columns: dict[str, Any] = {}
+    columns: list[tuple[str, Any]] = []
     for attribute in served.schema.attributes:
         label = attribute.name
         index, of_classes = answers[label + INDEX], answers[label + SCORES]
-        columns[label] = pa.array([name.decode() for name in answers[label + NAME].tolist()], pa.string())
-        columns[f"{label}_score"] = pa.array(of_classes[np.arange(len(index)), index], pa.float32())
+        columns.append((label, pa.array([name.decode() for name in answers[label + NAME].tolist()], pa.string())))
+        columns.append((f"{label}_score", pa.array(of_classes[np.arange(len(index)), index], pa.float32())))
         if served.scoring.thresholds is not None:
             detected = [[attribute.classes[k] for k in np.flatnonzero(row)] for row in answers[label + DETECTED]]
-            columns[f"{label}_detected"] = pa.array(detected, pa.list_(pa.string()))
+            columns.append((f"{label}_detected", pa.array(detected, pa.list_(pa.string()))))
         if scores:
-            for k, name in enumerate(attribute.classes):
-                columns[f"{label}={name}"] = pa.array(of_classes[:, k], pa.float32())
+            columns += [(f"{label}={name}", pa.array(of_classes[:, k], pa.float32())) for k, name in enumerate(attribute.classes)]
     if features:
         flat = answers["features"].reshape(len(answers["features"]), math.prod(answers["features"].shape[1:]))
         width = pa.list_(pa.float32(), flat.shape[1])
-        columns["features"] = pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel(), pa.float32()), type=width)
-    return pa.table(columns)
+        columns.append(("features", pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel(), pa.float32()), type=width)))
+    return _of_columns(columns, besides=("path", ERROR))
+
+
+def _of_columns(columns: Sequence[tuple[str, Any]], besides: Sequence[str] = ()) -> pa.Table:
+    """The table of named columns; ValueError where one of them has the name of another, or of those besides."""
+    names = [name for name, _ in columns]
+    if twice := repeated([*names, *besides]):
+        raise ValueError(f"output must have columns of different names, but a label of the model makes a second {twice[0]!r}")
+    return pa.table([column for _, column in columns], names=names)
 
 
 class _Csv:
@@ -187,20 +198,20 @@ class _Csv:
         self._writer.write(plain)
 
     def _plain(self, rows: pa.Table) -> pa.Table:
-        columns: dict[str, Any] = {}
+        columns: list[tuple[str, Any]] = []
         for name in rows.column_names:
             column = rows[name]
             if name == "features" and pa.types.is_fixed_size_list(column.type):
-                columns |= {f"feature_{i}": pc.list_element(column, i) for i in range(column.type.list_size)}
+                columns += [(f"feature_{i}", pc.list_element(column, i)) for i in range(column.type.list_size)]
             elif pa.types.is_list(column.type):
                 joined = [names if names is None else csv_text("|".join(names)) for names in column.to_pylist()]
-                columns[name] = pa.array(joined, pa.string())
+                columns.append((name, pa.array(joined, pa.string())))
             elif pa.types.is_string(column.type):
                 texts = [text if text is None else csv_text(text) for text in column.to_pylist()]
-                columns[name] = pa.array(texts, pa.string())
+                columns.append((name, pa.array(texts, pa.string())))
             else:
-                columns[name] = column
-        return pa.table({str(csv_text(name)): column for name, column in columns.items()})
+                columns.append((name, column))
+        return _of_columns([(str(csv_text(name)), column) for name, column in columns])
 
     def close(self) -> None:
         if self._writer is not None:

@@ -29,6 +29,11 @@ def test_inputs_keep_their_order_and_each_image_comes_once(folder):
     assert names(folder, "deep", "b.jpg", "b.jpg", "") == ["deep/e.jpeg", "deep/er/c.webp", "b.jpg", "a.PNG"]
 
 
+def test_another_spelling_of_a_path_means_the_same_image(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert find_images(["b.jpg", "./b.jpg", "deep/../b.jpg", folder / "b.jpg"]).paths == ["b.jpg"]
+
+
 def test_a_pattern_means_what_it_matches(folder):
     assert names(folder, "*.jp*g") == ["b.jpg"]
     assert names(folder, "**/*.*e*g") == ["deep/e.jpeg"]

@@ -106,6 +106,17 @@ def test_few_images_with_classes_that_are_missing_or_new_are_measured_as_far_as_
     assert any("not measured: 1 image of 'colour', classes that the run does not know: 'violet'" in line for line in log.messages)
 
 
+@pytest.mark.parametrize(
+    ("columns", "cells", "count"),
+    [(["path", "colour"], [], 1), (["path", "colour", "group"], ["a"], 9), (["path", "colour", "split"], ["test"], 9)],
+)
+def test_what_cannot_be_split_is_measured(finished, shop, tmp_path, columns, cells, count):
+    rows = [[shop / row["path"], row["colour"], *cells] for row in rows_of_shop(shop, "test")][:count]
+    write_table(tmp_path / "new", rows, columns)
+    (measured,) = evaluate_on(finished[0], {"data.dir": str(tmp_path / "new"), **OUTSIDE})
+    assert np.sum(measured["labels"]["colour"]["confusion"]) == count
+
+
 def test_thresholds_are_measured_on_new_data_as_they_were_chosen(finished, test_rows, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(finished[0], workdir)

@@ -22,14 +22,14 @@ SIZE = (8, 6)
 COUNT = 23
 
 
-def exported(folder, scoring=None):
+def exported(folder, scoring=None, schema=SCHEMA):
     keras.utils.set_random_seed(0)
     inputs = keras.Input((*SIZE, 3))
     features = keras.layers.GlobalAveragePooling2D()(inputs)
     model = keras.Model(inputs, keras.layers.Dense(5, kernel_initializer="normal")(features))
     pooled = keras.Model(inputs, features)
     export_saved_model(
-        model, SCHEMA, SIZE, folder, scoring=scoring, features_and_logits=lambda images: (pooled(images), model(images))
+        model, schema, SIZE, folder, scoring=scoring, features_and_logits=lambda images: (pooled(images), model(images))
     )
     return load_served(folder)
 
@@ -174,3 +174,29 @@ def test_an_output_that_exists_is_kept_and_a_failed_one_is_not_left(served, path
     assert (tmp_path / "old.csv").read_text() == "precious"
     predict_files(served, paths, tmp_path / "old.csv", overwrite=True)
     assert len(rows_of(tmp_path / "old.csv")) == len(paths)
+
+
+@pytest.mark.parametrize(
+    ("labels", "twice"), [(("error", "b"), "error"), (("hue", "hue_score"), "hue_score"), (("a", "feature_0"), "feature_0")]
+)
+def test_columns_of_one_name_are_refused(paths, tmp_path, labels, twice):
+    schema = AttributeSchema((Attribute(labels[0], ("red", "green", "blue")), Attribute(labels[1], ("no", "yes"))))
+    served = exported(tmp_path / "export", schema=schema)
+    with pytest.raises(ValueError, match=f"output must have columns of different names, but a label .* a second '{twice}'"):
+        predict_files(served, paths, tmp_path / "out.csv", features=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["export"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_file_name_that_is_no_text_is_written_with_its_bytes(served, folder, tmp_path, suffix):
+    name = os.fsencode(tmp_path) + b"/\xe9.png"
+    with open(name, "wb") as file:
+        file.write((folder / "01.png").read_bytes())
+    summary = predict_files(served, [os.fsdecode(name)], tmp_path / f"out{suffix}")
+    assert summary.predicted == 1 and rows_of(tmp_path / f"out{suffix}")[0]["path"] == f"{tmp_path}/\\xe9.png"
+
+
+def test_an_output_below_a_file_is_refused(served, paths, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"output must lie in a folder that can be written to, received '.*/file/more/out.csv'"):
+        predict_files(served, paths, tmp_path / "file" / "more" / "out.csv")

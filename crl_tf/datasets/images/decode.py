@@ -250,7 +250,9 @@ def _batch(
     # TensorFlow's own error does not name the broken file. Inside a dataset the error can be caught: the result is then a batch
     # without the broken image, or none, and the empty batch behind it is taken. One dataset per batch is a third faster than one
     # per image.
-    decoded = tf.data.Dataset.from_tensor_slices(items).map(pixels).batch(tf.size(names, tf.int64)).ignore_errors()
+    # A replica's share of a batch may be empty.
+    count = tf.maximum(tf.size(names, tf.int64), 1)
+    decoded = tf.data.Dataset.from_tensor_slices(items).map(pixels).batch(count).ignore_errors()
     empty = tf.data.Dataset.from_tensors(tf.zeros([0, *image_size, 3], tf.uint8))
     images = decoded.concatenate(empty).take(1).get_single_element()
     in_files = content is tf.io.read_file

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +66,7 @@ def load_attribute_csv(
         allow_outside_root: read images that lie outside of the folder of the table, or of the `root` of the `schema` that is
             given here, too.
         known: labels and classes of a trained model that is to be measured on the table. Other columns are no labels, a class
-            need not occur, and rows that are too few for a split are all in `train`.
+            need not occur, splits but `test` may be empty, and rows that are too few for a split are all in `test`.
     Returns:
         images as file paths; labels int16 or int32 [n, L]; with groups, `extras["group"]` int32 [n], -1 = in none.
     Raises:
@@ -113,10 +113,10 @@ def load_attribute_csv(
             return stratified_split(labels, shares, seed, images.groups)
         except ValueError as error:
             if known is not None:
-                return {split: np.arange(len(labels) if split == "train" else 0) for split in SPLITS}
+                return {split: np.arange(len(labels) if split == "test" else 0) for split in SPLITS}
             raise ValueError(f"{OWNER}: {path}: {error}; give a split column or more rows") from error
 
-    return images.dataset(draw, warn=known is None)
+    return images.dataset(draw, training=known is None)
 
 
 @dataclass(frozen=True)
@@ -132,11 +132,11 @@ class LabelledImages:
     splits: Mapping[str, np.ndarray] | None
     groups: np.ndarray | None
 
-    def dataset(self, draw: Callable[[np.ndarray], Mapping[str, np.ndarray]], *, warn: bool = True) -> Dataset:
+    def dataset(self, draw: Callable[[np.ndarray], Mapping[str, np.ndarray]], *, training: bool = True) -> Dataset:
         """The dataset, in the splits of the table or in those that `draw` makes from the labels, integers [n, L].
 
         Args:
-            warn: of classes that training does not see.
+            training: whether a model is to be trained: warns of classes that it does not see. Otherwise only `test` is needed.
         """
         attributes = AttributeSchema(tuple(attribute for column in self.labels for attribute in column.attributes))
         # Stored label by label; the transpose is a view, and made only if the split needs the labels.
@@ -154,9 +154,9 @@ class LabelledImages:
                 labels[:, place] = chosen
             extras = {} if self.groups is None else {"group": self.groups[rows]}
             splits[split] = Split(self.images.take(rows), labels, extras)
-        if warn:
+        if training:
             warn_of_classes(self.owner, attributes, counts)
-        return Dataset(self.owner, attributes, splits, drawn=self.splits is None)
+        return Dataset(self.owner, attributes, splits, self.splits is None, SPLITS if training else ("test",))
 
 
 def read_labelled_images(
@@ -180,7 +180,7 @@ def read_labelled_images(
     """
     table, labels, split, group = _coco(owner, path, meaning) if is_json(path) else _rows(owner, path, meaning)
     images = image_paths(table, meaning.path, path.parent / meaning.root, meaning.suffix)
-    splits = None if split is None else _splits(table, split)
+    splits = None if split is None else _splits(table, split, SPLITS if known is None else ("test",))
     refuse_duplicates(table, images, splits)
     listings = listed_folders(images) if check_images or not allow_outside_root else {}
     if not allow_outside_root:
@@ -278,8 +278,8 @@ def _labels(owner: str, path: Path, names: list[str], meaning: TableSchema, take
     return labels
 
 
-def _splits(table: Table, name: str) -> np.ndarray:
-    """The split of each row, as its place in `SPLITS`."""
+def _splits(table: Table, name: str, needed: Sequence[str]) -> np.ndarray:
+    """The split of each row, as its place in `SPLITS`; ValueError where a needed one has none."""
     column = table.categories(name)
     for value in column.values:
         if value not in SPLIT_NAMES:
@@ -288,7 +288,7 @@ def _splits(table: Table, name: str) -> np.ndarray:
     if null.size:
         raise table.error(f"{name} must be one of {sorted(SPLIT_NAMES)}, received nothing", int(null[0]))
     places = [SPLITS.index(SPLIT_NAMES[value]) for value in column.values]
-    absent = [split for place, split in enumerate(SPLITS) if place not in places]
+    absent = [split for split in needed if SPLITS.index(split) not in places]
     if absent:
         raise table.error(
             f"every split needs at least one row, none for {absent}; for a split drawn from the seed, take the column {name!r}"

@@ -47,7 +47,7 @@ def load_image_folder(data_dir: str | os.PathLike[str] | None, *, seed: int = 0,
         data_dir: the folder.
         seed: of what is drawn.
         known: the label of a trained model that is to be measured on the images: a class need not occur, and images that are too
-            few for a split are all in `train`.
+            few for a split are all in `test`.
     Returns:
         images as file paths; labels int32 [n, 1].
     Raises:
@@ -97,10 +97,10 @@ def load_image_folder(data_dir: str | os.PathLike[str] | None, *, seed: int = 0,
         except ValueError:
             if known is None:
                 raise
-            splits = {name: whole[""] if name == "train" else whole[""].take(np.arange(0)) for name in SPLITS}
+            splits = {name: whole[""] if name == "test" else whole[""].take(np.arange(0)) for name in SPLITS}
     if known is None:
         warn_of_classes(OWNER, schema, {name: class_counts(split.labels, [len(classes)]) for name, split in splits.items()})
-    return Dataset(OWNER, schema, splits, drawn=not by_split)
+    return Dataset(OWNER, schema, splits, not by_split, SPLITS if known is None else ("test",))
 
 
 def _folders(root: Path) -> list[Path]:

@@ -89,3 +89,8 @@ def test_real_faces_and_products_at_a_reduced_scale(real_data):
         images = read_images(tf.constant([str(path) for path in paths]), size).numpy().astype(int)
         in_full = [resized(tf.io.decode_jpeg(path.read_bytes(), channels=3), size).numpy() for path in paths]
         assert 0.1 < np.abs(images - np.stack(in_full)).mean() < 2
+
+
+def test_no_files_are_no_images():
+    images = tf.function(lambda paths: read_images(paths, (8, 6)))(tf.constant([], tf.string))
+    assert images.shape == (0, 8, 6, 3) and images.dtype == tf.uint8
