@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ def predict(
 ) -> int:
     """Predicts images in files; returns the exit code."""
     check_output(output, overwrite=overwrite)
+    if output.exists() and any(os.path.exists(one) and os.path.samefile(one, output) for one in inputs):
+        raise ValueError(f"output must be another file than the input, received {str(output)!r} for both")
     folder = export_of(workdir)
     images = find_images(inputs)
     if images.passed_over:

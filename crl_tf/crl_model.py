@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from crl_tf.losses.base import Loss, Terms, per_sample_weight
-from crl_tf.replicas import Share, replicas
+from crl_tf.replicas import Share, replicas, with_real
 from crl_tf.serialization import registered
 
 
@@ -122,7 +122,8 @@ class CRLModel(keras.Model):
         # A replica's share of the last batch may be empty, which oneDNN's convolutions refuse: zeros stand in, whose outputs are
         # dropped.
         count = tf.shape(keras.tree.flatten(inputs)[0])[0]
-        features, logits = _taken_apart(self.network(keras.tree.map_structure(_one_or_more, inputs), training=training))
+        with with_real(count):
+            features, logits = _taken_apart(self.network(keras.tree.map_structure(_one_or_more, inputs), training=training))
         return features[:count], logits[:count]
 
     def fit(self, x: Any = None, y: Any = None, *arguments: Any, **keywords: Any) -> keras.callbacks.History:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -19,6 +22,25 @@ def of_all(value: tf.Tensor) -> tf.Tensor:
     """The samples of all replicas, along the first axis, in the order of the replicas. Call inside of a replica."""
     # The exchange asks for a value's device, which an argument of a graph does not have.
     return tf.distribute.get_replica_context().all_gather(tf.identity(value), axis=0)
+
+
+_of_thread = threading.local()
+
+
+@contextlib.contextmanager
+def with_real(count: tf.Tensor) -> Iterator[None]:
+    """Tells the layers that are called inside how many samples of a batch are real; what follows them stands in for none."""
+    _of_thread.count = count
+    try:
+        yield
+    finally:
+        _of_thread.count = None
+
+
+def real(values: tf.Tensor) -> tf.Tensor:
+    """The real samples of a batch (`with_real`)."""
+    count = getattr(_of_thread, "count", None)
+    return values if count is None else values[:count]
 
 
 class Share(NamedTuple):

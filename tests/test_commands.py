@@ -10,7 +10,9 @@ import sys
 import httpx
 import pytest
 from commands import command
+from rich.console import Console
 
+from crl_tf import commands
 from crl_tf.command_flags import conversions
 from crl_tf.experiment.measure import SHARES
 from crl_tf.files import read_json
@@ -53,6 +55,15 @@ def test_predictions_are_written_and_unreadable_images_change_the_exit_code(fini
         "--mode=predict", f"--workdir={folder / 'run' / 'export'}", f"--input={shop}/2.png", "--output=c.csv", cwd=tmp_path
     )
     assert code == 0 and (tmp_path / "c.csv").is_file(), err
+
+
+def test_an_input_is_not_written_over(tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text("path\n")
+    options = {"scores": False, "features": False, "overwrite": True, "batch_size": 1}
+    with pytest.raises(ValueError, match="output must be another file than the input, received .*table.csv' for both"):
+        commands.predict(Console(), tmp_path, [str(table)], tmp_path / "." / "table.csv", **options)
+    assert table.read_text() == "path\n"
 
 
 def test_a_run_is_measured_on_new_data(finished, shop, tmp_path):

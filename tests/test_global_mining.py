@@ -21,6 +21,7 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * replicas)
 import keras, numpy as np
 from crl_tf import ClassBalancedAccuracy, CRLModel
+from crl_tf.experiment.trainers.optimizer import SGD
 from crl_tf.layers import BatchNormalization
 from crl_tf.losses.table import Problem, make_loss
 
@@ -42,15 +43,18 @@ for row in names:
             keras.utils.set_random_seed(0)
             inputs = keras.Input((6,))
             middle = keras.layers.Reshape((2, 1, 3))(inputs)
+            optimizer = keras.optimizers.SGD(0.02)
+            if kind == "clipped":
+                optimizer = SGD(0.1, global_clipnorm=0.05)
             if kind == "normalized":  # of images, and of vectors
                 middle = BatchNormalization(synchronized=True)(middle)
             middle = keras.layers.Flatten()(middle)
             if kind == "normalized":
-                middle = keras.layers.BatchNormalization(synchronized=True)(middle)
+                middle = BatchNormalization(synchronized=True)(middle)
             features = keras.layers.Dense(8, activation="tanh", kernel_regularizer=keras.regularizers.L2(0.1))(middle)
             model = CRLModel(keras.Model(inputs, {"features": features, "logits": keras.layers.Dense(5)(features)}))
             loss = make_loss(name, {"crl": {"alpha": 0.4}}, Problem([2, 3], counts, cosine_scale=30.0), mining="global")
-            model.compile(keras.optimizers.SGD(0.02), loss=loss, metrics=[ClassBalancedAccuracy([2, 3])])
+            model.compile(optimizer, loss=loss, metrics=[ClassBalancedAccuracy([2, 3])])
         before = [value.numpy() for value in model.weights]
         history = model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, sample_weight=weights).history
         found.append(([value.numpy() for value in model.weights], model.tallies(), history))
@@ -65,7 +69,7 @@ for row in names:
 print(json.dumps(report))
 """
 
-RUNS = {2: ("class_rel",), 3: (*LOSSES, "class_rel normalized"), 4: ("instance_dis",)}
+RUNS = {2: ("class_rel",), 3: (*LOSSES, "class_rel normalized", "class_rel clipped"), 4: ("instance_dis",)}
 
 
 def measured(replicas, names):

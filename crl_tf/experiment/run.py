@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import platform
 import shutil
 import tempfile
@@ -25,9 +24,9 @@ from crl_tf.experiment.deciding import Decision, decide
 from crl_tf.experiment.devices import told_of_lost_machines, writes
 from crl_tf.experiment.health import judged
 from crl_tf.experiment.measure import Measured, measure_outputs
+from crl_tf.experiment.network_summary import network_summary
 from crl_tf.experiment.precision import settled
 from crl_tf.experiment.predictions import PREDICTIONS, Outputs, collect_outputs, save_predictions
-from crl_tf.experiment.proposal import FEW_IMAGES
 from crl_tf.experiment.report import (
     save_class_distributions,
     save_confusions,
@@ -60,7 +59,6 @@ from crl_tf.losses.table import Problem
 from crl_tf.machine import bfloat16
 from crl_tf.models import BACKBONE
 from crl_tf.models.backbones.panda import regions_of_landmarks
-from crl_tf.models.transfer import weighted_layers
 from crl_tf.progress import SILENT, Progress
 from crl_tf.serving.export import export_saved_model
 
@@ -197,7 +195,7 @@ def prepare(context: Context) -> Task:
 
     def begin(model: CRLModel | None = None) -> None:
         if model is not None:
-            _log.info("%s", _network_summary(context, model))
+            _log.info("%s", network_summary(context.parts.network, context.data, model))
         # An export, or predictions, of fewer epochs must not stay beside a newer model.
         for name in (RESULT, PREDICTIONS):
             (context.workdir / name).unlink(missing_ok=True)
@@ -359,29 +357,6 @@ def _regions(parts: Parts, landmarks: np.ndarray | None) -> list[Any] | None:
         return None
     _log.info("%s: parts around the mean landmarks of %s training images", parts.names["model"], f"{len(landmarks):,}")
     return regions_of_landmarks(landmarks.reshape(len(landmarks), -1, 2), ALIGNED_SIZE)
-
-
-def _network_summary(context: Context, model: CRLModel) -> str:
-    """One line, so that weights, frozen layers and sizes are seen to be what was meant."""
-    network, (height, width) = context.parts.network, context.data.image_size
-    layers = weighted_layers(model.network.get_layer(BACKBONE))
-    frozen = sum(not layer.trainable for layer in layers)
-    trained = sum(math.prod(weight.shape) for weight in model.trainable_weights)
-    size = f"{network['name']} at {height} x {width} (height, width)"
-    lines = [f"{size}: {trained:,} of {model.count_params():,} parameters are trained"]
-    lines.append(f"augmentation: {', '.join(context.data.augment) or 'none'}")
-    train = context.data.dataset.splits["train"]
-    if network["pretrained"]:
-        lines.append(f"backbone from {network['pretrained']}")
-    elif train.in_files and len(train) < FEW_IMAGES:
-        lines.append("random weights (--config=finetune starts from ImageNet's, which so few images gain from)")
-    if frozen:
-        lines.append(f"{frozen} of its {len(layers)} layers frozen")
-    if network["backbone_rate"] != 1 and frozen < len(layers):
-        lines.append(f"it learns at {network['backbone_rate']:g} of the rate")
-    if frozen and not network["pretrained"]:
-        lines.append("what is frozen keeps its random weights: no --pretrained is given")
-    return "; ".join(lines)
 
 
 def _long_enough(parts: Parts, data: Data) -> Parts:

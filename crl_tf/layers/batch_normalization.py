@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from crl_tf.replicas import real
 from crl_tf.serialization import registered
 
 WHOLE_VECTOR = 16
@@ -42,6 +43,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
         variance = normalized.batch_variance * (tf.maximum(values - 1.0, 1.0) / values)
         for moving, value in ((self.moving_mean, normalized.batch_mean), (self.moving_variance, variance)):
             # A replica's share of the last batch may be empty: it has no mean.
-            value = tf.where(values > 0, value, moving)
+            value = tf.where(tf.size(real(x)) > 0, value, moving)
             moving.assign(moving * self.momentum + value * (1.0 - self.momentum))
         return tf.cast(normalized.y, self.compute_dtype)
+
+    def _moments(self, inputs: tf.Tensor, mask: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+        # Of a batch that replicas normalise together, what stands in for an empty share is no part.
+        return super()._moments(real(inputs) if self.synchronized else inputs, mask)
