@@ -61,7 +61,7 @@ def test_an_input_is_not_written_over(tmp_path):
     table = tmp_path / "table.csv"
     table.write_text("path\n")
     options = {"scores": False, "features": False, "overwrite": True, "batch_size": 1}
-    with pytest.raises(ValueError, match="output must be another file than the input, received .*table.csv' for both"):
+    with pytest.raises(ValueError, match="output must be another file than the input"):
         commands.predict(Console(), tmp_path, [str(table)], tmp_path / "." / "table.csv", **options)
     assert table.read_text() == "path\n"
 

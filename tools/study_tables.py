@@ -81,11 +81,14 @@ def tables(results: Mapping[str, Any]) -> dict[str, str]:
 
 
 def summary(results: Mapping[str, Any]) -> str:
-    """The short table of README: per data set, cross-entropy, logit adjustment, and rectification on adjusted scores."""
+    """The short table of README: per data set, cross-entropy, logit adjustment, and rectification on adjusted scores.
+
+    Without data sets where rectification has one seed.
+    """
     rows = []
     for study, facts in results["studies"].items():
         by_method, form = runs_by_method(results, study), facts["form"]
-        if not {"ce", "logit_adjusted", form} <= set(by_method):
+        if not {"ce", "logit_adjusted", form} <= set(by_method) or len(by_method[form]) < 2:
             continue
         differences = {d["against"]: d for d in results["differences"] if d["study"] == study and d["method"] == form}
         cells = [
