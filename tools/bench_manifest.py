@@ -2,10 +2,11 @@
 
     python tools/bench_manifest.py                          1,000,000 rows x 40 labels, CSV and Parquet
     python tools/bench_manifest.py --rows=100000 --json=found.json
+    python tools/bench_manifest.py --rows=10000000 --machines=4 --rounds=1 --only=parquet       one of four machines
 
 Each row of the table is a fresh process on --cores cores that does what a run does: `load_dataset`, then `make_pipeline` of
-the training images (batches of 256, shuffled) and its first batch. The peak is the kernel's high-water mark of the resident
-set (VmHWM; `getrusage` elsewhere), beside the one after the imports alone.
+the training images (batches of 256, shuffled) and its first batch, of which one of --machines reads its share. The peak is the
+kernel's high-water mark of the resident set (VmHWM; `getrusage` elsewhere), beside the one after the imports alone.
 
 Every path is a directory entry of its own, in folders of 10,000, and leads to an image: entries are hard links to --images
 JPEG files, since a million files would measure the disk. The loader looks for every one of them. Labels have 2 to 10 classes
@@ -54,6 +55,7 @@ _ROWS = flags.DEFINE_integer("rows", 1_000_000, "rows of the manifest", lower_bo
 _LABELS = flags.DEFINE_integer("labels", 40, "labels", lower_bound=1)
 _IMAGES = flags.DEFINE_integer("images", 1_000, "image files that the paths lead to", lower_bound=1)
 _CORES = flags.DEFINE_integer("cores", 1, "processor cores that each measurement may use", lower_bound=1)
+_MACHINES = flags.DEFINE_integer("machines", 1, "machines that share each batch", lower_bound=1)
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "measurements of each row; the table shows the median", lower_bound=1)
 _ONLY = flags.DEFINE_multi_enum("only", None, list(MEASURED), "measure this row of the table; can be given several times")
 _FOLDER = flags.DEFINE_string("folder", None, "where to write the files for the time being; default: the temporary folder")
@@ -95,17 +97,18 @@ def generate(folder_name: str, rows: int, labels: int, images: int) -> None:
         pa.csv.write_csv(texts, folder / f"{stem}.csv")
 
 
-def measure(path: str, check_images: bool) -> dict[str, Any]:
+def measure(path: str, check_images: bool, machines: int) -> dict[str, Any]:
     """One measurement, in this process."""
     import tensorflow  # noqa: F401
 
     from crl_tf.datasets import load_dataset
-    from crl_tf.datasets.pipeline import make_pipeline
+    from crl_tf.datasets.pipeline import Shares, make_pipeline
 
     imports, started, cpu = peak_mb(), time.perf_counter(), time.process_time()
     dataset = load_dataset("attribute_csv", data_dir=path, check_images=check_images)
     opened, opened_cpu, open_mb = time.perf_counter(), time.process_time(), peak_mb()
-    data = make_pipeline(dataset.splits["train"], image_size=(64, 48), batch_size=BATCH, training=True)
+    shares = Shares(0, 1, machines)
+    data = make_pipeline(dataset.splits["train"], image_size=(64, 48), batch_size=BATCH, training=True, shares=shares)
     images, _ = next(iter(data))
     return {
         "open_seconds": opened - started,
@@ -157,8 +160,15 @@ def main(argv: Sequence[str]) -> None:
         for _ in range(_ROUNDS.value):
             for name in rounds:
                 file, check_images = MEASURED[name]
-                rounds[name].append(in_fresh_process("measure", str(Path(folder) / file), check_images))
-    about = {"rows": _ROWS.value, "labels": _LABELS.value, "cores": _CORES.value, "batch": BATCH, "generate_seconds": generated}
+                rounds[name].append(in_fresh_process("measure", str(Path(folder) / file), check_images, _MACHINES.value))
+    about = {
+        "rows": _ROWS.value,
+        "labels": _LABELS.value,
+        "cores": _CORES.value,
+        "batch": BATCH,
+        "machines": _MACHINES.value,
+        "generate_seconds": generated,
+    }
     result = {**about, "python": platform.python_version(), "machine": platform.machine(), "file_mb": sizes, "rounds": rounds}
     title = f"{_ROWS.value:,} rows x {_LABELS.value} labels, {_CORES.value} core(s), median of {_ROUNDS.value}; peak memory in MB"
     table = Table("", "file MB", *(head for head, _ in SHOWN.values()), title=title, title_justify="left")
