@@ -18,7 +18,7 @@ from crl_tf.checks import real
 from crl_tf.gradients import pick
 from crl_tf.layout import Layout, checked_feature_shape, class_members, columns_of, length, log_probabilities
 from crl_tf.losses.base import ClassCountsLoss, Terms, progress_variable
-from crl_tf.losses.crl.fast.distances import GroupAnchors, groups_of, nearness_to_all, pair_distances
+from crl_tf.losses.crl.fast.distances import GroupAnchors, Part, groups_of, nearness_to_all, pair_distances
 from crl_tf.losses.crl.fast.rows import Rows, hardest, profile, true_cells
 from crl_tf.losses.crl.mining import at_most
 from crl_tf.losses.crl.profiling import check_rho, class_histogram, minority_mask
@@ -114,8 +114,8 @@ def easy_anchor_triplets(
     groups = groups_of(features)
     group = tf.zeros_like(rows.label) if features.shape.rank == 2 else rows.label
     # Every sample of the batch is a candidate.
-    candidates = tf.tile(tf.range(batch)[None], [length(groups, 0), 1])
-    anchors = GroupAnchors(group, rows.sample, candidates, group * batch + rows.sample)
+    candidates = tf.range(length(groups, 0))[:, None] * batch + tf.range(batch)[None]
+    anchors = GroupAnchors(group, rows.sample, [Part(None, candidates)], group * batch + rows.sample)
     distance = pair_distances(groups, anchors, paired, valid, nearness_to_all(groups, anchors))
     split = [length(positive, 1), length(negative, 1)]
     (near, far), (near_valid, far_valid) = (tf.split(t, split, axis=1) for t in (distance, valid))
