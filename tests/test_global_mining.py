@@ -54,7 +54,7 @@ for row in names:
             features = keras.layers.Dense(8, activation="tanh", kernel_regularizer=keras.regularizers.L2(0.1))(middle)
             model = CRLModel(keras.Model(inputs, {"features": features, "logits": keras.layers.Dense(5)(features)}))
             loss = make_loss(name, {"crl": {"alpha": 0.4}}, Problem([2, 3], counts, cosine_scale=30.0), mining="global")
-            model.compile(optimizer, loss=loss, metrics=[ClassBalancedAccuracy([2, 3])])
+            model.compile(optimizer, jit_compile=kind == "compiled", loss=loss, metrics=[ClassBalancedAccuracy([2, 3])])
         before = [value.numpy() for value in model.weights]
         history = model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, sample_weight=weights).history
         found.append(([value.numpy() for value in model.weights], model.tallies(), history))
@@ -69,7 +69,7 @@ for row in names:
 print(json.dumps(report))
 """
 
-RUNS = {2: ("class_rel",), 3: (*LOSSES, "class_rel normalized", "class_rel clipped"), 4: ("instance_dis",)}
+RUNS = {2: ("class_rel compiled",), 3: (*LOSSES, "class_rel normalized", "class_rel clipped"), 4: ("instance_dis",)}
 
 
 def measured(replicas, names):

@@ -98,7 +98,7 @@ def test_a_run_starts_from_the_backbone_of_another(command):
         np.testing.assert_array_equal(a, b)
     recorded = json.loads((folder / "frozen/config.json").read_text())["recipe"]["network"]
     expected = {"width": 1.0, "pretrained": str(folder / "first/model.keras"), "freeze": "all", "backbone_rate": 1.0}
-    assert recorded == {**expected, "cosine_scale": None}
+    assert recorded == {**expected, "cosine_scale": None, "synchronized": False}
     ran = run("--workdir=slow", "--pretrained=first/model.keras", "--freeze=1", "--backbone_rate=0.01", "--loss=ce")
     assert ran.returncode == 0, ran.stderr
     assert "backbone from " in ran.stdout and "1 of its 4 layers frozen; it learns at 0.01 of the rate" in ran.stdout
