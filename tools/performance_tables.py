@@ -47,8 +47,8 @@ LOSS_ROWS = (
 """What the tables of the losses show, which is a third of what bench_loss.py can measure."""
 
 PARTS = {
-    "loss": Part("bench_loss.py", (f"--only={','.join(LOSS_ROWS)}", "--rounds=7"), 12),
-    "small": Part("bench_small.py", ("--rounds=7",), 8),
+    "loss": Part("bench_loss.py", (f"--only={','.join(LOSS_ROWS)}", "--rounds=7"), 5),
+    "small": Part("bench_small.py", ("--rounds=7",), 7),
     "training": Part("bench_training.py", ("--rounds=5",), 5),
     "networks": Part("bench_networks.py", (), 20),
     "start": Part("bench_start.py", ("--rounds=5",), 3),
