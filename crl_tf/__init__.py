@@ -38,6 +38,7 @@ from crl_tf.losses.logit_adjusted import BalancedSoftmaxLoss, LogitAdjustedLoss
 from crl_tf.losses.reweighted import ClassBalancedLoss, CostSensitiveLoss
 from crl_tf.losses.triplet import TripletLoss
 from crl_tf.metrics import ClassBalancedAccuracy
+from crl_tf.optimizers import SGD as _SGD  # noqa: F401  # registers what the models of runs were trained with
 from crl_tf.schedules import RateWarmup
 from crl_tf.version import __version__
 

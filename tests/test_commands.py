@@ -57,6 +57,13 @@ def test_predictions_are_written_and_unreadable_images_change_the_exit_code(fini
     assert code == 0 and (tmp_path / "c.csv").is_file(), err
 
 
+def test_a_model_of_a_run_loads_with_the_import_alone(finished):
+    path = finished[0] / "run" / "model.keras"
+    code = f"import crl_tf, keras; print(type(keras.saving.load_model({str(path)!r}).optimizer).__name__)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 0 and ran.stdout.split() == ["AdamW"], ran.stderr
+
+
 def test_an_input_is_not_written_over(tmp_path):
     table = tmp_path / "table.csv"
     table.write_text("path\n")

@@ -21,7 +21,7 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * replicas)
 import keras, numpy as np
 from crl_tf import ClassBalancedAccuracy, CRLModel
-from crl_tf.experiment.trainers.optimizer import SGD
+from crl_tf.optimizers import SGD
 from crl_tf.layers import BatchNormalization
 from crl_tf.losses.table import Problem, make_loss
 

@@ -5,41 +5,17 @@ from __future__ import annotations
 import itertools
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import keras
-import tensorflow as tf
 from ml_collections import ConfigDict
 
-from crl_tf.replicas import replicas
+from crl_tf.optimizers import SGD, AdamW
 from crl_tf.schedules import RateWarmup
-from crl_tf.serialization import registered
 
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("constant", "cosine", "step")
-
-
-class _ClipsTheSum:
-    """An optimizer that bounds the gradient of the whole batch; Keras's own bounds that of each replica before it adds them."""
-
-    def _clip_gradients(self, grads: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
-        context = tf.distribute.get_replica_context()
-        if self.global_clipnorm is None or replicas() == 1 or context is None:
-            return super()._clip_gradients(grads)
-        whole = context.all_reduce(tf.distribute.ReduceOp.SUM, list(grads))
-        # Keras adds them up over the replicas, each of which has the same.
-        return [gradient / replicas() for gradient in super()._clip_gradients(whole)]
-
-
-@registered
-class SGD(_ClipsTheSum, keras.optimizers.SGD):
-    """Keras's optimizer, whose `global_clipnorm` means the same on one device and on several."""
-
-
-@registered
-class AdamW(_ClipsTheSum, keras.optimizers.AdamW):
-    """Keras's optimizer, whose `global_clipnorm` means the same on one device and on several."""
 
 
 def check_schedule(settings: Mapping[str, Any]) -> None:
