@@ -22,6 +22,7 @@ import keras
 if keras.backend.backend() != "tensorflow":
     raise ImportError(f"crl_tf needs Keras's TensorFlow backend (KERAS_BACKEND=tensorflow), received {keras.backend.backend()!r}")
 
+from crl_tf import optimizers as optimizers  # registers what the models of runs were trained with
 from crl_tf.callbacks import AlphaWarmup, TrainingProgress
 from crl_tf.crl_model import CRLModel
 from crl_tf.imbalance import imbalance_measure
@@ -38,7 +39,6 @@ from crl_tf.losses.logit_adjusted import BalancedSoftmaxLoss, LogitAdjustedLoss
 from crl_tf.losses.reweighted import ClassBalancedLoss, CostSensitiveLoss
 from crl_tf.losses.triplet import TripletLoss
 from crl_tf.metrics import ClassBalancedAccuracy
-from crl_tf.optimizers import SGD as _SGD  # noqa: F401  # registers what the models of runs were trained with
 from crl_tf.schedules import RateWarmup
 from crl_tf.version import __version__
 

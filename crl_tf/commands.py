@@ -12,6 +12,7 @@ from rich.console import Console
 from crl_tf.command_flags import conversions
 from crl_tf.console import ConsoleProgress, show_line
 from crl_tf.datasets.inputs import find_images
+from crl_tf.decision import best_rule
 from crl_tf.experiment import report
 from crl_tf.experiment.finished import Finished, export_again, export_of, opened, run_folder
 from crl_tf.experiment.workdir import CONVERTED, EXPORT
@@ -110,7 +111,7 @@ def export(console: Console, workdir: Path, kinds: Sequence[str], settings: Mapp
 def show_better_rule(console: Console, result: Mapping[str, Any], workdir: Path) -> None:
     """Says which decision rule is better on the validation images than that of the run, if one is, and how to take it."""
     on_validation = {name: of_rule["balanced_accuracy"] or 0.0 for name, of_rule in result["validation"]["rules"].items()}
-    best, own = max(on_validation, key=on_validation.__getitem__), result["rule"]
+    best, own = best_rule(result["validation"]["rules"]), result["rule"]
     if on_validation[best] > on_validation[own]:
         better = f"{best} {100 * on_validation[best]:.1f} %, {own} {100 * on_validation[own]:.1f} %"
         show_line(console, f"validation images, class-balanced: {better}")

@@ -318,6 +318,7 @@ class CRLModel(keras.Model):
 
 
 def _one_or_more(values: tf.Tensor) -> tf.Tensor:
+    """The samples; where there are none, one of zeros."""
     shape = tf.shape(values)
     return tf.concat([values, tf.zeros([tf.cast(shape[0] == 0, tf.int32), *tf.unstack(shape[1:])], values.dtype)], axis=0)
 

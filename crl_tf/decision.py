@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,6 +41,18 @@ RULES: dict[str, Rule] = {
 
 BEST = "best"
 """In place of a rule: the one with the largest class-balanced accuracy on validation images, of equal ones the first."""
+
+
+def best_rule(shares: Mapping[str, Mapping[str, Any]]) -> str:
+    """The rule with the largest class-balanced accuracy, of equal ones the first.
+
+    Args:
+        shares: by rule, as "rules" of `result.json` has them.
+
+    >>> best_rule({"argmax": {"balanced_accuracy": 0.5}, "logit_adjustment": {"balanced_accuracy": 0.6}})
+    'logit_adjustment'
+    """
+    return max(shares, key=lambda name: shares[name]["balanced_accuracy"] or 0.0)
 
 
 def check_rule(name: str) -> None:

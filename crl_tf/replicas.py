@@ -29,7 +29,7 @@ _of_thread = threading.local()
 
 @contextlib.contextmanager
 def with_real(count: tf.Tensor) -> Iterator[None]:
-    """Tells the layers that are called inside how many samples of a batch are real; what follows them stands in for none."""
+    """Tells the layers that are called inside how many samples of a batch are real. Those behind them fill an empty share."""
     _of_thread.count = count
     try:
         yield

@@ -21,6 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
+from crl_tf.decision import best_rule
 from crl_tf.experiment.config import load_recipe, override
 from crl_tf.experiment.run import run
 from crl_tf.experiment.workdir import CONFIG, RESULT
@@ -70,7 +71,7 @@ def train(name: str, precision: str, seed: int, folder: Path, data: Path) -> Non
 def numbers(result: Mapping[str, Any]) -> list[float]:
     """What is compared, in percent. The best rule is the one of the validation images."""
     rules, validation = result["rules"], result["validation"]["rules"]
-    best = max(validation, key=lambda rule: validation[rule]["balanced_accuracy"])
+    best = best_rule(validation)
     values = [rules["argmax"]["balanced_accuracy"], rules[best]["balanced_accuracy"], rules[best]["rarest_third"]]
     return [100 * value for value in (*values, result["rarest_third_auroc"])]
 

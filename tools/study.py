@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from study_recipe import REFERENCES, SEEDS, STUDIES
 
+from crl_tf.decision import best_rule
 from crl_tf.experiment.config import load_recipe, override
 from crl_tf.experiment.intervals import paired_difference
 from crl_tf.experiment.predictions import PREDICTIONS, Predictions, load_predictions
@@ -77,15 +78,10 @@ def run_all(todo: Sequence[Run], data: Path, runs: Path) -> list[str]:
     return failed
 
 
-def best_rule(result: Mapping[str, Any]) -> str:
-    """The decision rule with the highest class-balanced accuracy on validation images; of equal ones the first."""
-    rules = result["validation"]["rules"]
-    return max(rules, key=lambda rule: rules[rule]["balanced_accuracy"])
-
-
 def facts_of(run: Run, result: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     """What is kept of a finished run: its settings, versions and numbers, on validation and test images."""
-    rule, validation = best_rule(result), result["validation"]
+    validation = result["validation"]
+    rule = best_rule(validation["rules"])
 
     def numbers(of_split: Mapping[str, Any]) -> dict[str, Any]:
         of_rules = {name: {share: of_split["rules"][name][share] for share in SHARES} for name in of_split["rules"]}
@@ -127,7 +123,7 @@ def differences(finished: Mapping[Run, Mapping[str, Any]], runs: Path) -> list[d
 
 
 def _under_best_rule(run: Run, result: Mapping[str, Any], runs: Path) -> Predictions:
-    return replace(load_predictions(run.folder(runs) / PREDICTIONS), rule=best_rule(result))
+    return replace(load_predictions(run.folder(runs) / PREDICTIONS), rule=best_rule(result["validation"]["rules"]))
 
 
 def merged(kept: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[Any]:

@@ -141,21 +141,20 @@ def make_pipeline(
     image_size = (int(image_size[0]), int(image_size[1]))
     if open_shards is not None and not isinstance(split.images, Records):
         raise ValueError("make_pipeline: open_shards must be None for images that are not Records")
+    if open_shards is not None and open_shards < 1:
+        raise ValueError(f"make_pipeline: open_shards must be >= 1, received {open_shards}")
     shares.check()
     read = _reader(split.images, image_size)
 
-    def ordered(drawn: np.ndarray, key: int) -> np.ndarray:
-        if training and open_shards is not None:
-            drawn = shuffled_by_shard(drawn, split.images, open_shards, key)
-        elif training:
-            drawn = shuffled(drawn, key)
-        if training and pairs is not None:
-            drawn = paired(drawn, pairs, key)
-        return drawn
-
     def order_of(key: np.ndarray) -> np.ndarray:
-        drawn = indices(int(key)) if callable(indices) else first
-        return ordered(np.asarray(drawn, np.int64), int(key))
+        order = np.asarray(indices(int(key)) if callable(indices) else first, np.int64)
+        if training and open_shards is not None:
+            order = shuffled_by_shard(order, split.images, open_shards, int(key))
+        elif training:
+            order = shuffled(order, int(key))
+        if training and pairs is not None:
+            order = paired(order, pairs, int(key))
+        return order
 
     def load(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         labels = tf.numpy_function(lambda i: split.labels[i].astype(np.int32), [index], tf.int32, stateful=False)
@@ -213,8 +212,9 @@ def _index_batches(
     first_batch: int,
     shares: Shares = WHOLE,
 ) -> tf.data.Dataset:
-    """Shares of batches of indices, int64 [B], in an order that `order_of` makes anew in each epoch from its key; a number per
-    batch; and the place of the share among the batch.
+    """Indices of batches or shares of them, int64 [B], a number for each batch, and the place of the share among the batch.
+
+    The order is made anew in each epoch by `order_of`, from a key.
 
     tf.data's own shuffle keeps a tensor per sample, which for a million samples takes seconds and ten times the memory. Its
     random numbers cannot be continued in another process.

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from crl_tf.checks import number_or_none
-from crl_tf.decision import BEST, candidates, check_rule, chosen_strengths, rule_offsets
+from crl_tf.decision import BEST, best_rule, candidates, check_rule, chosen_strengths, rule_offsets
 from crl_tf.experiment.intervals import RANKINGS, Averages, bootstrap_intervals
 from crl_tf.experiment.predictions import Decide, Outputs, Predictions, collect_outputs, confusions, decisions
 from crl_tf.imbalance import imbalance_ratio
@@ -177,7 +177,7 @@ def _on_validation(outputs: Outputs, schema: AttributeSchema, train_counts: Sequ
     }
     by_rule = _by_rule(schema, of_rules, train_counts, strengths)
     if rule == BEST:
-        rule = max(by_rule, key=lambda name: by_rule[name]["balanced_accuracy"] or 0.0)
+        rule = best_rule(by_rule)
     numbers = measure(schema, of_rules[rule], train_counts, rankings=rankings_of(outputs, sizes))
     whole = {name: numbers[name] for name in (*SHARES, *RANKINGS)}
     return {"rule": rule, **whole, "rules": by_rule}
