@@ -8,13 +8,18 @@ import os
 import re
 import shlex
 import signal
+import socket
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import tensorflow as tf
 from absl import logging as absl_logging
+
+PATIENCE = 10.0
+"""Seconds that a stopped machine of several has to end by itself."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -43,9 +48,43 @@ def told_how_to_go_on(workdir: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        begun = any(not path.name.startswith(".") for path in workdir.glob("*.json"))
-        command = f"python -m crl_tf.main --resume --workdir={shlex.quote(str(workdir))}"
-        _stop(stop, f"go on with: {command}" if begun else "nothing was trained yet")
+        _stop(stop, _how_to_go_on(workdir))
+    except RuntimeError as error:
+        # A signal that arrives while TensorFlow's bindings make an exception of their own.
+        if not (replaced := re.search(r"REPLACED BY (Terminated|KeyboardInterrupt)", str(error))):
+            raise
+        _stop(Terminated() if replaced[1] == Terminated.__name__ else KeyboardInterrupt(), _how_to_go_on(workdir))
+
+
+def _how_to_go_on(workdir: Path) -> str:
+    begun = any(not path.name.startswith(".") for path in workdir.glob("*.json"))
+    command = f"python -m crl_tf.main --resume --workdir={shlex.quote(str(workdir))}"
+    return f"go on with: {command}" if begun else "nothing was trained yet"
+
+
+def end_though_it_waits(workdir: Path, patience: float = PATIENCE) -> None:
+    """Ends the process by Ctrl-C or SIGTERM even while it waits, inside of TensorFlow, for other machines.
+
+    Python runs its handlers of signals between its own instructions only. So a thread of its own hears of the signal, and ends
+    the process, with the same line and exit code, where the main thread has not done so in time. Call once, in the main thread.
+
+    Args:
+        workdir: the folder of the run. patience: seconds in which the process may end by itself.
+    """
+    hears, told = socket.socketpair()
+    told.setblocking(False)
+    signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+
+    def wait() -> None:
+        with told:  # which has to stay open
+            while (number := hears.recv(1)[0]) not in (signal.SIGINT, signal.SIGTERM):
+                pass
+            threading.Event().wait(patience)
+            sys.stderr.write(f"\ncrl_tf: stopped while it waited for the other machines; {_how_to_go_on(workdir)}\n")
+            sys.stderr.flush()
+            os._exit(128 + number)
+
+    threading.Thread(target=wait, name="ends the process", daemon=True).start()
 
 
 @contextlib.contextmanager

@@ -40,11 +40,12 @@ from crl_tf import command_flags as given
 from crl_tf import commands
 from crl_tf.command_flags import configuration, conversions
 from crl_tf.console import ConsoleProgress, show_line, show_logs_and_warnings
-from crl_tf.ending import ended_in_one_line, told_how_to_go_on
+from crl_tf.ending import end_though_it_waits, ended_in_one_line, told_how_to_go_on
 from crl_tf.experiment import report
 from crl_tf.experiment.auto import auto
 from crl_tf.experiment.candidates import NAME as AUTO
 from crl_tf.experiment.compare import ALL, compare
+from crl_tf.experiment.devices import SEVERAL_MACHINES
 from crl_tf.experiment.halving import budget_seconds
 from crl_tf.experiment.inspect import inspect
 from crl_tf.experiment.methods import METHODS
@@ -179,13 +180,15 @@ def _results(progress: Progress) -> tuple[list[dict[str, Any]], Path]:
         methods = plan["methods"] if methods is None else methods
         seeds = plan["seeds"] if seeds is None else seeds
     config = configuration(started)
-    given.devices_of(config.train.distribute)
     if seeds is not None and methods is None:
         raise ValueError("seeds are for --compare; one run takes --seed")
     names = [config.method] if methods is None else methods
     more = ["and-more"] if len(names) > MOST_NAMED else []
     workdir = workdir or _new_workdir("-".join([config.dataset, *names[:MOST_NAMED], *more]))
     with told_how_to_go_on(workdir):
+        if config.train.distribute in SEVERAL_MACHINES:
+            end_though_it_waits(workdir)
+        given.devices_of(config.train.distribute)
         if methods is None:
             return [run(config, workdir, resume=resume, **options)], workdir
         return compare(config, ALL if methods == [ALL] else methods, workdir, seeds=seeds, resume=resume, **options), workdir

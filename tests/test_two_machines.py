@@ -1,4 +1,5 @@
-"""Two processes on loopback train and measure as one: a killed one ends the other by one line, and both go on where they were."""
+"""Two processes, and three, on loopback train and measure as one: a killed one ends the others by one line, and they go on where
+they were, on the same or another number of machines."""
 
 import csv
 import signal
@@ -23,6 +24,7 @@ TRAINING = [
 ]
 TRAINING += ["--noexport", "--precision=float32", "--seed=1"]
 PATIENCE = 240
+LOST = "crl_tf: another machine of the training is lost, or has stopped; start all of them again with --resume --workdir={}"
 
 
 def free_ports(count):
@@ -39,10 +41,10 @@ def start(workdir, *flags, log):
         return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
 
 
-def machines(workdir, *flags):
-    """Two processes, and where they write what they say."""
-    workers = ",".join(f"127.0.0.1:{port}" for port in free_ports(2))
-    logs = [workdir.with_name(f"{workdir.name}-{task}-{len(flags)}.log") for task in (0, 1)]
+def machines(workdir, *flags, count=2):
+    """Processes that train together, and where they write what they say."""
+    workers = ",".join(f"127.0.0.1:{port}" for port in free_ports(count))
+    logs = [workdir.with_name(f"{workdir.name}-{task}-{len(flags)}.log") for task in range(count)]
     together = ["--distribute=multiworker", f"--workers={workers}"]
     return [start(workdir, *flags, *together, f"--task={task}", log=log) for task, log in enumerate(logs)], logs
 
@@ -52,21 +54,27 @@ def rows(workdir):
     return list(csv.DictReader(path.open(newline=""))) if path.is_file() else []
 
 
+def kill_the_last(workdir, processes):
+    """Kills the last machine in its third epoch or later; returns how the others end: exit codes, and seconds."""
+    ends = time.monotonic() + PATIENCE
+    while len(rows(workdir)) < 2 and processes[0].poll() is None and time.monotonic() < ends:
+        time.sleep(0.05)
+    processes[-1].send_signal(signal.SIGKILL)
+    killed = time.monotonic()
+    codes = [process.wait(PATIENCE) for process in processes[:-1]]
+    processes[-1].wait()
+    return codes, time.monotonic() - killed
+
+
 @pytest.fixture(scope="module")
 def trainings(tmp_path_factory):
     """A training of two processes, one of which is killed after its first epochs, that goes on; one that nothing stopped; and the
     same on one device."""
     folder = tmp_path_factory.mktemp("machines")
     several, unstopped, one = (folder / name for name in ("several", "unstopped", "one"))
-    (first, second), logs = machines(several, *TRAINING)
-    ends = time.monotonic() + PATIENCE
-    while len(rows(several)) < 2 and first.poll() is None and time.monotonic() < ends:
-        time.sleep(0.05)
-    second.send_signal(signal.SIGKILL)
-    killed = time.monotonic()
-    code, seconds = first.wait(PATIENCE), time.monotonic() - killed
-    second.wait()
-    stopped = (code, seconds, logs[0].read_text(), len(rows(several)))
+    processes, logs = machines(several, *TRAINING)
+    codes, seconds = kill_the_last(several, processes)
+    stopped = (codes, seconds, logs[0].read_text(), len(rows(several)))
     processes, again = machines(several, "--resume")
     codes = [process.wait(PATIENCE) for process in processes]
     others = [*machines(unstopped, *TRAINING)[0], start(one, *TRAINING, log=folder / "one.log")]
@@ -75,12 +83,9 @@ def trainings(tmp_path_factory):
 
 
 def test_a_lost_machine_ends_the_others_by_one_line(trainings):
-    several, _, _, (code, seconds, said, epochs), _, _ = trainings
-    assert code == 1 and seconds < 60 and 2 <= epochs < 6, said
-    assert said.splitlines()[-1] == (
-        "crl_tf: another machine of the training is lost, or has stopped; start all of them again with"
-        f" --resume --workdir={several}"
-    )
+    several, _, _, (codes, seconds, said, epochs), _, _ = trainings
+    assert codes == [1] and seconds < 60 and 2 <= epochs < 6, said
+    assert said.splitlines()[-1] == LOST.format(several)
     assert "Traceback" not in said
 
 
@@ -114,3 +119,25 @@ def test_both_measure_what_one_device_measures(trainings):
         name: label["confusion"] for name, label in measured["labels"].items()
     }
     assert result["validation"]["balanced_accuracy"] == pytest.approx(measured["validation"]["balanced_accuracy"], abs=1e-6)
+
+
+def test_two_go_on_with_what_three_began(trainings, tmp_path):
+    folder = tmp_path / "three"
+    processes, logs = machines(folder, *TRAINING, count=3)
+    codes, seconds = kill_the_last(folder, processes)
+    begun = rows(folder)
+    said = [log.read_text() for log in logs]
+    assert codes == [1, 1] and seconds < 60 and 2 <= len(begun) < 6, said
+    assert [text.splitlines()[-1] for text in said[:2]] == [LOST.format(folder)] * 2
+    assert "3 replicas share each batch" in said[0]
+    processes, logs = machines(folder, "--resume")
+    assert [process.wait(PATIENCE) for process in processes] == [0, 0], [log.read_text() for log in logs]
+    together, alone = rows(folder), rows(trainings[2])
+    # The epoch in which the machine was lost may have been written, but not saved.
+    assert together[: len(begun) - 1] == begun[:-1]
+    assert [row["epoch"] for row in together] == [str(epoch) for epoch in range(6)]
+    for name in ("loss", "L_crl", "val_loss"):
+        found, expected = ([float(row[name]) for row in of] for of in (together, alone))
+        assert found == pytest.approx(expected, rel=0.02), name
+        assert found[0] == pytest.approx(expected[0], rel=1e-5), name
+    assert (folder / "result.json").is_file()

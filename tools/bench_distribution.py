@@ -69,7 +69,9 @@ def step(strategy: tf.distribute.Strategy, network: str, loss: str, mining: str,
         crl = {**base_config().crl.to_dict(), "eta": 0.1}
         model.compile(keras.optimizers.SGD(0.001), loss=make_loss(loss, {"crl": crl}, Problem(sizes, counts), mining=mining))
         model.optimizer.build(model.trainable_variables)
-    data = tf.data.Dataset.from_tensors((images, labels.astype(np.int32))).repeat()
+    options = tf.data.Options()
+    options.autotune.enabled = False  # as in the pipeline: its tuner sleeps for up to a minute before an iterator ends
+    data = tf.data.Dataset.from_tensors((images, labels.astype(np.int32))).repeat().with_options(options)
     batches = iter(strategy.experimental_distribute_dataset(data))
     model.make_train_function()
 

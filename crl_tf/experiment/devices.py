@@ -8,6 +8,8 @@ import json
 import logging
 import os
 import re
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -152,13 +154,27 @@ def _of_several_machines(name: str) -> tf.distribute.Strategy:
     # TensorFlow waits for an hour, without a word.
     _log.info("waiting for the other machines of the training, each of which needs the same list and a place of its own in it")
     try:
-        with _before_tensorflow_starts(name):
+        with _before_tensorflow_starts(name), _stopped_at_once():
             return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     except tf.errors.OpError as error:
         raise ValueError(
             f"train.distribute={name!r}: this machine cannot listen at its address, or not reach the others ({error.message}):"
             " the port must be free, and --task its own place in --workers"
         ) from error
+
+
+@contextlib.contextmanager
+def _stopped_at_once() -> Iterator[None]:
+    """Lets signals end the process as the system does: TensorFlow keeps all of Python waiting while it waits for machines."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _make_logical_cpus(name: str, count: int) -> None:
