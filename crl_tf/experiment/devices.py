@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -148,7 +149,7 @@ def told_of_lost_machines(strategy: tf.distribute.Strategy, workdir: Path) -> It
 def _of_several_machines(name: str) -> tf.distribute.Strategy:
     resolver = None
     if name == "slurm":
-        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()
+        resolver = slurm_job()
     elif not os.environ.get("TF_CONFIG"):
         raise ValueError("train.distribute='multiworker' needs --workers and --task, or the variable TF_CONFIG, received neither")
     # TensorFlow waits for an hour, without a word.
@@ -161,6 +162,23 @@ def _of_several_machines(name: str) -> tf.distribute.Strategy:
             f"train.distribute={name!r}: this machine cannot listen at its address, or not reach the others ({error.message}):"
             " the port must be free, and --task its own place in --workers"
         ) from error
+
+
+def slurm_job() -> tf.distribute.cluster_resolver.ClusterResolver:
+    """The machines of the Slurm step that this process is a task of; of a node without GPUs too."""
+    resolvers = tf.distribute.cluster_resolver
+    has_gpus = bool(os.environ.get("CUDA_VISIBLE_DEVICES") or shutil.which("nvidia-smi"))
+    # TensorFlow's resolver asks nvidia-smi for GPUs, and divides by their number. Without any it gets some to give away.
+    without = {} if has_gpus else {"gpus_per_node": 1 << 16, "gpus_per_task": 1, "auto_set_gpu": False}
+    try:
+        job = resolvers.SlurmClusterResolver(**without)
+    except RuntimeError as error:
+        raise ValueError(f"train.distribute='slurm' needs the variables of a Slurm step, as srun sets them: {error}") from error
+    if has_gpus:
+        return job
+    machines = job.cluster_spec()
+    place = {"task_type": job.task_type, "task_id": job.task_id}
+    return resolvers.SimpleClusterResolver(machines, **place, num_accelerators={"GPU": 0}, rpc_layer=job.rpc_layer)
 
 
 @contextlib.contextmanager
