@@ -165,6 +165,16 @@ def _bar(row: Mapping[str, Any]) -> str:
     return f"{'at least' if row['form'] == 'x faster' else 'at most'} {row['bar']:g}"
 
 
+def operations(result: Result) -> list[Table]:
+    """The rows of bench_operations.py."""
+    lines = [
+        [name, with_quartiles(row["seconds"], 1e3), with_quartiles(row["bfloat16"]), with_quartiles(row["control"])]
+        for name, row in result["rows"].items()
+    ]
+    header = ["", "float32, ms", "bfloat16 over float32", "A/A"]
+    return [Table(f"processor time of an operation, {result['rounds']} rounds", header, lines)]
+
+
 def small(result: Result) -> list[Table]:
     """A table for each kind of case of bench_small.py: what cross-entropy takes, and of all else how many times that."""
     tables = []
@@ -242,6 +252,7 @@ def serving(result: Result) -> list[Table]:
 
 TABLES: dict[str, Callable[[Result], list[Table]]] = {
     "loss": loss,
+    "operations": operations,
     "small": small,
     "training": training,
     "networks": networks,

@@ -48,6 +48,7 @@ LOSS_ROWS = (
 
 PARTS = {
     "loss": Part("bench_loss.py", (f"--only={','.join(LOSS_ROWS)}", "--rounds=7"), 5),
+    "operations": Part("bench_operations.py", (), 1),
     "small": Part("bench_small.py", ("--rounds=7",), 7),
     "training": Part("bench_training.py", ("--rounds=5",), 5),
     "networks": Part("bench_networks.py", (), 20),

@@ -121,4 +121,4 @@ def test_a_benchmark_is_run_with_its_flags_and_its_numbers_are_read(tmp_path, mo
 def test_an_unknown_part_is_refused(capsys):
     with pytest.raises(SystemExit):
         performance_tables.main(["--only=small,nothing"])
-    assert "--only must name some of loss,small,training" in capsys.readouterr().err
+    assert "--only must name some of loss,operations,small,training" in capsys.readouterr().err
