@@ -82,6 +82,25 @@ def trainings(tmp_path_factory):
     return several, unstopped, one, stopped, codes, [log.read_text() for log in again]
 
 
+def test_other_settings_on_one_machine_are_refused_on_both(tmp_path):
+    workers = ",".join(f"127.0.0.1:{port}" for port in free_ports(2))
+    logs = [tmp_path / "first.log", tmp_path / "second.log"]
+    rates = ("0.01", "0.02")
+    processes = [
+        start(
+            tmp_path / "run",
+            *[*TRAINING, "--distribute=multiworker", f"--workers={workers}", f"--task={task}", f"--learning_rate={rate}"],
+            log=log,
+        )
+        for task, (rate, log) in enumerate(zip(rates, logs, strict=True))
+    ]
+    assert [process.wait(PATIENCE) for process in processes] == [1, 1]
+    for rate, log in zip(rates, logs, strict=True):
+        said = log.read_text()
+        assert said.splitlines()[-1].startswith(f"crl_tf: train.learning_rate={rate} must be the same on all machines"), said
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_lost_machine_ends_the_others_by_one_line(trainings):
     several, _, _, (codes, seconds, said, epochs), _, _ = trainings
     assert codes == [1] and seconds < 60 and 2 <= epochs < 6, said

@@ -130,11 +130,11 @@ def set_machines(workers: Sequence[str], task: int) -> None:
 
 
 @contextlib.contextmanager
-def told_of_lost_machines(strategy: tf.distribute.Strategy, workdir: Path) -> Iterator[None]:
+def told_of_lost_machines(strategy: tf.distribute.Strategy, workdir: Path, begun: bool = True) -> Iterator[None]:
     """Raises one clear error where a machine of several no longer answers: the others cannot go on without it.
 
     Args:
-        workdir: the folder of the run, for the advice.
+        workdir: the folder of the run, for the advice. begun: False before the machines have heard of each other.
     """
     try:
         yield
@@ -143,6 +143,9 @@ def told_of_lost_machines(strategy: tf.distribute.Strategy, workdir: Path) -> It
             raise
         raise RuntimeError(
             f"another machine of the training is lost, or has stopped; start all of them again with --resume --workdir={workdir}"
+            if begun
+            else "another machine of the training does not answer, or has stopped, before anything was trained; all of them need"
+            " the same list in --workers, and each says why it stops"
         ) from error
 
 

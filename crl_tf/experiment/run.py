@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from crl_tf.crl_model import CRLModel
 from crl_tf.datasets.sources.celeba import ALIGNED_SIZE
+from crl_tf.experiment.agreement import agree_on_data, agree_on_settings
 from crl_tf.experiment.assemble import Parts, assemble
 from crl_tf.experiment.card import card
 from crl_tf.experiment.data import Data
@@ -135,11 +136,21 @@ def run_parts(
             _log.info("%d replicas share each batch", replicas)
         if data is None:
             parts.check_weights()
-            data = parts.load(progress=progress)
+            data = _same_everywhere(parts, workdir, progress)
         context = Context(_long_enough(parts, data), data, workdir, progress)
         if (workdir / CONFIG).is_file():
             check_data(context, f"resume {workdir}", changed_rows)
         return _run(context, trained, export)
+
+
+def _same_everywhere(parts: Parts, workdir: Path, progress: Progress) -> Data:
+    """Loads the data; of several machines all have to have the same, and the same settings."""
+    strategy = parts.strategy()
+    with told_of_lost_machines(strategy, workdir, begun=False):
+        agree_on_settings(strategy, parts.recipe, workdir / HISTORY)
+        data = parts.load(progress=progress)
+        agree_on_data(strategy, data)
+    return data
 
 
 def _take_part(parts: Parts, workdir: Path, resume: bool) -> None:
@@ -152,7 +163,7 @@ def _take_part(parts: Parts, workdir: Path, resume: bool) -> None:
                 shutil.copy(workdir / name, own)
         if resume and (workdir / CHECKPOINTS).is_dir():
             shutil.copytree(workdir / CHECKPOINTS, own / CHECKPOINTS)
-        data = parts.load()
+        data = _same_everywhere(parts, workdir, SILENT)
         context = Context(_long_enough(parts, data), data, own)
         keras.utils.set_random_seed(parts.names["seed"])
         with told_of_lost_machines(parts.strategy(), workdir):
