@@ -33,7 +33,7 @@ from rich.table import Table
 from crl_tf.crl_model import CRLModel
 from crl_tf.datasets.sources.cifar100 import LARGEST, NUM_CLASSES, SMALLEST
 from crl_tf.experiment.config import base_config
-from crl_tf.experiment.devices import strategy_of
+from crl_tf.experiment.devices import strategy_of, turn_tuning_off
 from crl_tf.files import write_json
 from crl_tf.imbalance import power_law_counts
 from crl_tf.layout import Layout
@@ -70,7 +70,8 @@ def step(strategy: tf.distribute.Strategy, network: str, loss: str, mining: str,
         model.compile(keras.optimizers.SGD(0.001), loss=make_loss(loss, {"crl": crl}, Problem(sizes, counts), mining=mining))
         model.optimizer.build(model.trainable_variables)
     options = tf.data.Options()
-    options.autotune.enabled = False  # as in the pipeline: its tuner sleeps for up to a minute before an iterator ends
+    options.autotune.enabled = False  # as in the pipeline
+    turn_tuning_off()
     data = tf.data.Dataset.from_tensors((images, labels.astype(np.int32))).repeat().with_options(options)
     batches = iter(strategy.experimental_distribute_dataset(data))
     model.make_train_function()

@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -98,10 +99,31 @@ def shared(make: Callable[..., tf.data.Dataset], strategy: tf.distribute.Strateg
         here = replicas // context.num_input_pipelines
         return make(shares=Shares(context.input_pipeline_id * here, here, replicas))
 
+    turn_tuning_off()
     batches = strategy.distribute_datasets_from_function(of_machine)
     # TensorFlow counts shares, and Keras takes their number for that of the steps.
     batches._cardinality //= here
     return batches
+
+
+@functools.cache
+def turn_tuning_off() -> None:
+    """Turns the tuner of `tf.data` off in the iterators of replicas: the end of an epoch waits, up to a minute, for it to wake.
+
+    TensorFlow makes the datasets of these iterators itself and has no option for them.
+    """
+    from tensorflow.python.data.ops import multi_device_iterator_ops
+
+    create = getattr(multi_device_iterator_ops, "_create_device_dataset", None)
+    if create is None:  # another version of TensorFlow
+        return
+
+    def create_without_tuning(*arguments: Any) -> tf.data.Dataset:
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return create(*arguments).with_options(options)
+
+    multi_device_iterator_ops._create_device_dataset = create_without_tuning
 
 
 def steps_of(batches: Batches) -> int:

@@ -56,3 +56,19 @@ def test_slurm_outside_of_a_step_is_refused(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ValueError, match=r"train\.distribute='slurm' needs the variables of a Slurm step.*SLURM_PROCID"):
         slurm_job()
+
+
+REPLICAS = """
+import tensorflow as tf
+from crl_tf.experiment.devices import shared, strategy_of
+
+strategy = strategy_of("mirrored:2")
+iterator = iter(shared(lambda shares=None: tf.data.Dataset.range(4).batch(2), strategy))
+print([made._dataset.options().autotune.enabled for made in iterator._iterators[0]._iterator._device_iterators])
+"""
+
+
+def test_the_iterators_of_replicas_do_not_wait_for_a_tuner():
+    """The end of an epoch took up to a minute. A new version of TensorFlow may make these iterators otherwise."""
+    ran = subprocess.run([sys.executable, "-c", REPLICAS], capture_output=True, text=True)
+    assert ran.stdout.splitlines()[-1:] == ["[False, False]"], ran.stderr
