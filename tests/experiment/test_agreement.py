@@ -8,6 +8,7 @@ import tensorflow as tf
 from crl_tf.experiment import agreement
 from crl_tf.experiment.agreement import OF_A_MACHINE, agree, agree_on_settings
 from crl_tf.experiment.config import base_config, flattened
+from crl_tf.version import __version__
 
 
 class Several:
@@ -71,6 +72,7 @@ def test_paths_may_differ_and_a_run_that_goes_on_is_the_same_one(tmp_path, monke
     agree_on_settings(Several(), config, history)
     history.write_text("epoch\n0\n")
     agree_on_settings(Several(), config, history)
-    new, going_on = asked
+    version, new, _, going_on = asked
+    assert version == {"the version of crl_tf": __version__}
     assert set(flattened(config)) - set(new) == set(OF_A_MACHINE) and set(OF_A_MACHINE) < set(flattened(config))
     assert [name for name in new if new[name] != going_on[name]] == ["history.csv in workdir, by its digest,"]
