@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from crl_tf.datasets.source import IMAGE_SUFFIXES
 from crl_tf.datasets.tables.table import column_names, read_table
+from crl_tf.text import counted
 
 OWNER = "input"
 TABLES = (".csv", ".parquet")
@@ -59,7 +60,7 @@ def find_images(inputs: Sequence[str | os.PathLike[str]]) -> Inputs:
                 found.paths.append(path)
                 found.names.append(path)
     if not found.paths:
-        others = f" and {sum(found.passed_over.values()):,} files that end otherwise" if found.passed_over else ""
+        others = f" and {counted(sum(found.passed_over.values()), 'file')} of other kinds" if found.passed_over else ""
         raise ValueError(
             f"input must hold images ({', '.join(IMAGE_SUFFIXES)}), received {', '.join(map(str, inputs)) or 'nothing'}{others}"
         )

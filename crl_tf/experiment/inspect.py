@@ -361,7 +361,7 @@ def _image_findings(
         what = "1 picture stands" if len(repeated) == 1 else f"{len(repeated)} pictures stand"
         sentences.append(
             f"{what} in several splits, so that what is tested was trained on: {' = '.join(repeated[0])}; inspection.json names"
-            " them all"
+            " them all; where the split is drawn, rows of one group (schema.yaml: group) stay together"
         )
     if any(within.values()):
         sentences.append(

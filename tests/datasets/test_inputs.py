@@ -92,5 +92,5 @@ def test_files_of_folders_that_do_not_end_as_images_do_are_counted(folder):
     assert find_images([folder]).passed_over == {".tif": 2, ".txt": 1, "no ending": 1}
     (folder / "others").mkdir()
     (folder / "others" / "x.avif").touch()
-    with pytest.raises(ValueError, match=r"input must hold images .* and 1 files that end otherwise"):
+    with pytest.raises(ValueError, match=r"input must hold images .* and 1 file of other kinds"):
         find_images([folder / "others"])
