@@ -51,7 +51,7 @@ PARTS = {
     "operations": Part("bench_operations.py", (), 1),
     "small": Part("bench_small.py", ("--rounds=7",), 7),
     "training": Part("bench_training.py", ("--rounds=5",), 5),
-    "networks": Part("bench_networks.py", (), 20),
+    "networks": Part("bench_networks.py", (), 5),
     "start": Part("bench_start.py", ("--rounds=5",), 3),
     "serving": Part("bench_serving.py", (), 3),
 }
