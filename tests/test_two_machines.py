@@ -41,12 +41,13 @@ def start(workdir, *flags, log):
         return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
 
 
-def machines(workdir, *flags, count=2):
-    """Processes that train together, and where they write what they say."""
+def machines(workdir, *flags, count=2, own=((),) * 3):
+    """Processes that train together, each with flags of its own, and where they write what they say."""
     workers = ",".join(f"127.0.0.1:{port}" for port in free_ports(count))
     logs = [workdir.with_name(f"{workdir.name}-{task}-{len(flags)}.log") for task in range(count)]
     together = ["--distribute=multiworker", f"--workers={workers}"]
-    return [start(workdir, *flags, *together, f"--task={task}", log=log) for task, log in enumerate(logs)], logs
+    processes = [start(workdir, *flags, *together, f"--task={task}", *own[task], log=log) for task, log in enumerate(logs)]
+    return processes, logs
 
 
 def rows(workdir):
@@ -83,17 +84,8 @@ def trainings(tmp_path_factory):
 
 
 def test_other_settings_on_one_machine_are_refused_on_both(tmp_path):
-    workers = ",".join(f"127.0.0.1:{port}" for port in free_ports(2))
-    logs = [tmp_path / "first.log", tmp_path / "second.log"]
     rates = ("0.01", "0.02")
-    processes = [
-        start(
-            tmp_path / "run",
-            *[*TRAINING, "--distribute=multiworker", f"--workers={workers}", f"--task={task}", f"--learning_rate={rate}"],
-            log=log,
-        )
-        for task, (rate, log) in enumerate(zip(rates, logs, strict=True))
-    ]
+    processes, logs = machines(tmp_path / "run", *TRAINING, own=[[f"--learning_rate={rate}"] for rate in rates])
     assert [process.wait(PATIENCE) for process in processes] == [1, 1]
     for rate, log in zip(rates, logs, strict=True):
         said = log.read_text()

@@ -13,6 +13,7 @@ import tensorflow as tf
 from crl_tf.experiment.config import flattened
 from crl_tf.experiment.data import Data
 from crl_tf.replicas import of_all
+from crl_tf.text import shortened
 from crl_tf.version import __version__
 
 OF_A_MACHINE = ("data.dir", "data.cache", "data.schema", "network.pretrained")
@@ -28,14 +29,14 @@ def agree_on_settings(strategy: tf.distribute.Strategy, recipe: Mapping[str, Any
     settings = {name: value for name, value in flattened(recipe).items() if name not in OF_A_MACHINE}
     epochs = history.read_text(encoding="utf-8") if history.is_file() else ""
     # By itself: other versions have other settings.
-    agree(strategy, {"the version of crl_tf": __version__})
-    agree(strategy, {**settings, f"{history.name} in workdir, by its digest,": _hash(epochs).hex()})
+    agree(strategy, {"version of crl_tf": __version__})
+    agree(strategy, {**settings, f"digest of {history.name} in workdir": _hash(epochs).hex()})
 
 
 def agree_on_data(strategy: tf.distribute.Strategy, data: Data) -> None:
     """Refuses a training whose machines read different rows, labels or classes; see `agree`."""
-    own = {f"the images of {name}, and their order and labels,": digest for name, digest in data.digests.items()}
-    agree(strategy, {"the schema": data.dataset.schema.to_config(), **own})
+    own = {f"digest of the rows of {name}": digest for name, digest in data.digests.items()}
+    agree(strategy, {"labels and classes": data.dataset.schema.to_config(), **own})
 
 
 def agree(strategy: tf.distribute.Strategy, own: Mapping[str, Any]) -> None:
@@ -57,7 +58,9 @@ def agree(strategy: tf.distribute.Strategy, own: Mapping[str, Any]) -> None:
 
     of_every_machine = strategy.experimental_local_results(exchange())[0].numpy()
     differs = (of_every_machine != hashed).any(axis=0)
-    wrong = [f"{name}={value!r}" for (name, value), other in zip(own.items(), differs, strict=True) if other]
+    wrong = [
+        f"{name}={shortened(repr(value))}" for (name, value), other in zip(own.items(), differs, strict=True) if other
+    ]
     if wrong:
         raise ValueError(
             f"{', '.join(wrong)} must be the same on all machines of a training, and another one has something else; start all of"

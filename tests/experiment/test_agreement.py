@@ -73,6 +73,6 @@ def test_paths_may_differ_and_a_run_that_goes_on_is_the_same_one(tmp_path, monke
     history.write_text("epoch\n0\n")
     agree_on_settings(Several(), config, history)
     version, new, _, going_on = asked
-    assert version == {"the version of crl_tf": __version__}
+    assert version == {"version of crl_tf": __version__}
     assert set(flattened(config)) - set(new) == set(OF_A_MACHINE) and set(OF_A_MACHINE) < set(flattened(config))
-    assert [name for name in new if new[name] != going_on[name]] == ["history.csv in workdir, by its digest,"]
+    assert [name for name in new if new[name] != going_on[name]] == ["digest of history.csv in workdir"]
