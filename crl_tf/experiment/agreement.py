@@ -58,9 +58,7 @@ def agree(strategy: tf.distribute.Strategy, own: Mapping[str, Any]) -> None:
 
     of_every_machine = strategy.experimental_local_results(exchange())[0].numpy()
     differs = (of_every_machine != hashed).any(axis=0)
-    wrong = [
-        f"{name}={shortened(repr(value))}" for (name, value), other in zip(own.items(), differs, strict=True) if other
-    ]
+    wrong = [f"{name}={shortened(repr(value))}" for (name, value), other in zip(own.items(), differs, strict=True) if other]
     if wrong:
         raise ValueError(
             f"{', '.join(wrong)} must be the same on all machines of a training, and another one has something else; start all of"
